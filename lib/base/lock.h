@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lock.h - named mutexes. One list gives the order in which they may be taken; debug builds check it.
+ *
+ * No lock is held across I/O. A function that wants one held ends in _locked and carries REQUIRES().
+ */
+#ifndef PR_LOCK_H
+#define PR_LOCK_H
+
+#include <pthread.h>
+
+#include "base/base.h"
+
+/* Lower ranks are taken first. A new lock is a row here. */
+enum lock_rank {
+    LOCK_WORKER = 10,        /* master/worker: session table, counters */
+    LOCK_POLLER = 20,        /* lib/base/poller: slots and time-outs */
+    LOCK_MAP_SET = 30,       /* maps: the table cache, reload */
+    LOCK_MAP = 40,           /* maps: one table's handle */
+    LOCK_SMTP_CACHE = 50,    /* smtp: idle connections */
+    LOCK_JOURNAL_COMMIT = 60, /* qmgr/store: the commit queue */
+    LOCK_JOURNAL_APPEND = 61, /* qmgr/store: the open segment's tail */
+    LOCK_INTAKE = 70,        /* lib/mail/intake: idle connections to cleanup */
+    LOCK_POOL = 80,
+    LOCK_LOOP_POST = 81,
+    LOCK_LOG = 90, /* leaf */
+};
+
+struct CAPABILITY("mutex") lock {
+    pthread_mutex_t mutex;
+    enum lock_rank rank;
+};
+
+void lock_init(struct lock *l, enum lock_rank rank);
+void lock_fini(struct lock *l);
+void lock_take(struct lock *l) ACQUIRES(*l);
+void lock_release(struct lock *l) RELEASES(*l);
+void lock_wait(struct lock *l, pthread_cond_t *cond) REQUIRES(*l);
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * proto.h - every message between Postrider's processes: names, types, limits, version. Declared here
+ * and nowhere else; tables in proto.c. Type numbers and tags are never reused.
+ *
+ * Each side sends PROTO_HELLO first on every connection and checks the other's: see proto_hello().
+ */
+#ifndef PR_MAIL_PROTO_H
+#define PR_MAIL_PROTO_H
+
+#include "base/frame.h"
+#include "mail/envelope.h"
+
+#define PROTO_VERSION 1
+
+enum proto_type {
+    PROTO_HELLO = 1,
+
+    /* Intake. Client: smtpd, pickup, bounce, local. Server: cleanup, socket public/cleanup.
+     * ENVELOPE RCPT* DATA* END -> RESULT, then the next message; ABORT forgets the one under way. */
+    PROTO_ENVELOPE = 10,
+    PROTO_RCPT = 11,
+    PROTO_DATA = 12, /* payload: content bytes as on the wire (CRLF), dots unstuffed; not msg-encoded */
+    PROTO_END = 13,
+    PROTO_ABORT = 14,
+    PROTO_RESULT = 15, /* struct proto_result */
+
+    /* Queue. Client: cleanup (COMMITTED only) and the queue commands. Server: qmgr, socket public/qmgr. */
+    PROTO_COMMITTED = 20,  /* struct proto_committed: no answer */
+    PROTO_QUEUE_FLUSH = 21, /* struct proto_queue_op -> RESULT */
+    PROTO_QUEUE_LIST = 22, /* -> (QUEUE_ITEM QUEUE_RCPT*)* END */
+    PROTO_QUEUE_ITEM = 23, /* struct proto_queue_item */
+    PROTO_QUEUE_RCPT = 24, /* struct proto_queue_rcpt */
+    PROTO_QUEUE_EDIT = 25, /* struct proto_queue_op -> RESULT; owner and root only */
+
+    /* Delivery. Client: qmgr. Server: a delivery agent, socket private/SERVICE.
+     * DELIVER (with the content's descriptor) DELIVER_RCPT* END -> STATUS* (one each, any order) DONE. */
+    PROTO_DELIVER = 30,      /* struct proto_deliver */
+    PROTO_DELIVER_RCPT = 31, /* struct proto_deliver_rcpt */
+    PROTO_STATUS = 32,       /* struct proto_status */
+    PROTO_DONE = 33,
+
+    /* Reports. Client: qmgr. Server: bounce, socket private/bounce. REPORT (with descriptor)
+     * REPORT_RCPT* END -> RESULT (text: queue id of the notification, or empty when none was due). */
+    PROTO_REPORT = 40,      /* struct proto_report */
+    PROTO_REPORT_RCPT = 41, /* struct proto_report_rcpt */
+
+    /* master and worker, over the socket pair that the worker inherits. */
+    PROTO_WORKER_STATUS = 50, /* worker -> master: struct proto_worker_status */
+    PROTO_WORKER_DRAIN = 51,  /* master -> worker: finish your clients, then leave */
+    PROTO_WORKER_RELOAD = 52, /* master -> loop worker: read the configuration again */
+    PROTO_WORKER_WAKEUP = 53, /* master -> worker: periodic wake-up, or a trigger */
+
+    /* postfix(1) and master, socket private/control: struct proto_control -> RESULT */
+    PROTO_CONTROL = 60,
+};
+
+struct proto_hello {
+    uint32_t version;
+    struct slice service;
+};
+
+/* What became of a request. Exactly what a client is told. */
+struct proto_result {
+    uint32_t status;      /* enum proto_result_status */
+    struct slice code;    /* enhanced status code */
+    struct slice text;    /* reason, or what was done */
+    uint32_t smtp_code;   /* reply code for intake: 250, 450, 451, 452, 550, 554 ... or 0 */
+    uint64_t count;       /* messages concerned, for the queue commands */
+};
+enum proto_result_status { PROTO_OK = 1, PROTO_TEMPORARY = 2, PROTO_PERMANENT = 3, PROTO_DENIED = 4, PROTO_NOT_FOUND = 5 };
+
+struct proto_committed {
+    uint64_t source; /* store_writer's number for what it writes to */
+    uint64_t end;    /* all before this offset is durable */
+};
+
+enum proto_queue_operation {
+    QUEUE_OP_FLUSH_ALL = 1,
+    QUEUE_OP_FLUSH_SITE = 2,
+    QUEUE_OP_FLUSH_ID = 3,
+    QUEUE_OP_DELETE = 10,
+    QUEUE_OP_HOLD = 11,
+    QUEUE_OP_RELEASE = 12,
+    QUEUE_OP_REQUEUE = 13,
+    QUEUE_OP_EXPIRE = 14,
+};
+struct proto_queue_op {
+    uint32_t op;
+    struct slice arg;   /* queue id, "ALL", or site */
+    struct slice queue; /* with ALL: "hold", "deferred", "active", "incoming", or empty */
+};
+struct proto_queue_item {
+    struct slice queue; /* incoming, active, deferred, hold, corrupt */
+    struct slice queue_id;
+    struct slice sender;
+    uint64_t arrival_us;
+    uint64_t size;
+    uint64_t next_retry_us; /* 0: none */
+    uint32_t forced_expire;
+};
+struct proto_queue_rcpt {
+    struct slice addr;
+    struct slice reason; /* why delayed, or empty */
+};
+
+struct proto_deliver {
+    struct slice queue_id;
+    struct slice nexthop;
+    struct slice sender;
+    uint64_t content_offset; /* into the descriptor */
+    uint64_t content_bytes;
+    uint32_t header_bytes;
+    uint32_t flags; /* MAIL_ bits */
+    uint32_t longest_line;
+    uint64_t arrival_us;
+    uint64_t queued_us; /* when qmgr first saw it in this attempt: delays=a/b */
+    uint32_t dsn_ret;
+    struct slice dsn_envid;
+    struct slice client_name, client_addr, client_port, helo, protocol;
+    struct slice sasl_method, sasl_username, sasl_sender;
+    uint32_t reuse; /* 1: the destination has more waiting; keep the connection */
+    struct slice message_id;
+};
+struct proto_deliver_rcpt {
+    uint32_t index; /* as in the message */
+    struct slice addr;
+    struct slice orig;
+    struct slice orcpt;
+    uint32_t notify;
+};
+struct proto_status {
+    uint32_t index;
+    uint32_t outcome; /* enum outcome */
+    struct slice code, text, diag_type, diag_text, mta_name;
+    uint32_t site_dead; /* 1: failed before any recipient was offered: it says something about the next hop */
+};
+
+enum report_kind { REPORT_FAILURE = 1, REPORT_DELAY = 2, REPORT_SUCCESS = 3, REPORT_VERIFY = 4 };
+struct proto_report {
+    uint32_t kind; /* enum report_kind */
+    struct slice queue_id;
+    struct slice sender; /* of the message: the report's recipient */
+    uint64_t content_offset;
+    uint64_t content_bytes;
+    uint32_t header_bytes;
+    uint32_t flags;
+    uint64_t arrival_us;
+    uint32_t dsn_ret;
+    struct slice dsn_envid;
+    uint64_t expires_us; /* REPORT_DELAY: until when it is tried */
+};
+struct proto_report_rcpt {
+    struct slice addr, orig, orcpt;
+    uint32_t notify;
+    uint32_t outcome;
+    struct slice code, text, diag_type, diag_text, mta_name;
+};
+
+struct proto_worker_status {
+    uint32_t sessions;  /* clients now */
+    uint32_t capacity;  /* clients it would take now; 0: full or leaving */
+    uint64_t served;    /* clients since the start */
+    uint32_t ready;     /* 1: start-up is over */
+};
+
+enum proto_control_op { CONTROL_RELOAD = 1, CONTROL_STOP = 2, CONTROL_STATUS = 3, CONTROL_WAKE = 4 };
+struct proto_control {
+    uint32_t op;
+    struct slice arg; /* CONTROL_WAKE: service */
+};
+
+extern const struct msg_def msg_hello, msg_result, msg_committed, msg_queue_op, msg_queue_item,
+    msg_queue_rcpt, msg_deliver, msg_deliver_rcpt, msg_status, msg_report, msg_report_rcpt,
+    msg_worker_status, msg_control;
+/* All of the above with msg_envelope and msg_rcpt, NULL-terminated: for the fuzz target and the tests. */
+extern const struct msg_def *const proto_all[];
+
+/* Queues a message of def->type. A field over its limit: -1, err filled, nothing queued. */
+NODISCARD int proto_put(struct chan *c, const struct msg_def *def, const void *m, int fd, struct err *err);
+/* Queues a frame without fields (END, ABORT, DONE, WORKER_DRAIN ...). */
+void proto_put_empty(struct chan *c, uint16_t type);
+/* Decodes a frame that must be of def's type. */
+NODISCARD int proto_decode(const struct frame *f, const struct msg_def *def, void *m, struct err *err);
+/* Queues our hello; to be called once on a fresh channel by both sides. */
+void proto_hello(struct chan *c, const char *service);
+/* Checks the peer's hello, which must be the first frame. */
+NODISCARD int proto_check_hello(const struct frame *f, struct err *err);
+/* Client side: connects to a service's socket, sends hello (the answer's hello is checked when the first
+ * reply is read by proto_get_wait). Blocks up to timeout_ms. */
+NODISCARD struct chan *proto_connect(const char *path, const char *service, int timeout_ms, struct err *err);
+/* Like chan_get_wait(), but swallows (and checks) the peer's hello. */
+NODISCARD enum chan_result proto_get_wait(struct chan *c, struct frame *out, int timeout_ms, struct err *err);
+
+#endif
