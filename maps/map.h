@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * map.h - lookup tables: one interface for every type. "hash:/etc/postfix/virtual", "static:x".
+ *
+ * A table answers found, not found, or try again (with why): trouble is never "not found". Tables are
+ * shared by the threads of a process. File tables reload by themselves when they change on disk.
+ */
+#ifndef PR_MAP_H
+#define PR_MAP_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "postconf/config.h"
+
+enum map_result { MAP_FOUND, MAP_NOTFOUND, MAP_RETRY }; /* RETRY: no answer now, so defer */
+
+#define MAP_KEY_MAX 65536
+#define MAP_VALUE_MAX (1U << 20)
+
+enum {
+    MAP_FLAG_FIXED = 1,   /* exact keys (hash ...): partial-key searches make sense */
+    MAP_FLAG_PATTERN = 2, /* regexp, pcre, cidr: one query with the whole key */
+    MAP_FLAG_LOCAL = 4,   /* answers from memory or page cache: may be asked from a loop */
+};
+
+struct map;
+struct map_env; /* what tables need of the process: configuration; see map_env_new() */
+
+/* The process's table cache for one configuration generation: a table named twice is opened once. */
+NODISCARD struct map_env *map_env_new(const struct config *cfg);
+void map_env_free(struct map_env **env);
+const struct config *map_env_config(const struct map_env *env);
+
+/*
+ * Opens "type:name" ($name already expanded). A table that cannot be opened now (missing file, wrong
+ * syntax in a static table) still opens: it answers MAP_RETRY with the reason, and recovers when the
+ * file appears. An unknown type or a text without ":" is -1. The map belongs to env.
+ */
+NODISCARD int map_open(struct map_env *env, struct slice spec, struct map **out, struct err *err);
+/* Strict: also -1 when the table is missing, unreadable, or a row is wrong. For postfix check and reload. */
+NODISCARD int map_check(struct map_env *env, struct slice spec, struct err *err);
+const char *map_name(const struct map *m); /* "hash:/etc/postfix/virtual" */
+unsigned map_flags(const struct map *m);
+
+/*
+ * Looks up key in m.
+ *
+ * key    1..MAP_KEY_MAX bytes of any value, borrowed for the call; the table folds case, not you
+ * value  appended to on MAP_FOUND, otherwise untouched
+ * err    filled on MAP_RETRY: table, cause
+ *
+ * Threads may share m. Blocks no longer than the table's own time limit. Source: postmap(1).
+ */
+NODISCARD enum map_result map_lookup(struct map *m, struct slice key, struct buf *value, struct err *err);
+
+/* A list of tables ("hash:/a, regexp:/b"): the first that has the key answers. */
+struct map_list;
+NODISCARD int map_list_open(struct map_env *env, const char *value, struct map_list **out, struct err *err);
+void map_list_free(struct map_list **l);
+bool map_list_is_empty(const struct map_list *l); /* NULL is empty */
+unsigned map_list_flags(const struct map_list *l); /* LOCAL if all are */
+/* only: 0, or MAP_FLAG_FIXED to ask only such tables. hit (may be NULL): the table that answered. */
+NODISCARD enum map_result map_list_lookup(struct map_list *l, struct slice key, unsigned only, struct buf *value,
+                                          const struct map **hit, struct err *err);
+
+/* A table type: one file, one const instance, one row in map_types.c. */
+struct map_type {
+    const char *name;
+    unsigned flags;
+    /* Opens path; *impl is the type's own. Missing file: -1, temporary. */
+    int (*open)(const char *path, struct map_env *env, void **impl, struct err *err);
+    void (*close)(void *impl);
+    /* May be called by several threads at once. key is folded to lower case for FIXED types before. */
+    enum map_result (*lookup)(void *impl, struct slice key, struct buf *value, struct err *err);
+    /* NULL: never. True when the source has changed and open() should be done anew (cheap: fstat). */
+    bool (*is_stale)(void *impl, const char *path);
+    /* NULL: cannot be built by postmap. See map_build.h */
+    const struct map_builder_type *builder;
+    /* NULL: cannot be listed (postmap -s). Stops when fn returns false. */
+    int (*each)(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg), void *arg, struct err *err);
+    bool keeps_key_case;
+};
+void map_type_each(void (*fn)(const struct map_type *t, void *arg), void *arg); /* sorted by name */
+
+#endif
