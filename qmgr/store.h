@@ -13,6 +13,8 @@
 #ifndef PR_STORE_H
 #define PR_STORE_H
 
+#include <sys/types.h>
+
 #include "base/arena.h"
 #include "mail/envelope.h"
 #include "postconf/config.h"
