@@ -89,6 +89,10 @@ void worker_leave(struct worker *w); /* stop taking clients, end when the last o
 bool worker_is_draining(const struct worker *w);
 bool worker_runs_as_root(const struct worker *w); /* effective uid 0 after start-up */
 
+/* For single workers: waits until fd is readable. 1: it is; 0: timeout_ms (-1: none) is over; -1: asked to drain, or master
+ * has gone: leave serve(). */
+int worker_wait_readable(struct worker *w, int fd, int timeout_ms);
+
 /* For threaded sessions, during session_work: what to wait for when WORKER_WAIT is returned. */
 void worker_wait_for(struct worker_session *s, int fd, unsigned events, struct mono_time deadline);
 /* Any thread: makes session_work(POLLER_WOKEN) run for a parked session. */

@@ -21,7 +21,8 @@ NODISCARD struct poller *poller_new(struct err *err); /* NULL on failure */
 void poller_free(struct poller **p); /* after all threads have left */
 NODISCARD struct poller_item *poller_item_new(struct poller *p, void *arg);
 void poller_item_free(struct poller_item **item); /* only while it is yours */
-/* Waits for events on fd (may differ from time to time) until deadline (MONO_NEVER; 100 ms coarse). */
+/* Waits for events on fd (may differ from time to time) until deadline (MONO_NEVER; 100 ms coarse).
+ * fd -1: for the deadline and poller_wake() only. */
 void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_time deadline);
 /* Any thread: if the item is parked, it is handed back now with POLLER_WOKEN. */
 void poller_wake(struct poller_item *item);

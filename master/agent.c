@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * agent.c - see agent.h.
+ *
+ * A connection carries one request at a time, any number one after the other. The queue manager's going away in
+ * the middle loses nothing: what it has not heard of, it tries again.
+ */
+#include "master/agent.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+
+#define REQUEST_WAIT_MS 60000 /* for the rest of a request whose first frame is there */
+
+struct agent_session {
+    struct worker *worker;
+    struct worker_session *session;
+    struct chan *chan;
+};
+
+/* One process is one agent: set once by agent_main() before anything runs. */
+static const struct agent *agent;
+
+static void leave_nothing_out(struct deliver_request *r)
+{
+    struct dsn_status status = {
+        .outcome = OUTCOME_DEFERRED,
+        .code = SLICE_LIT("4.3.0"),
+        .text = SLICE_LIT("delivery agent gave no status for this recipient"),
+    };
+
+    for (size_t i = 0; i < r->nrcpts; i++) {
+        if (!r->rcpts[i].done) {
+            log_warning("%.*s: no status for recipient %.*s", SLICE_FMT(r->msg.queue_id),
+                        SLICE_FMT(r->rcpts[i].r.addr));
+            deliver_status(r, i, SLICE_LIT("none"), 0, &status, false);
+        }
+    }
+}
+
+/* Reads one request, has it delivered, answers. */
+static enum chan_result serve_request(struct worker *w, struct chan *c, int wait_ms)
+{
+    struct deliver_request *r = NULL;
+    struct err err = ERR_INIT;
+    enum chan_result res = deliver_read(c, wait_ms, &r, &err);
+
+    if (res == CHAN_OK) {
+        agent->deliver(w, r);
+        leave_nothing_out(r);
+        res = deliver_done(r, &err);
+    }
+    if (res == CHAN_ERROR)
+        log_warning("connection from the queue manager: %s", err.text);
+    deliver_free(&r);
+    return res;
+}
+
+static void *session_open(struct worker *w, struct worker_session *s, const struct worker_client *c)
+{
+    struct agent_session *as = xcalloc(1, sizeof(*as));
+
+    as->worker = w;
+    as->session = s;
+    as->chan = chan_new(c->fd);
+    proto_hello(as->chan, worker_service_name(w));
+    return as;
+}
+
+static enum worker_verdict session_work(void *session, unsigned events)
+{
+    struct agent_session *as = session;
+    struct err err = ERR_INIT;
+
+    if (chan_has_output(as->chan) && chan_flush_wait(as->chan, REQUEST_WAIT_MS, &err) != CHAN_OK)
+        return WORKER_CLOSE;
+    if ((events & POLLER_WOKEN) != 0 && worker_is_draining(as->worker) && !chan_has_frame(as->chan))
+        return WORKER_CLOSE;
+    if ((events & (POLLER_READ | POLLER_HANGUP)) != 0 || chan_has_frame(as->chan)) {
+        enum chan_result res = serve_request(as->worker, as->chan, 0);
+
+        if (res == CHAN_EOF || res == CHAN_ERROR)
+            return WORKER_CLOSE;
+        if (worker_is_draining(as->worker))
+            return WORKER_CLOSE;
+        if (chan_has_frame(as->chan))
+            return WORKER_AGAIN;
+    }
+    chan_trim(as->chan);
+    worker_wait_for(as->session, chan_fd(as->chan), POLLER_READ, MONO_NEVER);
+    return WORKER_WAIT;
+}
+
+static void session_close(void *session)
+{
+    struct agent_session *as = session;
+
+    (void) chan_take_fd(as->chan); /* the framework closes it */
+    chan_free(&as->chan);
+    free(as);
+}
+
+static void serve(struct worker *w, const struct worker_client *c)
+{
+    struct chan *chan = chan_new(c->fd);
+    struct err err = ERR_INIT;
+
+    proto_hello(chan, worker_service_name(w));
+    if (chan_flush_wait(chan, REQUEST_WAIT_MS, &err) == CHAN_OK) {
+        for (;;) {
+            if (!chan_has_frame(chan) && worker_wait_readable(w, chan_fd(chan), -1) <= 0)
+                break;
+            enum chan_result res = serve_request(w, chan, 0);
+            if (res == CHAN_EOF || res == CHAN_ERROR)
+                break;
+        }
+    }
+    (void) chan_take_fd(chan);
+    chan_free(&chan);
+}
+
+int agent_main(int argc, char **argv, const struct agent *a)
+{
+    struct worker_service service = {
+        .program = a->program,
+        .shape = a->shape,
+        .keep_root = a->keep_root,
+        .fork_per_delivery = a->shape == WORKER_SINGLE,
+        .start = a->start,
+        .ready = a->ready,
+        .session_open = session_open,
+        .session_work = session_work,
+        .session_close = session_close,
+        .serve = serve,
+        .drain = a->drain,
+        .stop = a->stop,
+    };
+
+    agent = a;
+    return worker_main(argc, argv, &service);
+}

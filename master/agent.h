@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * agent.h - a delivery agent on the worker framework: qmgr's persistent connections in, requests out.
+ *
+ * A daemon fills a struct agent and ends its main with agent_main(). The same struct serves both shapes: threaded
+ * (smtp, error, discard: an idle connection is parked, a request takes a thread) and single (local, virtual).
+ */
+#ifndef PR_AGENT_H
+#define PR_AGENT_H
+
+#include "mail/deliver.h"
+#include "master/worker.h"
+
+struct agent {
+    const char *program;
+    enum worker_shape shape; /* WORKER_THREADED or WORKER_SINGLE */
+    bool keep_root;
+    int (*start)(struct worker *w, struct err *err); /* as worker_service.start; may be NULL */
+    int (*ready)(struct worker *w, struct err *err); /* may be NULL */
+    /* Answers every recipient with deliver_status(); what it leaves out is deferred and logged as a bug. */
+    void (*deliver)(struct worker *w, struct deliver_request *r);
+    void (*stop)(struct worker *w);  /* may be NULL */
+    void (*drain)(struct worker *w); /* may be NULL */
+};
+
+NODISCARD int agent_main(int argc, char **argv, const struct agent *agent);
+
+#endif
