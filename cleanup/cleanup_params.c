@@ -1,11 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cleanup_params.c - the list of this folder's parameter sets. Each set stands beside the code that uses it.
+ * cleanup_params.c - the parameters of cleanup(8), and the list of this folder's parameter sets.
  */
-#include "postconf/param.h"
+#include "cleanup/cleanup_int.h"
+
+#define STRING(name, default_, text)                                                               \
+    PARAM_STRING(#name, struct cleanup_params, name, .def = default_, .services = "cleanup",       \
+                 .doc = text)
+#define INT(name, default_, least, text)                                                           \
+    PARAM_INT(#name, struct cleanup_params, name, .def = default_, .min = least,                   \
+              .services = "cleanup", .doc = text)
+#define BOOL(name, default_, text)                                                                 \
+    PARAM_BOOL(#name, struct cleanup_params, name, .def = default_, .services = "cleanup",         \
+               .doc = text)
+
+static const struct param rows[] = {
+    STRING(canonical_maps, "", "Tables that rewrite addresses in envelope and header."),
+    STRING(sender_canonical_maps, "",
+           "Tables that rewrite sender addresses, asked before canonical_maps."),
+    STRING(recipient_canonical_maps, "",
+           "Tables that rewrite recipient addresses, asked before canonical_maps."),
+    STRING(canonical_classes,
+           "envelope_sender, envelope_recipient, header_sender, header_recipient",
+           "The addresses that canonical_maps applies to."),
+    STRING(sender_canonical_classes, "envelope_sender, header_sender",
+           "The addresses that sender_canonical_maps applies to."),
+    STRING(recipient_canonical_classes, "envelope_recipient, header_recipient",
+           "The addresses that recipient_canonical_maps applies to."),
+    STRING(header_checks, "", "Tables that look at each header field."),
+    STRING(body_checks, "", "Tables that look at each line of the body."),
+    STRING(always_bcc, "", "An address that gets a copy of every message."),
+    STRING(sender_bcc_maps, "", "Tables that name, by sender, an address that gets a copy."),
+    STRING(recipient_bcc_maps, "", "Tables that name, by recipient, an address that gets a copy."),
+    STRING(message_drop_headers, "bcc, content-length, resent-bcc, return-path",
+           "Header fields that are removed."),
+    INT(virtual_alias_recursion_limit, "1000", 1, "Deepest nesting of virtual aliases."),
+    INT(virtual_alias_expansion_limit, "1000", 1, "Most addresses that one recipient may become."),
+    INT(virtual_alias_address_length_limit, "1000", 1,
+        "Longest address that a virtual alias may give."),
+    INT(header_size_limit, "102400", 1, "Most bytes of a message header that are kept."),
+    INT(body_checks_size_limit, "51200", 0, "Bytes of the body that body_checks look at."),
+    INT(hopcount_limit, "50", 1, "Most Received: fields of a message; more are a loop."),
+    INT(message_size_limit, "10240000", 0, "Most bytes of a message; 0 for no limit."),
+    INT(duplicate_filter_limit, "1000", 0,
+        "Recipients that are remembered to drop duplicates; 0 for no limit."),
+    BOOL(enable_original_recipient, "yes",
+         "Whether the address before aliases is kept for X-Original-To."),
+    BOOL(always_add_missing_headers, "no",
+         "Whether Date, From and Message-Id are added for remote clients too."),
+};
+
+const struct param_set cleanup_params = PARAM_SET("cleanup", struct cleanup_params, rows);
 
 extern const struct param_set *const cleanup_param_sets[];
 
 const struct param_set *const cleanup_param_sets[] = {
+    &cleanup_params,
     NULL,
 };
