@@ -35,20 +35,23 @@ NODISCARD int dns_new(const struct config *cfg, struct dns **out, struct err *er
 void dns_free(struct dns **d);
 
 /* Sorted by preference, equal ones in random order. Elements are struct dns_mx *; free with dns_mx_list_free. */
-NODISCARD enum dns_result dns_mx(struct dns *d, const char *domain, struct vec *out, bool *authentic, struct err *err);
+NODISCARD enum dns_result dns_mx(struct dns *d, const char *domain, struct vec *out,
+                                 bool *authentic, struct err *err);
 void dns_mx_list_free(struct vec *list);
 /* Addresses per inet_protocols, hosts file too when native is said (smtp_host_lookup). struct dns_addr *, free with free(). */
-NODISCARD enum dns_result dns_addresses(struct dns *d, const char *host, bool dns, bool native, struct vec *out,
-                                        struct err *err);
+NODISCARD enum dns_result dns_addresses(struct dns *d, const char *host, bool dns, bool native,
+                                        struct vec *out, struct err *err);
 /* PTR name, verified by a forward lookup: *verified false when it does not come back. */
-NODISCARD enum dns_result dns_client_name(struct dns *d, const struct sockaddr *sa, socklen_t len, struct buf *name,
-                                          bool *verified, struct err *err);
+NODISCARD enum dns_result dns_client_name(struct dns *d, const struct sockaddr *sa, socklen_t len,
+                                          struct buf *name, bool *verified, struct err *err);
 /* Does the name have an MX or an address (reject_unknown_sender_domain)? */
-NODISCARD enum dns_result dns_mail_domain_exists(struct dns *d, const char *domain, struct err *err);
+NODISCARD enum dns_result dns_mail_domain_exists(struct dns *d, const char *domain,
+                                                 struct err *err);
 
 /* "1.2.3.4" or "2001:db8::1", without brackets. */
 void dns_addr_print(const struct sockaddr *sa, struct buf *out);
-NODISCARD int dns_addr_parse(const char *text, uint16_t port, struct sockaddr_storage *out, socklen_t *len);
+NODISCARD int dns_addr_parse(const char *text, uint16_t port, struct sockaddr_storage *out,
+                             socklen_t *len);
 extern const struct param_set dns_params;
 
 #endif

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dns_params.c - the list of this folder's parameter sets. Each set stands beside the code that uses it.
+ * dns_params.c - the list of this folder's parameter sets.
  */
-#include "postconf/param.h"
+#include "dns/dns.h"
 
 extern const struct param_set *const dns_param_sets[];
 
 const struct param_set *const dns_param_sets[] = {
+    &dns_params,
     NULL,
 };
