@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * smtp_int.h - what the files of the SMTP client share.
+ *
+ * The way of a request: smtp_deliver.c asks smtp_target.c for the hosts of the next hop, in order; for each it takes a
+ * connection (smtp_cache.c, or a fresh one by smtp_conn.c and smtp_hello.c) and runs one mail transaction on it
+ * (smtp_transaction.c) for the recipients that are still open.
+ */
+#ifndef PR_SMTP_INT_H
+#define PR_SMTP_INT_H
+
+#include <sys/socket.h>
+
+#include "base/buf.h"
+#include "base/lock.h"
+#include "base/mtime.h"
+#include "dns/dns.h"
+#include "mail/deliver.h"
+#include "maps/policy.h"
+
+struct smtp_params {
+    const char *helo_name, *bind_address, *bind_address6, *fallback_relay, *host_lookup,
+        *dns_support_level;
+    const char *connection_cache_destinations;
+    int64_t connect_timeout_s, helo_timeout_s, mail_timeout_s, rcpt_timeout_s, data_init_timeout_s;
+    int64_t data_xfer_timeout_s, data_done_timeout_s, rset_timeout_s;
+    int64_t mx_address_limit, mx_session_limit, line_length_limit;
+    int64_t cache_time_limit_s, reuse_time_limit_s, reuse_count_limit;
+    const char *tcp_port;
+    bool cache_on_demand, skip_5xx_greeting, skip_quit_response, send_dummy_mail_auth,
+        always_send_ehlo, never_send_ehlo;
+    bool defer_if_no_mx_address_found, disable_dns_lookups, quote_envelope;
+    /* other folders', by name */
+    const char *myhostname;
+};
+
+/* One for each process; read-only after start-up, but for the cache, which locks itself. */
+struct smtp {
+    struct smtp_params p;
+    struct dns *dns;
+    struct match_list *cache_destinations;
+    struct smtp_cache *cache;
+};
+
+/* --- smtp_target.c: where a next hop leads ------------------------------------------------------- */
+
+struct smtp_address {
+    char *host;                   /* as logs show it */
+    struct sockaddr_storage addr; /* with the port */
+    socklen_t len;
+    uint16_t port;
+};
+struct smtp_targets {
+    struct smtp_address *list;
+    size_t count;
+    size_t cap;
+};
+void smtp_targets_fini(struct smtp_targets *t);
+/* Addresses of "domain", "domain:port", "[host]", "[host]:port", best first. -1: why, with the code that recipients get. */
+NODISCARD int smtp_targets_find(struct smtp *s, struct slice nexthop, struct smtp_targets *out,
+                                struct err *err);
+
+/* --- smtp_conn.c: a connection, its lines, its time limits ------------------------------------- */
+
+enum {
+    SMTP_FEATURE_ESMTP = 1,
+    SMTP_FEATURE_PIPELINING = 2,
+    SMTP_FEATURE_SIZE = 4,
+    SMTP_FEATURE_8BITMIME = 8,
+    SMTP_FEATURE_DSN = 16,
+    SMTP_FEATURE_SMTPUTF8 = 32
+};
+
+struct smtp_conn {
+    int fd;
+    struct buf relay;   /* "HOST[ADDR]:PORT" */
+    struct buf namaddr; /* "HOST[ADDR]" */
+    char *host;
+    unsigned features;
+    uint64_t size_limit; /* 0: none */
+    unsigned uses;       /* transactions begun */
+    struct mono_time since;
+    int64_t timeout_set_s; /* what the socket has now */
+    struct buf in;
+    size_t in_at;
+    struct buf out;
+};
+
+struct smtp_reply {
+    int code;         /* 0: none was read */
+    struct buf text;  /* all lines, flattened to one: "250 2.1.5 Ok" */
+    struct slice dsn; /* enhanced code in text, or empty; view */
+};
+
+/* NULL: err says "connect to H[A]:P: why" (temporary). */
+NODISCARD struct smtp_conn *smtp_conn_open(struct smtp *s, const struct smtp_address *a,
+                                           struct err *err);
+void smtp_conn_free(struct smtp_conn **c);
+/* Queues text; smtp_conn_flush() sends. */
+void smtp_conn_put(struct smtp_conn *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+enum smtp_io { SMTP_IO_OK, SMTP_IO_TIMEOUT, SMTP_IO_LOST, SMTP_IO_BAD };
+NODISCARD enum smtp_io smtp_conn_flush(struct smtp_conn *c, int64_t timeout_s);
+/* Output first, if there is any; then a whole reply. */
+NODISCARD enum smtp_io smtp_conn_reply(struct smtp_conn *c, int64_t timeout_s,
+                                       struct smtp_reply *r);
+void smtp_reply_init(struct smtp_reply *r);
+void smtp_reply_fini(struct smtp_reply *r);
+/* True if the idle connection can be used: nothing unexpected to read, not closed. */
+bool smtp_conn_is_fresh(struct smtp_conn *c);
+/* "lost connection with X while Y" and the like. */
+void smtp_io_explain(const struct smtp_conn *c, enum smtp_io io, const char *doing,
+                     struct err *err);
+NODISCARD enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_request *r,
+                                              int64_t line_limit, int64_t timeout_s);
+
+/* --- smtp_hello.c ------------------------------------------------------------------------------- */
+
+/* Greeting and EHLO/HELO. -1: err tells; temporary ones let the next host be tried. */
+NODISCARD int smtp_hello(struct smtp *s, struct smtp_conn *c, struct err *err);
+void smtp_quit(struct smtp *s, struct smtp_conn **c);
+
+/* --- smtp_transaction.c --------------------------------------------------------------------------- */
+
+/* What is known of a recipient between hosts. */
+struct smtp_rcpt {
+    bool final;             /* answered: sent, or refused for good */
+    bool offered;           /* in this transaction */
+    bool accepted;          /* RCPT was accepted in this transaction */
+    struct dsn_status last; /* why it is not final: used when no host is left */
+    bool has_last, site_dead;
+    char *strings[5]; /* heap copies behind last */
+};
+struct smtp_job {
+    struct smtp *s;
+    struct deliver_request *r;
+    struct smtp_rcpt *rcpts; /* r->nrcpts of them */
+};
+/*
+ * One mail transaction for the recipients that are not final. 0: the connection may be used again; -1: it may not.
+ * lost_early (for a reused connection): it was dead before the server can have seen the message; nothing was noted.
+ */
+NODISCARD int smtp_transaction(struct smtp_job *job, struct smtp_conn *c, bool *lost_early);
+/* Remembers a temporary failure for all recipients that are not final. */
+void smtp_job_defer(struct smtp_job *job, const struct err *err, struct slice mta, bool site_dead);
+size_t smtp_job_open(const struct smtp_job *job); /* recipients that are not final */
+void smtp_rcpt_note(struct smtp_rcpt *rcpt, const struct dsn_status *st, bool site_dead);
+
+/* --- smtp_cache.c: idle connections --------------------------------------------------------------- */
+
+struct smtp_cache;
+NODISCARD struct smtp_cache *smtp_cache_new(int64_t idle_s, int64_t reuse_s, int64_t reuse_count);
+void smtp_cache_free(struct smtp_cache **c);
+/* One that is fresh, or NULL. */
+struct smtp_conn *smtp_cache_take(struct smtp_cache *c, struct slice nexthop);
+/* Adopts *conn; closes it when it is too old or too much used. */
+void smtp_cache_put(struct smtp_cache *c, struct slice nexthop, struct smtp_conn **conn);
+
+/* smtp_deliver.c */
+void smtp_deliver(struct smtp *s, struct deliver_request *r);
+extern const struct param_set smtp_params;
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * smtp_main.c - the smtp(8) delivery agent's process.
+ */
+#include <stdlib.h>
+
+#include "master/agent.h"
+#include "smtp/smtp_int.h"
+
+static int start(struct worker *w, struct err *err)
+{
+    struct smtp *s = xcalloc(1, sizeof(*s));
+    const struct config *cfg = worker_config(w);
+
+    worker_set_data(w, s);
+    if (config_bind(cfg, &smtp_params, &s->p, err) == -1 || dns_new(cfg, &s->dns, err) == -1)
+        return -1;
+    s->p.myhostname = config_get(cfg, "myhostname");
+    if (match_list_open(worker_maps(w), MATCH_DOMAIN, s->p.connection_cache_destinations, false,
+                        &s->cache_destinations, err) == -1)
+        return -1;
+    s->cache =
+        smtp_cache_new(s->p.cache_time_limit_s, s->p.reuse_time_limit_s, s->p.reuse_count_limit);
+    return 0;
+}
+
+static void deliver(struct worker *w, struct deliver_request *r)
+{
+    smtp_deliver(worker_data(w), r);
+}
+
+static void stop(struct worker *w)
+{
+    struct smtp *s = worker_data(w);
+
+    smtp_cache_free(&s->cache);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct agent agent = {
+        .program = "smtp",
+        .shape = WORKER_THREADED,
+        .start = start,
+        .deliver = deliver,
+        .stop = stop,
+    };
+
+    return agent_main(argc, argv, &agent);
+}
