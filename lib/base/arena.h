@@ -11,7 +11,7 @@ struct arena;
 
 NODISCARD struct arena *arena_new(size_t chunk_bytes); /* 0: 4096 */
 void arena_free(struct arena **a);
-void arena_reset(struct arena *a); /* keeps at most one chunk */
+void arena_reset(struct arena *a);                         /* keeps at most one chunk */
 NODISCARD void *arena_alloc(struct arena *a, size_t size); /* zeroed, aligned to 16 */
 NODISCARD char *arena_strdup(struct arena *a, const char *s);
 /* A copy with a NUL after it. */

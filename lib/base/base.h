@@ -9,17 +9,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NODISCARD __attribute__((warn_unused_result))
+#define NODISCARD              __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
-#define NORETURN __attribute__((noreturn))
-#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define NORETURN               __attribute__((noreturn))
+#define ARRAY_LEN(a)           (sizeof(a) / sizeof((a)[0]))
 
 #if defined(__clang__)
 #define CAPABILITY(x) __attribute__((capability(x)))
 #define GUARDED_BY(x) __attribute__((guarded_by(x)))
-#define REQUIRES(x) __attribute__((requires_capability(x)))
-#define ACQUIRES(x) __attribute__((acquire_capability(x)))
-#define RELEASES(x) __attribute__((release_capability(x)))
+#define REQUIRES(x)   __attribute__((requires_capability(x)))
+#define ACQUIRES(x)   __attribute__((acquire_capability(x)))
+#define RELEASES(x)   __attribute__((release_capability(x)))
 #else
 #define CAPABILITY(x)
 #define GUARDED_BY(x)

@@ -27,7 +27,8 @@ struct err {
 
 /* Fills e (NULL: nothing). All return -1, so that `return err_set(...)` works. Text is cut to fit and
  * control bytes become '?'. */
-int err_set(struct err *e, enum err_kind kind, const char *dsn, const char *fmt, ...) PRINTF_LIKE(4, 5);
+int err_set(struct err *e, enum err_kind kind, const char *dsn, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
 int err_temporary(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int err_permanent(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int err_input(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -15,11 +15,13 @@
 NODISCARD int fd_write_all(int fd, const void *data, size_t len);
 NODISCARD int fd_writev_all(int fd, struct iovec *iov, int count); /* iov is used up */
 NODISCARD int fd_pwrite_all(int fd, const void *data, size_t len, off_t offset);
-NODISCARD int fd_pwritev_all(int fd, struct iovec *iov, int count, off_t offset); /* iov is used up */
+NODISCARD int fd_pwritev_all(int fd, struct iovec *iov, int count,
+                             off_t offset); /* iov is used up */
 /* Bytes read (fewer than len only at the end of the file), or -1. */
 NODISCARD ssize_t fd_pread_all(int fd, void *data, size_t len, off_t offset);
 NODISCARD ssize_t fd_read_some(int fd, void *data, size_t len); /* EINTR handled */
-void fd_close(int *fd); /* -1 is nothing; becomes -1; for descriptors whose close error does not matter */
+void fd_close(
+    int *fd); /* -1 is nothing; becomes -1; for descriptors whose close error does not matter */
 NODISCARD int fd_set_nonblocking(int fd, bool on);
 NODISCARD int fd_set_cloexec(int fd, bool on);
 

@@ -14,7 +14,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-#define FRAME_PAYLOAD_MAX (1U << 20) /* bytes; larger things travel as several frames, or by descriptor */
+#define FRAME_PAYLOAD_MAX                                                                          \
+    (1U << 20) /* bytes; larger things travel as several frames, or by descriptor */
 
 struct frame {
     uint16_t type;

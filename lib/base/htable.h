@@ -19,7 +19,8 @@ void *htable_put(struct htable *t, struct slice key, void *value);
 void *htable_remove(struct htable *t, struct slice key); /* the value, or NULL */
 size_t htable_len(const struct htable *t);
 /* Calls fn for each entry in no order; fn must not change the table. Stops when fn returns false. */
-void htable_each(const struct htable *t, bool (*fn)(struct slice key, void *value, void *arg), void *arg);
+void htable_each(const struct htable *t, bool (*fn)(struct slice key, void *value, void *arg),
+                 void *arg);
 uint64_t hash_bytes(struct slice s); /* the process's seeded hash */
 
 #endif

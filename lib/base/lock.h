@@ -13,14 +13,17 @@
 
 /* Lower ranks are taken first. A new lock is a row here. */
 enum lock_rank {
-    LOCK_WORKER = 10,        /* master/worker: session table, counters */
-    LOCK_POLLER = 20,        /* lib/base/poller: slots and time-outs */
-    LOCK_MAP_SET = 30,       /* maps: the table cache, reload */
-    LOCK_MAP = 40,           /* maps: one table's handle */
-    LOCK_SMTP_CACHE = 50,    /* smtp: idle connections */
+    LOCK_SESSION = 5,         /* one session's, where two threads meet in it */
+    LOCK_WORKER = 10,         /* master/worker: session table, counters */
+    LOCK_POLLER = 20,         /* lib/base/poller: slots and time-outs */
+    LOCK_MAP_SET = 30,        /* maps: the table cache, reload */
+    LOCK_MAP = 40,            /* maps: one table's handle */
+    LOCK_SMTP_CACHE = 50,     /* smtp: idle connections */
     LOCK_JOURNAL_COMMIT = 60, /* qmgr/store: the commit queue */
     LOCK_JOURNAL_APPEND = 61, /* qmgr/store: the open segment's tail */
-    LOCK_INTAKE = 70,        /* lib/mail/intake: idle connections to cleanup */
+    LOCK_STORE = 64,          /* qmgr/store: segments and messages of the owner */
+    LOCK_STORE_JOBS = 65,     /* qmgr/store: the owner's background jobs */
+    LOCK_INTAKE = 70,         /* lib/mail/intake: idle connections to cleanup */
     LOCK_POOL = 80,
     LOCK_LOOP_POST = 81,
     LOCK_LOG = 90, /* leaf */

@@ -11,7 +11,14 @@
 
 #include "base/buf.h"
 
-enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR, LOG_LEVEL_FATAL, LOG_LEVEL_PANIC };
+enum log_level {
+    LOG_LEVEL_DEBUG,
+    LOG_LEVEL_INFO,
+    LOG_LEVEL_WARNING,
+    LOG_LEVEL_ERROR,
+    LOG_LEVEL_FATAL,
+    LOG_LEVEL_PANIC
+};
 
 struct log_target {
     const char *syslog_name; /* "postfix", "postfix/submission" */
@@ -29,8 +36,10 @@ void log_debug(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_warning(const char *fmt, ...) PRINTF_LIKE(1, 2); /* "warning: ..." */
 void log_error(const char *fmt, ...) PRINTF_LIKE(1, 2);   /* "error: ..." */
-NORETURN void fatal(const char *fmt, ...) PRINTF_LIKE(1, 2); /* start-up only; exit status 1, or log_fatal_status() */
-NORETURN void panic(const char *fmt, ...) PRINTF_LIKE(1, 2); /* a broken invariant of our own: abort */
+NORETURN void fatal(const char *fmt, ...)
+    PRINTF_LIKE(1, 2); /* start-up only; exit status 1, or log_fatal_status() */
+NORETURN void panic(const char *fmt, ...)
+    PRINTF_LIKE(1, 2);             /* a broken invariant of our own: abort */
 void log_fatal_status(int status); /* commands: sysexits value that fatal() ends with */
 
 /*
@@ -40,18 +49,26 @@ void log_fatal_status(int status); /* commands: sysexits value that fatal() ends
  * ("reject: RCPT from ..."); LF_PAREN puts "(text)" after the previous field without a comma; an empty
  * optional field (LF_OPT_*) is left out.
  */
-enum log_field_kind { LF_KIND_RAW, LF_KIND_TEXT, LF_KIND_ADDR, LF_KIND_INT, LF_KIND_PAREN, LF_KIND_OPT_TEXT, LF_KIND_OPT_ADDR };
+enum log_field_kind {
+    LF_KIND_RAW,
+    LF_KIND_TEXT,
+    LF_KIND_ADDR,
+    LF_KIND_INT,
+    LF_KIND_PAREN,
+    LF_KIND_OPT_TEXT,
+    LF_KIND_OPT_ADDR
+};
 struct log_field {
     enum log_field_kind kind;
     const char *name; /* JSON's name too */
     struct slice text;
     int64_t number;
 };
-#define LF_RAW(name, s) ((struct log_field){LF_KIND_RAW, (name), (s), 0})
-#define LF_TEXT(name, s) ((struct log_field){LF_KIND_TEXT, (name), (s), 0})
-#define LF_ADDR(name, s) ((struct log_field){LF_KIND_ADDR, (name), (s), 0})
-#define LF_INT(name, n) ((struct log_field){LF_KIND_INT, (name), {"", 0}, (n)})
-#define LF_PAREN(name, s) ((struct log_field){LF_KIND_PAREN, (name), (s), 0})
+#define LF_RAW(name, s)      ((struct log_field){LF_KIND_RAW, (name), (s), 0})
+#define LF_TEXT(name, s)     ((struct log_field){LF_KIND_TEXT, (name), (s), 0})
+#define LF_ADDR(name, s)     ((struct log_field){LF_KIND_ADDR, (name), (s), 0})
+#define LF_INT(name, n)      ((struct log_field){LF_KIND_INT, (name), {"", 0}, (n)})
+#define LF_PAREN(name, s)    ((struct log_field){LF_KIND_PAREN, (name), (s), 0})
 #define LF_OPT_TEXT(name, s) ((struct log_field){LF_KIND_OPT_TEXT, (name), (s), 0})
 #define LF_OPT_ADDR(name, s) ((struct log_field){LF_KIND_OPT_ADDR, (name), (s), 0})
 void log_event_fields(enum log_level level, const char *event, struct slice queue_id,

@@ -26,7 +26,8 @@ void loop_stop(struct loop *l);
 struct mono_time loop_now(const struct loop *l); /* the turn's time, without a system call */
 
 /* The descriptor stays the caller's. */
-NODISCARD struct loop_io *loop_io_new(struct loop *l, int fd, unsigned events, loop_io_fn fn, void *arg);
+NODISCARD struct loop_io *loop_io_new(struct loop *l, int fd, unsigned events, loop_io_fn fn,
+                                      void *arg);
 void loop_io_set(struct loop_io *io, unsigned events);
 void loop_io_free(struct loop_io **io);
 

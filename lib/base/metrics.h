@@ -8,7 +8,7 @@
 
 #include "base/err.h"
 
-#define METRICS_SLOTS 1024
+#define METRICS_SLOTS    1024
 #define METRICS_NAME_MAX 56
 
 /* Makes a region; returns its descriptor (to be inherited) or -1. */

@@ -37,18 +37,29 @@ struct msg_def {
 };
 
 #define MSG_FIELD_U32(tag, strct, member, max)                                                     \
-    {(tag), MSG_U32, false, (uint32_t) offsetof(struct strct, member), (max), #member}
+    {                                                                                              \
+        (tag), MSG_U32, false, (uint32_t) offsetof(struct strct, member), (max), #member           \
+    }
 #define MSG_FIELD_U64(tag, strct, member)                                                          \
-    {(tag), MSG_U64, false, (uint32_t) offsetof(struct strct, member), 0, #member}
+    {                                                                                              \
+        (tag), MSG_U64, false, (uint32_t) offsetof(struct strct, member), 0, #member               \
+    }
 #define MSG_FIELD_I64(tag, strct, member)                                                          \
-    {(tag), MSG_I64, false, (uint32_t) offsetof(struct strct, member), 0, #member}
+    {                                                                                              \
+        (tag), MSG_I64, false, (uint32_t) offsetof(struct strct, member), 0, #member               \
+    }
 #define MSG_FIELD_BYTES(tag, strct, member, max)                                                   \
-    {(tag), MSG_BYTES, false, (uint32_t) offsetof(struct strct, member), (max), #member}
+    {                                                                                              \
+        (tag), MSG_BYTES, false, (uint32_t) offsetof(struct strct, member), (max), #member         \
+    }
 #define MSG_FIELD_BYTES_REQUIRED(tag, strct, member, max)                                          \
-    {(tag), MSG_BYTES, true, (uint32_t) offsetof(struct strct, member), (max), #member}
+    {                                                                                              \
+        (tag), MSG_BYTES, true, (uint32_t) offsetof(struct strct, member), (max), #member          \
+    }
 
 /* Appends the payload. Fields over their limit are a bug of the sender: err is filled, -1. */
-NODISCARD int msg_encode(const struct msg_def *def, const void *m, struct buf *out, struct err *err);
+NODISCARD int msg_encode(const struct msg_def *def, const void *m, struct buf *out,
+                         struct err *err);
 /* Fills *m (zeroed first); slices borrow from payload. */
 NODISCARD int msg_decode(const struct msg_def *def, struct slice payload, void *m, struct err *err);
 

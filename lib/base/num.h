@@ -7,8 +7,10 @@
 
 #include "base/err.h"
 
-NODISCARD int num_parse_i64(struct slice s, int64_t min, int64_t max, int64_t *out, struct err *err);
-NODISCARD int num_parse_u64_base(struct slice s, int base, uint64_t max, uint64_t *out, struct err *err);
+NODISCARD int num_parse_i64(struct slice s, int64_t min, int64_t max, int64_t *out,
+                            struct err *err);
+NODISCARD int num_parse_u64_base(struct slice s, int base, uint64_t max, uint64_t *out,
+                                 struct err *err);
 /* Postfix time value: digits and one of s m h d w; default_unit when there is none. Seconds. */
 NODISCARD int num_parse_time(struct slice s, char default_unit, int64_t max_seconds, int64_t *out,
                              struct err *err);

@@ -12,13 +12,19 @@
 #include "base/err.h"
 #include "base/mtime.h"
 
-enum { POLLER_READ = 1, POLLER_WRITE = 2, POLLER_HANGUP = 4, POLLER_TIMEOUT = 8, POLLER_WOKEN = 16 };
+enum {
+    POLLER_READ = 1,
+    POLLER_WRITE = 2,
+    POLLER_HANGUP = 4,
+    POLLER_TIMEOUT = 8,
+    POLLER_WOKEN = 16
+};
 
 struct poller;
 struct poller_item; /* one slot; made once for each session */
 
 NODISCARD struct poller *poller_new(struct err *err); /* NULL on failure */
-void poller_free(struct poller **p); /* after all threads have left */
+void poller_free(struct poller **p);                  /* after all threads have left */
 NODISCARD struct poller_item *poller_item_new(struct poller *p, void *arg);
 void poller_item_free(struct poller_item **item); /* only while it is yours */
 /* Waits for events on fd (may differ from time to time) until deadline (MONO_NEVER; 100 ms coarse).

@@ -9,7 +9,8 @@
 
 struct pool;
 
-NODISCARD struct pool *pool_new(const char *name, unsigned max_threads, size_t stack_bytes); /* 0: 256 KiB */
+NODISCARD struct pool *pool_new(const char *name, unsigned max_threads,
+                                size_t stack_bytes);          /* 0: 256 KiB */
 void pool_run(struct pool *p, void (*fn)(void *), void *arg); /* queues; never blocks */
 size_t pool_queued(struct pool *p);
 /* Runs what is queued, then joins all threads. */

@@ -15,9 +15,9 @@ struct slice {
 };
 
 /* For printf: printf("%.*s", SLICE_FMT(s)) */
-#define SLICE_FMT(s) (int) (s).len, ((s).ptr != NULL ? (s).ptr : "")
+#define SLICE_FMT(s)   (int) (s).len, ((s).ptr != NULL ? (s).ptr : "")
 #define SLICE_LIT(lit) ((struct slice){("" lit), sizeof(lit) - 1})
-#define SLICE_EMPTY ((struct slice){"", 0})
+#define SLICE_EMPTY    ((struct slice){"", 0})
 
 static inline struct slice slice_of(const char *ptr, size_t len)
 {
@@ -50,8 +50,8 @@ struct slice slice_sub(struct slice s, size_t from, size_t to);
  * False when none is left. slice_token_braces() treats a {...} group as one token (braces kept), as
  * Postfix's list syntax does.
  */
-bool slice_token(struct slice *rest, const char *seps, struct slice *token);
-bool slice_token_braces(struct slice *rest, const char *seps, struct slice *token);
+bool slice_token(struct slice *rest, const char *seps, struct slice *out);
+bool slice_token_braces(struct slice *rest, const char *seps, struct slice *out);
 /* A NUL-terminated heap copy; the caller frees. */
 NODISCARD char *slice_dup(struct slice s);
 /* Locale-free ASCII. */

@@ -17,9 +17,10 @@ struct vec {
 
 void vec_fini(struct vec *v); /* releases the array, not the elements */
 void vec_push(struct vec *v, void *item);
-void *vec_pop(struct vec *v); /* NULL when empty */
-void vec_remove(struct vec *v, size_t i); /* keeps order */
+void *vec_pop(struct vec *v);                             /* NULL when empty */
+void vec_remove(struct vec *v, size_t i);                 /* keeps order */
 void vec_clear(struct vec *v, void (*free_item)(void *)); /* free_item may be NULL */
-void vec_sort(struct vec *v, int (*cmp)(const void *a, const void *b)); /* a, b: the elements themselves */
+void vec_sort(struct vec *v,
+              int (*cmp)(const void *a, const void *b)); /* a, b: the elements themselves */
 
 #endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lock.c - see lock.h. Debug builds check that locks are taken in the order of their ranks. */
+#include "base/lock.h"
+
+#include "base/log.h"
+
+#ifndef NDEBUG
+#define HELD_MAX 16
+static _Thread_local enum lock_rank held[HELD_MAX];
+static _Thread_local int nheld;
+
+static void note_taken(const struct lock *l)
+{
+    if (nheld > 0 && held[nheld - 1] >= l->rank)
+        panic("lock of rank %d taken while %d is held", (int) l->rank, (int) held[nheld - 1]);
+    if (nheld == HELD_MAX)
+        panic("too many locks held");
+    held[nheld++] = l->rank;
+}
+
+static void note_released(const struct lock *l)
+{
+    int i = nheld;
+
+    while (i > 0 && held[i - 1] != l->rank)
+        i--;
+    if (i == 0)
+        panic("lock of rank %d released, but not held", (int) l->rank);
+    for (; i < nheld; i++)
+        held[i - 1] = held[i];
+    nheld--;
+}
+#else
+static void note_taken(const struct lock *l)
+{
+    (void) l;
+}
+static void note_released(const struct lock *l)
+{
+    (void) l;
+}
+#endif
+
+void lock_init(struct lock *l, enum lock_rank rank)
+{
+    pthread_mutex_init(&l->mutex, NULL);
+    l->rank = rank;
+}
+
+void lock_fini(struct lock *l)
+{
+    pthread_mutex_destroy(&l->mutex);
+}
+
+void lock_take(struct lock *l)
+{
+    note_taken(l);
+    pthread_mutex_lock(&l->mutex);
+}
+
+void lock_release(struct lock *l)
+{
+    note_released(l);
+    pthread_mutex_unlock(&l->mutex);
+}
+
+void lock_wait(struct lock *l, pthread_cond_t *cond)
+{
+    pthread_cond_wait(cond, &l->mutex);
+}

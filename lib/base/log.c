@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * log.c - see log.h.
+ *
+ * A line is built on the stack and leaves in one system call: a datagram to /dev/log, or a write to the maillog
+ * descriptor (O_APPEND: lines of many processes do not mix). The stamp is cached for the second, by thread.
+ */
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/lock.h"
+#include "base/mtime.h"
+
+#define LINE_MAX_BYTES   2000
+#define REPEAT_WINDOW_MS 60000
+#define REPEAT_LIMIT     10
+#define REPEAT_SLOTS     16
+
+static struct {
+    char tag[128]; /* "postfix/smtpd[123]" */
+    char host[256];
+    int facility;
+    int maillog_fd;
+    bool to_stderr, no_syslog, opened;
+    char program[64];
+    pid_t pid;
+} target = {.facility = LOG_MAIL, .maillog_fd = -1, .to_stderr = true};
+
+static _Atomic int syslog_fd = -1;
+static int verbosity;
+static int fatal_status = 1;
+
+/* Warnings that repeat, by hash of their text. */
+static struct lock repeat_lock = {PTHREAD_MUTEX_INITIALIZER, LOCK_LOG};
+static struct {
+    uint64_t hash;
+    struct mono_time since;
+    unsigned count;
+} repeats[REPEAT_SLOTS] GUARDED_BY(repeat_lock);
+
+static int facility_number(const char *name)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } names[] = {
+        {"auth", LOG_AUTH},     {"authpriv", LOG_AUTHPRIV}, {"cron", LOG_CRON},
+        {"daemon", LOG_DAEMON}, {"ftp", LOG_FTP},           {"local0", LOG_LOCAL0},
+        {"local1", LOG_LOCAL1}, {"local2", LOG_LOCAL2},     {"local3", LOG_LOCAL3},
+        {"local4", LOG_LOCAL4}, {"local5", LOG_LOCAL5},     {"local6", LOG_LOCAL6},
+        {"local7", LOG_LOCAL7}, {"lpr", LOG_LPR},           {"mail", LOG_MAIL},
+        {"news", LOG_NEWS},     {"user", LOG_USER},         {"uucp", LOG_UUCP},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(name, names[i].name) == 0)
+            return names[i].number;
+    return LOG_MAIL;
+}
+
+static int connect_syslog(void)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (fd != -1 && connect(fd, (struct sockaddr *) &un, sizeof(un)) == -1)
+        fd_close(&fd);
+    if (fd != -1) {
+        struct timeval limit = {
+            .tv_sec = 1}; /* a syslog daemon that does not read may cost a line, not the mail */
+
+        (void) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    }
+    return fd;
+}
+
+void log_open(const struct log_target *t)
+{
+    snprintf(target.program, sizeof(target.program), "%s", t->program);
+    target.pid = getpid();
+    if (t->syslog_name != NULL && t->syslog_name[0] != '\0')
+        snprintf(target.tag, sizeof(target.tag), "%s/%s[%d]", t->syslog_name, t->program,
+                 (int) target.pid);
+    else
+        snprintf(target.tag, sizeof(target.tag), "%s[%d]", t->program, (int) target.pid);
+    if (gethostname(target.host, sizeof(target.host)) == -1)
+        snprintf(target.host, sizeof(target.host), "localhost");
+    target.host[strcspn(target.host, ".")] = '\0';
+    target.facility = facility_number(t->facility != NULL ? t->facility : "mail");
+    target.maillog_fd = t->maillog_fd;
+    target.to_stderr = t->to_stderr;
+    target.no_syslog = t->no_syslog;
+    target.opened = true;
+    if (target.maillog_fd == -1 && !target.no_syslog && atomic_load(&syslog_fd) == -1)
+        atomic_store(&syslog_fd, connect_syslog());
+}
+
+void log_verbose(int level)
+{
+    verbosity = level;
+}
+
+int log_verbosity(void)
+{
+    return verbosity;
+}
+
+void log_fatal_status(int status)
+{
+    fatal_status = status;
+}
+
+/* "Nov 23 12:16:21", cached for the thread. */
+static struct slice stamp(void)
+{
+    static _Thread_local int64_t second = -1;
+    static _Thread_local char text[32];
+    static _Thread_local size_t len;
+    struct wall_time now = wall_now();
+
+    if (wall_seconds(now) != second) {
+        struct buf b = BUF_INIT(sizeof(text));
+
+        wall_syslog(now, &b);
+        len = b.len < sizeof(text) ? b.len : sizeof(text);
+        memcpy(text, b.ptr, len);
+        buf_fini(&b);
+        second = wall_seconds(now);
+    }
+    return slice_of(text, len);
+}
+
+static int priority(enum log_level level)
+{
+    switch (level) {
+    case LOG_LEVEL_DEBUG:
+    case LOG_LEVEL_INFO:
+        return LOG_INFO;
+    case LOG_LEVEL_WARNING:
+        return LOG_WARNING;
+    case LOG_LEVEL_ERROR:
+        return LOG_ERR;
+    case LOG_LEVEL_FATAL:
+    case LOG_LEVEL_PANIC:
+        return LOG_CRIT;
+    }
+    return LOG_INFO;
+}
+
+static bool send_syslog(const char *line, size_t len)
+{
+    for (int i = 0; i < 2; i++) {
+        int fd = atomic_load(&syslog_fd);
+        int fresh;
+
+        if (fd != -1 && send(fd, line, len, MSG_NOSIGNAL) != -1)
+            return true;
+        if (fd != -1 && (errno == EAGAIN || errno == EMSGSIZE))
+            return false;
+        /* the daemon was restarted, or was not there: the new socket takes the old one's number, so that other
+         * threads never send on a stranger's descriptor */
+        fresh = connect_syslog();
+        if (fresh == -1)
+            return false;
+        if (fd == -1) {
+            if (!atomic_compare_exchange_strong(&syslog_fd, &fd, fresh))
+                fd_close(&fresh);
+        } else {
+            (void) dup3(fresh, fd, O_CLOEXEC);
+            fd_close(&fresh);
+        }
+    }
+    return false;
+}
+
+static void emit(enum log_level level, const char *text, size_t len)
+{
+    char line[LINE_MAX_BYTES + 512];
+    struct slice when = stamp();
+    int n;
+
+    if (target.to_stderr || !target.opened)
+        fprintf(stderr, "%s%s%.*s\n", target.opened ? target.program : "",
+                target.opened ? ": " : "", (int) len, text);
+    if (!target.opened)
+        return;
+    if (target.maillog_fd != -1) {
+        n = snprintf(line, sizeof(line), "%.*s %s %s: %.*s\n", SLICE_FMT(when), target.host,
+                     target.tag, (int) len, text);
+        if (fd_write_all(target.maillog_fd, line, (size_t) n) == -1 && !target.to_stderr)
+            fprintf(stderr, "%.*s\n", (int) len, text);
+    } else if (!target.no_syslog) {
+        n = snprintf(line, sizeof(line), "<%d>%.*s %s: %.*s", target.facility | priority(level),
+                     SLICE_FMT(when), target.tag, (int) len, text);
+        (void) send_syslog(line, (size_t) n);
+    }
+}
+
+static size_t clean(char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char) text[i] < ' ' || text[i] == 127)
+            text[i] = '?';
+    return len;
+}
+
+static void message(enum log_level level, const char *prefix, const char *fmt, va_list ap)
+{
+    char text[LINE_MAX_BYTES];
+    int n = snprintf(text, sizeof(text), "%s", prefix);
+    int m = vsnprintf(text + n, sizeof(text) - (size_t) n, fmt, ap);
+
+    n += m < 0 ? 0 : m;
+    emit(level, text, clean(text, (size_t) n < sizeof(text) ? (size_t) n : sizeof(text) - 1));
+}
+
+/* True if the warning is to be printed; *repeated: how many like it were not. */
+static bool admit(const char *fmt, va_list ap, unsigned *repeated)
+{
+    char text[256];
+    uint64_t hash = 1469598103934665603ULL;
+    struct mono_time now = mono_now();
+    bool ok = true;
+    size_t i;
+
+    vsnprintf(text, sizeof(text), fmt, ap);
+    for (const char *p = text; *p != '\0'; p++)
+        hash = (hash ^ (unsigned char) *p) * 1099511628211ULL;
+    *repeated = 0;
+    lock_take(&repeat_lock);
+    i = hash % REPEAT_SLOTS;
+    if (repeats[i].hash != hash || mono_diff_ms(now, repeats[i].since) > REPEAT_WINDOW_MS) {
+        if (repeats[i].hash == hash && repeats[i].count > REPEAT_LIMIT)
+            *repeated = repeats[i].count - REPEAT_LIMIT;
+        repeats[i].hash = hash;
+        repeats[i].since = now;
+        repeats[i].count = 1;
+    } else {
+        ok = ++repeats[i].count <= REPEAT_LIMIT;
+    }
+    lock_release(&repeat_lock);
+    return ok;
+}
+
+void log_debug(const char *fmt, ...)
+{
+    va_list ap;
+
+    if (verbosity == 0)
+        return;
+    va_start(ap, fmt);
+    message(LOG_LEVEL_DEBUG, "", fmt, ap);
+    va_end(ap);
+}
+
+void log_info(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    message(LOG_LEVEL_INFO, "", fmt, ap);
+    va_end(ap);
+}
+
+void log_warning(const char *fmt, ...)
+{
+    unsigned repeated;
+    va_list ap;
+    bool ok;
+
+    va_start(ap, fmt);
+    ok = admit(fmt, ap, &repeated);
+    va_end(ap);
+    if (!ok)
+        return;
+    if (repeated > 0)
+        log_info("warning: the next warning was repeated %u more times", repeated);
+    va_start(ap, fmt);
+    message(LOG_LEVEL_WARNING, "warning: ", fmt, ap);
+    va_end(ap);
+}
+
+void log_error(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    message(LOG_LEVEL_ERROR, "error: ", fmt, ap);
+    va_end(ap);
+}
+
+void fatal(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    message(LOG_LEVEL_FATAL, "fatal: ", fmt, ap);
+    va_end(ap);
+    exit(fatal_status);
+}
+
+void panic(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    message(LOG_LEVEL_PANIC, "panic: ", fmt, ap);
+    va_end(ap);
+    abort();
+}
+
+/* A line under construction; what does not fit is cut. */
+struct line {
+    char *text;
+    size_t len;
+};
+
+static void put(struct line *l, struct slice s)
+{
+    size_t room = LINE_MAX_BYTES - l->len;
+    size_t n = s.len < room ? s.len : room;
+
+    if (n > 0)
+        memcpy(l->text + l->len, s.ptr, n);
+    l->len += n;
+}
+
+void log_event_fields(enum log_level level, const char *event, struct slice queue_id,
+                      const struct log_field *fields, size_t count)
+{
+    char text[LINE_MAX_BYTES];
+    struct line l = {text, 0};
+    bool first = true;
+
+    (void) event; /* the text form does not show it */
+    if (queue_id.len > 0) {
+        put(&l, queue_id);
+        put(&l, SLICE_LIT(": "));
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct log_field *f = &fields[i];
+        bool optional = f->kind == LF_KIND_OPT_TEXT || f->kind == LF_KIND_OPT_ADDR;
+        char number[32];
+
+        if (optional && f->text.len == 0)
+            continue;
+        if (f->kind == LF_KIND_PAREN) {
+            put(&l, SLICE_LIT(" ("));
+            put(&l, f->text);
+            put(&l, SLICE_LIT(")"));
+            continue;
+        }
+        if (!first)
+            put(&l, SLICE_LIT(", "));
+        first = false;
+        if (f->kind != LF_KIND_RAW) {
+            put(&l, slice_str(f->name));
+            put(&l, SLICE_LIT("="));
+        }
+        switch (f->kind) {
+        case LF_KIND_RAW:
+        case LF_KIND_TEXT:
+        case LF_KIND_OPT_TEXT:
+            put(&l, f->text);
+            break;
+        case LF_KIND_ADDR:
+        case LF_KIND_OPT_ADDR:
+            put(&l, SLICE_LIT("<"));
+            put(&l, f->text);
+            put(&l, SLICE_LIT(">"));
+            break;
+        case LF_KIND_INT:
+            snprintf(number, sizeof(number), "%lld", (long long) f->number);
+            put(&l, slice_str(number));
+            break;
+        case LF_KIND_PAREN:
+            break;
+        }
+    }
+    emit(level, text, clean(text, l.len));
+}

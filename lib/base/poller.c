@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * poller.c - see poller.h. With loop.c, the only user of epoll.
+ *
+ * Threads wait in epoll_wait themselves; each descriptor is armed for one event (EPOLLONESHOT). An event names its slot
+ * and the slot's generation, so that one which comes late (the item was woken, timed out, or freed) is recognised and
+ * dropped. An item's state changes from parked to taken under its lock stripe: whoever changes it has the item.
+ * Time-outs: a wheel of 100 ms ticks; the thread that finds the clock beyond the next tick turns it.
+ */
+#include "base/poller.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/lock.h"
+#include "base/log.h"
+
+#define TICK_MS 100
+#define WHEEL   1024 /* ticks in one turn; later deadlines go round again */
+
+struct poller_item {
+    struct poller *poller;
+    void *arg;
+    uint32_t slot;
+    uint32_t generation GUARDED_BY(poller->lock);
+    bool parked GUARDED_BY(poller->lock);
+    bool woken GUARDED_BY(poller->lock); /* wake came while it was not parked */
+    int registered_fd;                   /* in the epoll set, or -1 */
+    uint64_t due_tick;
+    struct poller_item *next, *prev; /* in its wheel slot, or in the ready list (next only) */
+    bool on_wheel;
+    unsigned ready_events;
+};
+
+struct poller {
+    int epfd;
+    int eventfd;
+    struct lock lock;
+    struct poller_item **slots;
+    uint32_t nslots;
+    uint32_t *free_slots;
+    uint32_t nfree;
+    struct poller_item *wheel[WHEEL];
+    uint64_t tick; /* the last one that was turned */
+    size_t timed;  /* items on the wheel */
+    struct poller_item *ready, **ready_tail;
+    uint32_t generation;
+    bool ticking; /* one waiting thread minds the clock */
+    bool stopping;
+};
+
+static uint64_t tick_of(struct mono_time t)
+{
+    return (uint64_t) (t.us / 1000 / TICK_MS);
+}
+
+struct poller *poller_new(struct err *err)
+{
+    struct poller *p = xcalloc(1, sizeof(*p));
+    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = UINT64_MAX};
+
+    p->epfd = epoll_create1(EPOLL_CLOEXEC);
+    p->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+    if (p->epfd == -1 || p->eventfd == -1 ||
+        epoll_ctl(p->epfd, EPOLL_CTL_ADD, p->eventfd, &ev) == -1) {
+        err_sys(err, "poller");
+        fd_close(&p->epfd);
+        fd_close(&p->eventfd);
+        free(p);
+        return NULL;
+    }
+    lock_init(&p->lock, LOCK_POLLER);
+    p->ready_tail = &p->ready;
+    p->tick = tick_of(mono_now());
+    return p;
+}
+
+void poller_free(struct poller **poller)
+{
+    struct poller *p = *poller;
+
+    if (p == NULL)
+        return;
+    fd_close(&p->epfd);
+    fd_close(&p->eventfd);
+    lock_fini(&p->lock);
+    free(p->slots);
+    free(p->free_slots);
+    free(p);
+    *poller = NULL;
+}
+
+struct poller_item *poller_item_new(struct poller *p, void *arg)
+{
+    struct poller_item *item = xcalloc(1, sizeof(*item));
+
+    item->poller = p;
+    item->arg = arg;
+    item->registered_fd = -1;
+    lock_take(&p->lock);
+    if (p->nfree == 0) {
+        uint32_t n = p->nslots == 0 ? 64 : p->nslots * 2;
+
+        p->slots = xrealloc(p->slots, n * sizeof(*p->slots));
+        p->free_slots = xrealloc(p->free_slots, n * sizeof(*p->free_slots));
+        for (uint32_t i = n; i-- > p->nslots;) {
+            p->slots[i] = NULL;
+            p->free_slots[p->nfree++] = i;
+        }
+        p->nslots = n;
+    }
+    item->slot = p->free_slots[--p->nfree];
+    item->generation = p->generation++ * 0x10000U; /* unlike those of the slot's earlier items */
+    p->slots[item->slot] = item;
+    lock_release(&p->lock);
+    return item;
+}
+
+static void unlink_timer_locked(struct poller *p, struct poller_item *item)
+{
+    if (!item->on_wheel)
+        return;
+    if (item->prev != NULL)
+        item->prev->next = item->next;
+    else
+        p->wheel[item->due_tick % WHEEL] = item->next;
+    if (item->next != NULL)
+        item->next->prev = item->prev;
+    item->next = item->prev = NULL;
+    item->on_wheel = false;
+    p->timed--;
+}
+
+void poller_item_free(struct poller_item **item)
+{
+    struct poller *p;
+
+    if (*item == NULL)
+        return;
+    p = (*item)->poller;
+    poller_forget_fd(*item);
+    lock_take(&p->lock);
+    p->slots[(*item)->slot] = NULL;
+    p->free_slots[p->nfree++] = (*item)->slot;
+    lock_release(&p->lock);
+    free(*item);
+    *item = NULL;
+}
+
+void poller_forget_fd(struct poller_item *item)
+{
+    if (item->registered_fd != -1)
+        (void) epoll_ctl(item->poller->epfd, EPOLL_CTL_DEL, item->registered_fd, NULL);
+    item->registered_fd = -1;
+}
+
+static void poke(struct poller *p)
+{
+    uint64_t one = 1;
+
+    if (write(p->eventfd, &one, sizeof(one)) == -1 && errno != EAGAIN)
+        panic("poller: cannot be woken");
+}
+
+/* The item leaves the parked state with these events. */
+static void make_ready_locked(struct poller *p, struct poller_item *item, unsigned events)
+{
+    unlink_timer_locked(p, item);
+    item->parked = false;
+    item->ready_events = events;
+    item->next = NULL;
+    *p->ready_tail = item;
+    p->ready_tail = &item->next;
+    poke(p);
+}
+
+void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_time deadline)
+{
+    struct poller *p = item->poller;
+    struct epoll_event ev = {.events = EPOLLONESHOT | EPOLLRDHUP};
+    bool mind_clock = false;
+    int op;
+
+    if (item->registered_fd != -1 && item->registered_fd != fd)
+        poller_forget_fd(item);
+    lock_take(&p->lock);
+    item->generation++;
+    if (item->woken) {
+        item->woken = false;
+        item->parked = true;
+        make_ready_locked(p, item, POLLER_WOKEN);
+        lock_release(&p->lock);
+        return;
+    }
+    item->parked = true;
+    if (deadline.us != INT64_MAX) {
+        /* never early: the tick after the one the deadline lies in */
+        item->due_tick = tick_of(deadline) + 1;
+        if (item->due_tick <= p->tick)
+            item->due_tick = p->tick + 1;
+        item->prev = NULL;
+        item->next = p->wheel[item->due_tick % WHEEL];
+        if (item->next != NULL)
+            item->next->prev = item;
+        p->wheel[item->due_tick % WHEEL] = item;
+        item->on_wheel = true;
+        mind_clock = p->timed++ == 0 && !p->ticking;
+    }
+    ev.data.u64 = (uint64_t) item->slot << 32 | item->generation;
+    op = fd == -1 ? 0 : item->registered_fd == fd ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    item->registered_fd = fd;
+    lock_release(&p->lock);
+    /* From here on the item may be taken by another thread: only copies are used. */
+    if (mind_clock)
+        poke(p);
+    if (op == 0)
+        return;
+    if ((events & POLLER_READ) != 0)
+        ev.events |= EPOLLIN;
+    if ((events & POLLER_WRITE) != 0)
+        ev.events |= EPOLLOUT;
+    if (epoll_ctl(p->epfd, op, fd, &ev) == 0)
+        return;
+    /* the descriptor was closed and opened again, or stayed in the set: the other operation */
+    if ((errno == ENOENT || errno == EEXIST) &&
+        epoll_ctl(p->epfd, op == EPOLL_CTL_MOD ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &ev) == 0)
+        return;
+    log_warning("poller: descriptor %d cannot be watched (errno %d)", fd, errno);
+    poller_wake(item);
+}
+
+void poller_wake(struct poller_item *item)
+{
+    struct poller *p = item->poller;
+
+    lock_take(&p->lock);
+    if (item->parked)
+        make_ready_locked(p, item, POLLER_WOKEN);
+    else
+        item->woken = true;
+    lock_release(&p->lock);
+}
+
+void poller_wake_all(struct poller *p)
+{
+    lock_take(&p->lock);
+    for (uint32_t i = 0; i < p->nslots; i++) {
+        struct poller_item *item = p->slots[i];
+
+        if (item == NULL)
+            continue;
+        if (item->parked)
+            make_ready_locked(p, item, POLLER_WOKEN);
+        else
+            item->woken = true;
+    }
+    lock_release(&p->lock);
+}
+
+void poller_stop(struct poller *p)
+{
+    lock_take(&p->lock);
+    p->stopping = true;
+    lock_release(&p->lock);
+    poke(p);
+}
+
+/* Turns the wheel up to now. */
+static void turn_locked(struct poller *p)
+{
+    uint64_t now = tick_of(mono_now());
+
+    if (now > p->tick + WHEEL)
+        p->tick = now - WHEEL;
+    while (p->tick < now) {
+        struct poller_item *item;
+
+        p->tick++;
+        item = p->wheel[p->tick % WHEEL];
+        while (item != NULL) {
+            struct poller_item *next = item->next;
+
+            if (item->due_tick <= p->tick)
+                make_ready_locked(p, item, POLLER_TIMEOUT);
+            item = next;
+        }
+    }
+}
+
+static void *take_ready_locked(struct poller *p, unsigned *events)
+{
+    struct poller_item *item = p->ready;
+
+    if (item == NULL)
+        return NULL;
+    p->ready = item->next;
+    if (p->ready == NULL)
+        p->ready_tail = &p->ready;
+    item->next = NULL;
+    *events = item->ready_events;
+    return item->arg;
+}
+
+void *poller_next(struct poller *p, unsigned *events)
+{
+    bool minding = false;
+    void *arg = NULL;
+
+    lock_take(&p->lock);
+    for (;;) {
+        struct epoll_event ev;
+        int timeout = -1;
+        int n;
+
+        if (p->stopping)
+            break;
+        if (p->timed > 0)
+            turn_locked(p);
+        arg = take_ready_locked(p, events);
+        if (arg != NULL)
+            break;
+        if (p->timed > 0 && (minding || !p->ticking)) {
+            p->ticking = minding = true;
+            timeout = TICK_MS;
+        } else if (minding) {
+            p->ticking = minding = false;
+        }
+        lock_release(&p->lock);
+        n = epoll_wait(p->epfd, &ev, 1, timeout);
+        if (n == -1 && errno != EINTR)
+            panic("poller: epoll_wait (errno %d)", errno);
+        lock_take(&p->lock);
+        if (n != 1)
+            continue;
+        if (ev.data.u64 == UINT64_MAX) {
+            uint64_t count;
+
+            if (!p->stopping && read(p->eventfd, &count, sizeof(count)) == -1 && errno != EAGAIN)
+                panic("poller: eventfd");
+            continue;
+        }
+        uint32_t slot = (uint32_t) (ev.data.u64 >> 32);
+        struct poller_item *item = slot < p->nslots ? p->slots[slot] : NULL;
+
+        if (item == NULL || !item->parked || item->generation != (uint32_t) ev.data.u64)
+            continue;
+        unlink_timer_locked(p, item);
+        item->parked = false;
+        *events = 0;
+        if ((ev.events & EPOLLIN) != 0)
+            *events |= POLLER_READ;
+        if ((ev.events & EPOLLOUT) != 0)
+            *events |= POLLER_WRITE;
+        if ((ev.events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0)
+            *events |= POLLER_HANGUP;
+        arg = item->arg;
+        break;
+    }
+    if (minding) {
+        p->ticking = false;
+        if (p->timed > 0 && !p->stopping)
+            poke(p); /* another thread minds the clock now */
+    }
+    lock_release(&p->lock);
+    return arg;
+}
