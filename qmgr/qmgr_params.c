@@ -3,9 +3,11 @@
  * qmgr_params.c - the list of this folder's parameter sets. Each set stands beside the code that uses it.
  */
 #include "postconf/param.h"
+#include "qmgr/store.h"
 
 extern const struct param_set *const qmgr_param_sets[];
 
 const struct param_set *const qmgr_param_sets[] = {
+    &store_params,
     NULL,
 };

@@ -51,11 +51,12 @@ void store_writer_position(struct store_writer *w, uint64_t *source, uint64_t *e
 NODISCARD struct store_put *store_put_begin(struct store_writer *w);
 /* Content in wire form. -1: no space, file error (temporary; dsn 4.3.1 when the disk is full). */
 NODISCARD int store_put_write(struct store_put *p, struct slice content, struct err *err);
-/* Content so far, for a header that must be known later: replaces nothing, only appends in front of what was written. */
+/* Content bytes written so far. */
 uint64_t store_put_bytes(const struct store_put *p);
 /*
  * Appends envelope, recipients and content, and returns; done(arg, ...) is called once, on the committing thread, when
- * it is durable or has failed. *p is consumed in any case. Concurrent commits share one fdatasync.
+ * it is durable or has failed. *p is consumed in any case. Concurrent commits share one fdatasync. May block for a new segment and, with
+ * large content, for the sync of its file. env->queue_id is required; env->content_bytes is taken from what was written.
  */
 void store_put_commit(struct store_put **p, const struct mail_envelope *env, const struct mail_rcpt *rcpts,
                       size_t nrcpts, store_done_fn done, void *arg);
@@ -119,8 +120,11 @@ struct store_rcpt {
 /* Reads and checks the record (checksum). Everything lives in arena. Damage: -1, permanent; call store_msg_corrupt(). */
 NODISCARD int store_msg_read(struct store *s, struct store_msg *m, struct arena *arena, struct mail_envelope *env,
                              struct store_rcpt **rcpts, size_t *nrcpts, struct err *err);
-/* The content: a descriptor that the store keeps (valid until the message is removed or changes queue; dup it,
- * pass it), and where in it the content lies. */
+/*
+ * The content: a descriptor that the store keeps, and where in it the content lies. Use, dup or pass it at once: it is valid
+ * until the content of some other messages was asked for, or this one is removed or changes queue. The bytes
+ * stay where they are, for duplicates too, until store_msg_set_state() (the attempt is over) or store_msg_remove().
+ */
 NODISCARD int store_msg_content(struct store *s, struct store_msg *m, int *fd, uint64_t *offset, uint64_t *bytes,
                                 struct err *err);
 
@@ -132,7 +136,9 @@ void store_msg_set_state(struct store *s, struct store_msg *m, const struct stor
 void store_msg_remove(struct store *s, struct store_msg **m);
 NODISCARD int store_flush(struct store *s, struct err *err);
 
-/* Moves: durable when they return 0. Blocking (file and directory sync): for a helper thread, or a command. */
+/* Moves: durable when they return 0. Blocking (file and directory sync): for a helper thread, or a command. Other threads may use other
+ * messages meanwhile, but not this one. hold, release: a message that the store is just promoting gives a temporary error. A corrupt
+ * one is not in the queue any more: its bytes lie in corrupt/ID, its handle lives until store_msg_remove(), which leaves them there. */
 NODISCARD int store_msg_hold(struct store *s, struct store_msg *m, struct err *err);
 NODISCARD int store_msg_release(struct store *s, struct store_msg *m, struct err *err); /* hold -> deferred, retry now */
 NODISCARD int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why, struct err *err);
