@@ -5,7 +5,8 @@
  * Threads wait in epoll_wait themselves; each descriptor is armed for one event (EPOLLONESHOT). An event names its slot
  * and the slot's generation, so that one which comes late (the item was woken, timed out, or freed) is recognised and
  * dropped. An item's state changes from parked to taken under its lock stripe: whoever changes it has the item.
- * Time-outs: a wheel of 100 ms ticks; the thread that finds the clock beyond the next tick turns it.
+ * Time-outs: a wheel of 100 ms ticks, turned by
+ * whoever gets the event of a timer descriptor, which runs only while something is on the wheel.
  */
 #include "base/poller.h"
 
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -39,6 +41,7 @@ struct poller_item {
 struct poller {
     int epfd;
     int eventfd;
+    int timerfd;
     struct lock lock;
     struct poller_item **slots;
     uint32_t nslots;
@@ -49,7 +52,7 @@ struct poller {
     size_t timed;  /* items on the wheel */
     struct poller_item *ready, **ready_tail;
     uint32_t generation;
-    bool ticking; /* one waiting thread minds the clock */
+    bool ticking; /* the timer runs */
     bool stopping;
 };
 
@@ -61,15 +64,19 @@ static uint64_t tick_of(struct mono_time t)
 struct poller *poller_new(struct err *err)
 {
     struct poller *p = xcalloc(1, sizeof(*p));
-    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = UINT64_MAX};
+    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = WAKE_ID};
+    struct epoll_event tick = {.events = EPOLLIN | EPOLLET, .data.u64 = TICK_ID};
 
     p->epfd = epoll_create1(EPOLL_CLOEXEC);
     p->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
-    if (p->epfd == -1 || p->eventfd == -1 ||
-        epoll_ctl(p->epfd, EPOLL_CTL_ADD, p->eventfd, &ev) == -1) {
+    p->timerfd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (p->epfd == -1 || p->eventfd == -1 || p->timerfd == -1 ||
+        epoll_ctl(p->epfd, EPOLL_CTL_ADD, p->eventfd, &ev) == -1 ||
+        epoll_ctl(p->epfd, EPOLL_CTL_ADD, p->timerfd, &tick) == -1) {
         err_sys(err, "poller");
         fd_close(&p->epfd);
         fd_close(&p->eventfd);
+        fd_close(&p->timerfd);
         free(p);
         return NULL;
     }
@@ -87,6 +94,7 @@ void poller_free(struct poller **poller)
         return;
     fd_close(&p->epfd);
     fd_close(&p->eventfd);
+    fd_close(&p->timerfd);
     lock_fini(&p->lock);
     free(p->slots);
     free(p->free_slots);
@@ -178,11 +186,22 @@ static void make_ready_locked(struct poller *p, struct poller_item *item, unsign
     poke(p);
 }
 
+static void run_timer_locked(struct poller *p, bool on)
+{
+    const long ns = on ? TICK_MS * 1000000L : 0;
+    struct itimerspec spec = {.it_interval.tv_nsec = ns, .it_value.tv_nsec = ns};
+
+    if (timerfd_settime(p->timerfd, 0, &spec, NULL) == -1)
+        panic("poller: timer (errno %d)", errno);
+    if (on && !p->ticking)
+        p->tick = tick_of(mono_now());
+    p->ticking = on;
+}
+
 void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_time deadline)
 {
     struct poller *p = item->poller;
     struct epoll_event ev = {.events = EPOLLONESHOT | EPOLLRDHUP};
-    bool mind_clock = false;
     int op;
 
     if (item->registered_fd != -1 && item->registered_fd != fd)
@@ -198,6 +217,8 @@ void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_t
     }
     item->parked = true;
     if (deadline.us != INT64_MAX) {
+        if (!p->ticking)
+            run_timer_locked(p, true);
         /* never early: the tick after the one the deadline lies in */
         item->due_tick = tick_of(deadline) + 1;
         if (item->due_tick <= p->tick)
@@ -208,15 +229,13 @@ void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_t
             item->next->prev = item;
         p->wheel[item->due_tick % WHEEL] = item;
         item->on_wheel = true;
-        mind_clock = p->timed++ == 0 && !p->ticking;
+        p->timed++;
     }
     ev.data.u64 = (uint64_t) item->slot << 32 | item->generation;
     op = fd == -1 ? 0 : item->registered_fd == fd ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     item->registered_fd = fd;
     lock_release(&p->lock);
     /* From here on the item may be taken by another thread: only copies are used. */
-    if (mind_clock)
-        poke(p);
     if (op == 0)
         return;
     if ((events & POLLER_READ) != 0)
@@ -307,45 +326,40 @@ static void *take_ready_locked(struct poller *p, unsigned *events)
 
 void *poller_next(struct poller *p, unsigned *events)
 {
-    bool minding = false;
     void *arg = NULL;
 
     lock_take(&p->lock);
-    for (;;) {
+    while (!p->stopping) {
         struct epoll_event ev;
-        int timeout = -1;
+        struct poller_item *item;
+        uint32_t slot;
         int n;
 
-        if (p->stopping)
-            break;
-        if (p->timed > 0)
-            turn_locked(p);
         arg = take_ready_locked(p, events);
         if (arg != NULL)
             break;
-        if (p->timed > 0 && (minding || !p->ticking)) {
-            p->ticking = minding = true;
-            timeout = TICK_MS;
-        } else if (minding) {
-            p->ticking = minding = false;
-        }
         lock_release(&p->lock);
-        n = epoll_wait(p->epfd, &ev, 1, timeout);
+        n = epoll_wait(p->epfd, &ev, 1, -1);
         if (n == -1 && errno != EINTR)
             panic("poller: epoll_wait (errno %d)", errno);
         lock_take(&p->lock);
         if (n != 1)
             continue;
-        if (ev.data.u64 == UINT64_MAX) {
+        if (ev.data.u64 == WAKE_ID) {
             uint64_t count;
 
             if (!p->stopping && read(p->eventfd, &count, sizeof(count)) == -1 && errno != EAGAIN)
-                panic("poller: eventfd");
+                panic("poller: eventfd (errno %d)", errno);
             continue;
         }
-        uint32_t slot = (uint32_t) (ev.data.u64 >> 32);
-        struct poller_item *item = slot < p->nslots ? p->slots[slot] : NULL;
-
+        if (ev.data.u64 == TICK_ID) {
+            turn_locked(p);
+            if (p->timed == 0 && p->ticking)
+                run_timer_locked(p, false);
+            continue;
+        }
+        slot = (uint32_t) (ev.data.u64 >> 32);
+        item = slot < p->nslots ? p->slots[slot] : NULL;
         if (item == NULL || !item->parked || item->generation != (uint32_t) ev.data.u64)
             continue;
         unlink_timer_locked(p, item);
@@ -359,11 +373,6 @@ void *poller_next(struct poller *p, unsigned *events)
             *events |= POLLER_HANGUP;
         arg = item->arg;
         break;
-    }
-    if (minding) {
-        p->ticking = false;
-        if (p->timed > 0 && !p->stopping)
-            poke(p); /* another thread minds the clock now */
     }
     lock_release(&p->lock);
     return arg;
