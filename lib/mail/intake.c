@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * intake.c - see intake.h.
+ *
+ * A small message leaves in one write, at intake_end(). A pooled connection may have died while it was idle: it is looked
+ * at before use. Losing it later is a temporary failure of that one message: the client tries again.
+ */
+#include "mail/intake.h"
+
+#include <stdlib.h>
+
+#include "base/lock.h"
+#include "base/vec.h"
+
+#define FLUSH_BYTES        65536
+#define WRITE_TIMEOUT_MS   60000
+#define CONNECT_TIMEOUT_MS 10000
+#define DATA_FRAME_BYTES   65536 /* of content in one frame */
+#define IDLE_MAX           64
+
+struct intake_pool {
+    char *path;
+    char *service;
+    struct lock lock;
+    struct vec idle GUARDED_BY(lock); /* struct chan * */
+};
+
+struct intake {
+    struct intake_pool *pool;
+    struct chan *chan;
+    bool ended;    /* END is out */
+    bool answered; /* RESULT was read */
+    bool broken;
+};
+
+struct intake_pool *intake_pool_new(const char *path, const char *service)
+{
+    struct intake_pool *p = xcalloc(1, sizeof(*p));
+
+    p->path = xstrdup(path);
+    p->service = xstrdup(service);
+    lock_init(&p->lock, LOCK_INTAKE);
+    return p;
+}
+
+void intake_pool_free(struct intake_pool **pool)
+{
+    struct intake_pool *p = *pool;
+
+    if (p == NULL)
+        return;
+    lock_take(&p->lock);
+    for (size_t i = 0; i < p->idle.len; i++) {
+        struct chan *c = p->idle.items[i];
+
+        chan_free(&c);
+    }
+    vec_fini(&p->idle);
+    lock_release(&p->lock);
+    lock_fini(&p->lock);
+    free(p->path);
+    free(p->service);
+    free(p);
+    *pool = NULL;
+}
+
+/* An idle connection whose other end is still there, or NULL. */
+static struct chan *take_idle(struct intake_pool *p)
+{
+    for (;;) {
+        struct err err = ERR_INIT;
+        struct frame f;
+        struct chan *c;
+
+        lock_take(&p->lock);
+        c = vec_pop(&p->idle);
+        lock_release(&p->lock);
+        if (c == NULL || chan_get(c, &f, &err) == CHAN_AGAIN)
+            return c;
+        chan_free(&c);
+    }
+}
+
+struct intake *intake_begin(struct intake_pool *p, const struct mail_envelope *env, struct err *err)
+{
+    struct intake *in;
+    struct chan *c = take_idle(p);
+
+    if (c == NULL)
+        c = proto_connect(p->path, p->service, CONNECT_TIMEOUT_MS, err);
+    if (c == NULL)
+        return NULL;
+    if (proto_put(c, &msg_envelope, env, -1, err) == -1) {
+        chan_free(&c);
+        return NULL;
+    }
+    in = xcalloc(1, sizeof(*in));
+    in->pool = p;
+    in->chan = c;
+    return in;
+}
+
+static int broken(struct intake *in, struct err *err)
+{
+    in->broken = true;
+    if (err->kind == ERR_NONE)
+        err_temporary(err, "connection closed");
+    return err_prefix(err, "cleanup service: ");
+}
+
+/* Writes when much has gathered, or at the end. */
+static int push(struct intake *in, bool all, struct err *err)
+{
+    if (in->broken)
+        return err_temporary(err, "cleanup service: connection lost");
+    if (!all && chan_output_len(in->chan) < FLUSH_BYTES)
+        return 0;
+    switch (chan_flush_wait(in->chan, WRITE_TIMEOUT_MS, err)) {
+    case CHAN_OK:
+        return 0;
+    case CHAN_AGAIN:
+        err_temporary(err, "time-out while writing");
+        break;
+    case CHAN_EOF:
+    case CHAN_ERROR:
+        break;
+    }
+    return broken(in, err);
+}
+
+int intake_rcpt(struct intake *in, const struct mail_rcpt *rcpt, struct err *err)
+{
+    if (proto_put(in->chan, &msg_rcpt, rcpt, -1, err) == -1)
+        return -1;
+    return push(in, false, err);
+}
+
+int intake_data(struct intake *in, struct slice content, struct err *err)
+{
+    while (content.len > 0) {
+        struct slice piece = slice_sub(content, 0, DATA_FRAME_BYTES);
+
+        chan_put(in->chan, PROTO_DATA, piece, -1);
+        content = slice_sub(content, piece.len, content.len);
+        if (push(in, false, err) == -1)
+            return -1;
+    }
+    return 0;
+}
+
+int intake_end(struct intake *in, struct err *err)
+{
+    proto_put_empty(in->chan, PROTO_END);
+    in->ended = true;
+    return push(in, true, err);
+}
+
+int intake_fd(const struct intake *in)
+{
+    return chan_fd(in->chan);
+}
+
+enum chan_result intake_wait(struct intake *in, int timeout_ms, struct proto_result *result,
+                             struct err *err)
+{
+    struct frame f;
+    enum chan_result res;
+
+    if (in->broken) {
+        err_temporary(err, "cleanup service: connection lost");
+        return CHAN_ERROR;
+    }
+    res = proto_get_wait(in->chan, &f, timeout_ms, err);
+    if (res == CHAN_AGAIN)
+        return res;
+    if (res == CHAN_OK && proto_decode(&f, &msg_result, result, err) == 0) {
+        in->answered = true;
+        return CHAN_OK;
+    }
+    if (res == CHAN_EOF)
+        err_temporary(err, "connection closed");
+    (void) broken(in, err);
+    return CHAN_ERROR;
+}
+
+enum chan_result intake_poll(struct intake *in, struct proto_result *result, struct err *err)
+{
+    return intake_wait(in, 0, result, err);
+}
+
+void intake_free(struct intake **intake)
+{
+    struct intake *in = *intake;
+    struct intake_pool *p;
+    bool keep;
+
+    if (in == NULL)
+        return;
+    p = in->pool;
+    keep = !in->broken && in->answered && !chan_has_frame(in->chan);
+    if (keep) {
+        chan_trim(in->chan);
+        lock_take(&p->lock);
+        keep = p->idle.len < IDLE_MAX;
+        if (keep)
+            vec_push(&p->idle, in->chan);
+        lock_release(&p->lock);
+    }
+    if (!keep)
+        chan_free(&in->chan); /* without END, cleanup forgets the message */
+    free(in);
+    *intake = NULL;
+}
