@@ -22,7 +22,9 @@
 #include "base/log.h"
 
 #define TICK_MS 100
-#define WHEEL   1024 /* ticks in one turn; later deadlines go round again */
+#define WHEEL   1024             /* ticks in one turn; later deadlines go round again */
+#define WAKE_ID UINT64_MAX       /* the event of the event descriptor */
+#define TICK_ID (UINT64_MAX - 1) /* the timer's */
 
 struct poller_item {
     struct poller *poller;
