@@ -16,6 +16,7 @@ enum lock_rank {
     LOCK_SESSION = 5,         /* one session's, where two threads meet in it */
     LOCK_WORKER = 10,         /* master/worker: session table, counters */
     LOCK_POLLER = 20,         /* lib/base/poller: slots and time-outs */
+    LOCK_CONFIG = 25,         /* postconf/config: the values that were expanded */
     LOCK_MAP_SET = 30,        /* maps: the table cache, reload */
     LOCK_MAP = 40,            /* maps: one table's handle */
     LOCK_SMTP_CACHE = 50,     /* smtp: idle connections */
