@@ -55,12 +55,13 @@ static int take_override(struct config *cfg, const char *text, struct err *err)
     eq = slice_find(s, '=');
     if (eq < 1)
         return err_input(err, "-o %s: wants name=value", text);
-    add_entry(cfg, slice_trim(slice_sub(s, 0, (size_t) eq), NULL), slice_trim(slice_sub(s, (size_t) eq + 1, s.len), NULL), 0);
+    add_entry(cfg, slice_trim(slice_sub(s, 0, (size_t) eq), NULL),
+              slice_trim(slice_sub(s, (size_t) eq + 1, s.len), NULL), 0);
     return 0;
 }
 
-int config_load(const char *dir, const char *const *overrides, size_t noverrides, const char *service, struct config **out,
-                struct err *err)
+int config_load(const char *dir, const char *const *overrides, size_t noverrides,
+                const char *service, struct config **out, struct err *err)
 {
     struct config *cfg = xcalloc(1, sizeof(*cfg));
     struct buf text = BUF_INIT(MAIN_CF_MAX);
@@ -90,7 +91,8 @@ int config_load(const char *dir, const char *const *overrides, size_t noverrides
     }
     path_join(&path, cfg->dir, "main.cf");
     cfg->path = xstrdup(buf_cstr(&path));
-    if (file_read(cfg->path, &text, err) == -1 || main_cf_parse(cfg->path, buf_view(&text), take_line, cfg, err) == -1)
+    if (file_read(cfg->path, &text, err) == -1 ||
+        main_cf_parse(cfg->path, buf_view(&text), take_line, cfg, err) == -1)
         goto done;
     for (size_t i = 0; i < noverrides; i++)
         if (take_override(cfg, overrides[i], err) == -1)
@@ -155,7 +157,8 @@ int config_line(const struct config *cfg, const char *name)
 }
 
 /* The unexpanded value or default of a name. *owned: to be freed. NULL: unknown. */
-static const char *source_text(const struct config *cfg, const char *name, char **owned, const struct param **row)
+static const char *source_text(const struct config *cfg, const char *name, char **owned,
+                               const struct param **row)
 {
     const char *raw = config_raw(cfg, name);
 
@@ -293,7 +296,8 @@ int config_bind(const struct config *cfg, const struct param_set *set, void *out
 }
 
 /* "SERVICE_suffix" if set; the family's default, with "*" standing for the service. NULL: no such family. */
-static const char *service_value(const struct config *cfg, const char *service, const char *suffix, char **name)
+static const char *service_value(const struct config *cfg, const char *service, const char *suffix,
+                                 char **name)
 {
     struct buf full = BUF_INIT(1024);
     const struct param *p;
@@ -308,7 +312,8 @@ static const char *service_value(const struct config *cfg, const char *service, 
     return value;
 }
 
-const char *config_get_service_str(const struct config *cfg, const char *service, const char *suffix)
+const char *config_get_service_str(const struct config *cfg, const char *service,
+                                   const char *suffix)
 {
     char *name;
     const char *value = service_value(cfg, service, suffix, &name);
@@ -317,7 +322,8 @@ const char *config_get_service_str(const struct config *cfg, const char *service
     return value;
 }
 
-int config_get_service_int(const struct config *cfg, const char *service, const char *suffix, int64_t *out, struct err *err)
+int config_get_service_int(const struct config *cfg, const char *service, const char *suffix,
+                           int64_t *out, struct err *err)
 {
     char *name;
     const char *value = service_value(cfg, service, suffix, &name);

@@ -18,7 +18,8 @@ struct frame_of {
     unsigned depth;
 };
 
-static int expand(const struct config *cfg, struct slice text, const struct frame_of *up, struct buf *out, struct err *err);
+static int expand(const struct config *cfg, struct slice text, const struct frame_of *up,
+                  struct buf *out, struct err *err);
 
 static bool is_name_char(char c)
 {
@@ -35,7 +36,8 @@ static int loop_error(struct slice name, const struct frame_of *up, struct err *
             break;
     }
     buf_put_slice(&chain, up != NULL ? up->name : name);
-    err_input(err, "parameter refers to itself: %.*s <- %.*s", SLICE_FMT(name), SLICE_FMT(buf_view(&chain)));
+    err_input(err, "parameter refers to itself: %.*s <- %.*s", SLICE_FMT(name),
+              SLICE_FMT(buf_view(&chain)));
     buf_fini(&chain);
     return -1;
 }
@@ -61,7 +63,8 @@ static const char *text_of(const struct config *cfg, const char *name, char **ow
 }
 
 /* Appends the expanded value of a name; nothing for an unknown one. */
-static int put_value(const struct config *cfg, struct slice name, const struct frame_of *up, struct buf *out, struct err *err)
+static int put_value(const struct config *cfg, struct slice name, const struct frame_of *up,
+                     struct buf *out, struct err *err)
 {
     struct frame_of frame = {up, name, up != NULL ? up->depth + 1 : 1};
     char *copy = slice_dup(name);
@@ -135,8 +138,10 @@ static int compare(struct slice a, struct slice b, bool levels, int *result, str
 
     if (levels) {
         if (level(a, &x) == -1 || level(b, &y) == -1)
-            return err_input(err, "bad compatibility level in a comparison: \"%.*s\" and \"%.*s\"", SLICE_FMT(a), SLICE_FMT(b));
-    } else if (num_parse_i64(a, INT64_MIN + 1, INT64_MAX, &x, NULL) == -1 || num_parse_i64(b, INT64_MIN + 1, INT64_MAX, &y, NULL) == -1) {
+            return err_input(err, "bad compatibility level in a comparison: \"%.*s\" and \"%.*s\"",
+                             SLICE_FMT(a), SLICE_FMT(b));
+    } else if (num_parse_i64(a, INT64_MIN + 1, INT64_MAX, &x, NULL) == -1 ||
+               num_parse_i64(b, INT64_MIN + 1, INT64_MAX, &y, NULL) == -1) {
         size_t n = a.len < b.len ? a.len : b.len;
         int c = n > 0 ? memcmp(a.ptr, b.ptr, n) : 0;
 
@@ -148,16 +153,19 @@ static int compare(struct slice a, struct slice b, bool levels, int *result, str
 }
 
 /* {a} op {b} ? {x} : {y} */
-static int conditional(const struct config *cfg, struct slice text, const struct frame_of *up, struct buf *out, struct err *err)
+static int conditional(const struct config *cfg, struct slice text, const struct frame_of *up,
+                       struct buf *out, struct err *err)
 {
     static const struct {
         const char *op;
         bool levels, less, equal, greater;
     } ops[] = {
-        {"<=level", true, true, true, false}, {">=level", true, false, true, true}, {"==level", true, false, true, false},
-        {"!=level", true, true, false, true}, {"<level", true, true, false, false}, {">level", true, false, false, true},
-        {"==", false, false, true, false},    {"!=", false, true, false, true},     {"<=", false, true, true, false},
-        {">=", false, false, true, true},     {"<", false, true, false, false},     {">", false, false, false, true},
+        {"<=level", true, true, true, false},  {">=level", true, false, true, true},
+        {"==level", true, false, true, false}, {"!=level", true, true, false, true},
+        {"<level", true, true, false, false},  {">level", true, false, false, true},
+        {"==", false, false, true, false},     {"!=", false, true, false, true},
+        {"<=", false, true, true, false},      {">=", false, false, true, true},
+        {"<", false, true, false, false},      {">", false, false, false, true},
     };
     struct slice sides[2];
     struct slice branches[2] = {SLICE_EMPTY, SLICE_EMPTY};
@@ -191,7 +199,8 @@ static int conditional(const struct config *cfg, struct slice text, const struct
     for (int i = 0; i < 2; i++)
         if (expand(cfg, sides[i], up, &values[i], err) == -1)
             goto done;
-    if (compare(slice_trim(buf_view(&values[0]), NULL), slice_trim(buf_view(&values[1]), NULL), ops[op].levels, &order, err) == -1)
+    if (compare(slice_trim(buf_view(&values[0]), NULL), slice_trim(buf_view(&values[1]), NULL),
+                ops[op].levels, &order, err) == -1)
         goto done;
     yes = order < 0 ? ops[op].less : order > 0 ? ops[op].greater : ops[op].equal;
     ret = expand(cfg, branches[yes ? 0 : 1], up, out, err);
@@ -205,7 +214,8 @@ done:
 }
 
 /* What stands between the braces. */
-static int braced(const struct config *cfg, struct slice text, const struct frame_of *up, struct buf *out, struct err *err)
+static int braced(const struct config *cfg, struct slice text, const struct frame_of *up,
+                  struct buf *out, struct err *err)
 {
     struct buf value = BUF_INIT(CONFIG_VALUE_MAX);
     struct slice inside = slice_trim(text, NULL);
@@ -250,7 +260,8 @@ static int braced(const struct config *cfg, struct slice text, const struct fram
     return ret;
 }
 
-static int expand(const struct config *cfg, struct slice text, const struct frame_of *up, struct buf *out, struct err *err)
+static int expand(const struct config *cfg, struct slice text, const struct frame_of *up,
+                  struct buf *out, struct err *err)
 {
     size_t at = 0;
 
@@ -272,7 +283,8 @@ static int expand(const struct config *cfg, struct slice text, const struct fram
             ptrdiff_t end = closing(text, at);
 
             if (end == -1)
-                return err_input(err, "no closing %c near \"%.*s\"", next == '{' ? '}' : ')', SLICE_FMT(slice_sub(text, at, at + 60)));
+                return err_input(err, "no closing %c near \"%.*s\"", next == '{' ? '}' : ')',
+                                 SLICE_FMT(slice_sub(text, at, at + 60)));
             if (braced(cfg, slice_sub(text, at + 1, (size_t) end), up, out, err) == -1)
                 return -1;
             at = (size_t) end + 1;
@@ -285,7 +297,8 @@ static int expand(const struct config *cfg, struct slice text, const struct fram
                 return -1;
             at = end;
         } else {
-            return err_input(err, "bad character after $ near \"%.*s\"", SLICE_FMT(slice_sub(text, at, at + 60)));
+            return err_input(err, "bad character after $ near \"%.*s\"",
+                             SLICE_FMT(slice_sub(text, at, at + 60)));
         }
     }
     if (!buf_ok(out))

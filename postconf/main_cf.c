@@ -9,7 +9,8 @@
 #include "postconf/config_int.h"
 
 static int finish(const char *path, struct buf *logical, int line,
-                  int (*fn)(struct slice, struct slice, int, void *, struct err *), void *arg, struct err *err)
+                  int (*fn)(struct slice, struct slice, int, void *, struct err *), void *arg,
+                  struct err *err)
 {
     struct slice s = slice_trim(buf_view(logical), NULL);
     ptrdiff_t eq = slice_find(s, '=');
@@ -20,22 +21,25 @@ static int finish(const char *path, struct buf *logical, int line,
     if (s.len == 0)
         return 0;
     if (eq == -1)
-        return err_input(err, "%s, line %d: missing '=' after the name: \"%.*s\"", path, line, (int) (s.len < 80 ? s.len : 80), s.ptr);
+        return err_input(err, "%s, line %d: missing '=' after the name: \"%.*s\"", path, line,
+                         (int) (s.len < 80 ? s.len : 80), s.ptr);
     name = slice_trim(slice_sub(s, 0, (size_t) eq), NULL);
     value = slice_trim(slice_sub(s, (size_t) eq + 1, s.len), NULL);
     if (name.len == 0)
         return err_input(err, "%s, line %d: missing name before '='", path, line);
     for (size_t i = 0; i < name.len; i++)
         if (ascii_is_space((unsigned char) name.ptr[i]))
-            return err_input(err, "%s, line %d: missing '=' after the name \"%.*s\"", path, line, (int) i, name.ptr);
+            return err_input(err, "%s, line %d: missing '=' after the name \"%.*s\"", path, line,
+                             (int) i, name.ptr);
     ret = fn(name, value, line, arg, err);
     buf_reset(logical);
     return ret;
 }
 
 int main_cf_parse(const char *path, struct slice text,
-                  int (*fn)(struct slice name, struct slice value, int line, void *arg, struct err *err), void *arg,
-                  struct err *err)
+                  int (*fn)(struct slice name, struct slice value, int line, void *arg,
+                            struct err *err),
+                  void *arg, struct err *err)
 {
     struct buf logical = BUF_INIT(CONFIG_VALUE_MAX);
     int line = 0;
@@ -58,7 +62,8 @@ int main_cf_parse(const char *path, struct slice text,
                 buf_putc(&logical, ' ');
             buf_put_slice(&logical, trimmed);
         } else if (ascii_is_space((unsigned char) one.ptr[0])) {
-            ret = err_input(err, "%s, line %d: continues a line, but none is before it", path, line);
+            ret =
+                err_input(err, "%s, line %d: continues a line, but none is before it", path, line);
         } else {
             ret = finish(path, &logical, begun, fn, arg, err);
             buf_reset(&logical);
@@ -66,7 +71,8 @@ int main_cf_parse(const char *path, struct slice text,
             begun = line;
         }
         if (ret == 0 && !buf_ok(&logical))
-            ret = err_input(err, "%s, line %d: longer than %u bytes", path, begun, CONFIG_VALUE_MAX);
+            ret =
+                err_input(err, "%s, line %d: longer than %u bytes", path, begun, CONFIG_VALUE_MAX);
     }
     if (ret == 0)
         ret = finish(path, &logical, begun, fn, arg, err);

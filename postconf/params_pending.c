@@ -5,7 +5,11 @@
  */
 #include "postconf/params_pending.h"
 
-#define PENDING(n, d, t, s) {.name = (n), .def = (d), .type = PARAM_TYPE_##t, .status = PARAM_PENDING, .offset = UINT32_MAX, .services = (s)}
+#define PENDING(n, d, t, s)                                                                        \
+    {                                                                                              \
+        .name = (n), .def = (d), .type = PARAM_TYPE_##t, .status = PARAM_PENDING,                  \
+        .offset = UINT32_MAX, .services = (s)                                                      \
+    }
 
 /* clang-format off */
 const struct param params_pending[] = {
