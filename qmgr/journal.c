@@ -311,6 +311,7 @@ size_t journal_note_get(const void *data, size_t len, uint64_t epoch, struct jou
     switch (n.type) {
     case NOTE_REMOVED:
     case NOTE_RCPT_DONE:
+    case NOTE_MOVED:
         break;
     case NOTE_STATE:
         if (rest.len < 16)

@@ -107,10 +107,11 @@ NODISCARD int journal_meta_get(struct slice meta, struct mail_envelope *env, str
 NODISCARD int journal_rcpt_next(struct slice *rcpts, struct mail_rcpt *out, struct err *err);
 
 enum journal_note_type {
-    NOTE_REMOVED = 1,   /* the message is finished, or lives in a file now */
+    NOTE_REMOVED = 1,   /* the message is finished, and so is its large file */
     NOTE_RCPT_DONE = 2, /* index */
     NOTE_DEFERRED = 3,  /* index, code, reason */
     NOTE_STATE = 4,     /* state */
+    NOTE_MOVED = 5, /* the message lives in a file of its own now; its large file belongs to that */
 };
 
 struct journal_note {

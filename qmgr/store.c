@@ -153,10 +153,11 @@ void store_close(struct store **sp)
     struct err err;
 
     if (s != NULL && !s->readonly) {
+        store_finish_jobs(s); /* their results may want notes */
         if (store_flush(s, &err) == -1)
             log_warning("queue: completion records are lost, mail may be delivered twice: %s",
                         err.text);
-        store_jobs_drain(s);
+        store_finish_jobs(s);
     }
     store_abandon(sp);
 }
@@ -213,7 +214,7 @@ void store_index_add_locked(struct store *s, struct store_msg *m)
             m->queue == STORE_JOURNAL) {
             /* a crash between the making of its file and the note that says so */
             if (!s->readonly)
-                store_note_removed_locked(s, m->seg, m->offset);
+                store_note_gone_locked(s, m->seg, m->offset, NOTE_MOVED);
             free(m);
             return;
         }
@@ -427,7 +428,7 @@ void store_msg_remove(struct store *s, struct store_msg **mp)
     if (m->queue == STORE_JOURNAL) {
         struct segment *seg = m->seg;
 
-        store_note_removed_locked(s, seg, m->offset);
+        store_note_gone_locked(s, seg, m->offset, NOTE_REMOVED);
         if (m->large != 0) {
             vec_push(&seg->large_done, xstrdup(store_path_large(&path, s->directory, m->large)));
         }

@@ -90,7 +90,7 @@ NODISCARD int store_open(const struct store_options *opt, const struct store_eve
 /* Without lock, to look only (postcat, mailq of a stopped system by a user who may). */
 NODISCARD int store_open_readonly(const struct store_options *opt, const struct store_events *ev, void *arg,
                                   struct store **out, struct err *err);
-void store_close(struct store **s); /* flushes completion records */
+void store_close(struct store **s); /* writes and syncs what was noted */
 /* Finds everything: segments, their torn tails and completion records, files. */
 NODISCARD int store_recover(struct store *s, struct err *err);
 /* A writer says so. New messages come through found(). Reads page cache; idempotent. */

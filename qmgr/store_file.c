@@ -182,7 +182,7 @@ int store_promotion_end_locked(struct store *s, struct store_msg *m, enum store_
         buf_fini(&late);
         return -1;
     }
-    store_note_removed_locked(s, m->seg, m->offset);
+    store_note_gone_locked(s, m->seg, m->offset, NOTE_MOVED);
     store_segment_unlink_locked(s, m);
     store_content_forget_locked(s, m);
     m->queue = (uint8_t) q;

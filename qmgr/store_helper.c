@@ -197,21 +197,19 @@ void store_helper_stop(struct store *s)
     }
 }
 
-void store_jobs_drain(struct store *s)
+static void wait_for_helper(struct store *s)
 {
     lock_take(&s->helper_lock);
     while (s->helper_started && (s->helper_busy || s->jobs != NULL))
         lock_wait(&s->helper_lock, &s->helper_idle);
     lock_release(&s->helper_lock);
-    lock_take(&s->lock);
-    store_jobs_take_locked(s);
-    lock_release(&s->lock);
 }
 
 void store_unlink_later(struct store *s, char *path)
 {
     struct job *j = store_job_new(JOB_UNLINK);
 
+    s->unlinked = true;
     vec_push(&j->paths, path);
     store_job_run(s, j);
 }
@@ -406,6 +404,44 @@ static bool promote(struct store *s) REQUIRES(s->lock)
     s->promotions++;
     store_job_run(s, j);
     return more;
+}
+
+/* Removed names of message files. */
+static void sync_directories(struct store *s)
+{
+    struct buf path = BUF_INIT(SIZE_MAX);
+    struct io_stat st;
+
+    for (const char *digit = "0123456789ABCDEF-"; *digit != '\0'; digit++) {
+        buf_reset(&path);
+        if (*digit == '-')
+            buf_printf(&path, "%s/hold", s->directory);
+        else
+            buf_printf(&path, "%s/deferred/%c", s->directory, *digit);
+        if (s->io->stat_path(s->io->ctx, buf_cstr(&path), &st) == 0 &&
+            s->io->sync_dir(s->io->ctx, buf_cstr(&path)) == -1)
+            log_warning("cannot sync %s", buf_cstr(&path));
+    }
+    buf_fini(&path);
+}
+
+void store_finish_jobs(struct store *s)
+{
+    bool unlinked;
+
+    wait_for_helper(s);
+    lock_take(&s->lock);
+    store_jobs_take_locked(s);
+    sync_companions(s);
+    lock_release(&s->lock);
+    wait_for_helper(s);
+    lock_take(&s->lock);
+    store_jobs_take_locked(s);
+    unlinked = s->unlinked;
+    lock_release(&s->lock);
+    wait_for_helper(s); /* taking over may have made some more */
+    if (unlinked)
+        sync_directories(s);
 }
 
 bool store_housekeeping(struct store *s)

@@ -135,7 +135,7 @@ int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why, str
         if (ret == -1)
             return -1;
         lock_take(&s->lock);
-        store_note_removed_locked(s, seg, m->offset);
+        store_note_gone_locked(s, seg, m->offset, NOTE_MOVED);
         store_unpin_locked(s, m);
         store_segment_unlink_locked(s, m);
         m->queue = STORE_CORRUPT;

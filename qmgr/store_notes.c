@@ -221,9 +221,10 @@ void store_note_locked(struct store *s, struct store_msg *m, struct journal_note
     journal_note_put(n, PENDING_EPOCH, m->pending);
 }
 
-void store_note_removed_locked(struct store *s, struct segment *seg, uint64_t offset)
+void store_note_gone_locked(struct store *s, struct segment *seg, uint64_t offset,
+                            enum journal_note_type type)
 {
-    struct journal_note n = {.type = NOTE_REMOVED, .message = offset};
+    struct journal_note n = {.type = type, .message = offset};
 
     if (seg->companion_end == 0)
         seg->companion_end = JOURNAL_HEAD_BYTES;
@@ -299,7 +300,7 @@ int store_companion_load_locked(struct store *s, struct segment *seg, struct vec
 {
     struct buf path = BUF_INIT(SIZE_MAX);
     struct buf data = BUF_INIT(SIZE_MAX);
-    bool *removed = xcalloc(msgs->len + 1, sizeof(bool));
+    enum journal_note_type *gone = xcalloc(msgs->len + 1, sizeof(*gone)); /* 0: it is not */
     struct journal_head head;
     struct journal_note n;
     struct io_stat st;
@@ -330,8 +331,8 @@ int store_companion_load_locked(struct store *s, struct segment *seg, struct vec
         if (i != SIZE_MAX) {
             struct store_msg *m = msgs->items[i];
 
-            if (n.type == NOTE_REMOVED)
-                removed[i] = true;
+            if (n.type == NOTE_REMOVED || n.type == NOTE_MOVED)
+                gone[i] = (enum journal_note_type) n.type;
             else
                 m->log_at = at;
             if (n.type == NOTE_STATE)
@@ -342,9 +343,9 @@ int store_companion_load_locked(struct store *s, struct segment *seg, struct vec
     for (size_t i = 0; i < msgs->len; i++) {
         struct store_msg *m = msgs->items[i];
 
-        if (!removed[i])
+        if (gone[i] == 0)
             continue;
-        if (m->large != 0 && !s->readonly)
+        if (m->large != 0 && gone[i] == NOTE_REMOVED && !s->readonly)
             vec_push(&seg->large_done, xstrdup(store_path_large(&path, s->directory, m->large)));
         free(m);
         msgs->items[i] = NULL;
@@ -358,7 +359,7 @@ int store_companion_load_locked(struct store *s, struct segment *seg, struct vec
 done:
     if (fd != -1)
         s->io->close(s->io->ctx, fd);
-    free(removed);
+    free(gone);
     buf_fini(&path);
     buf_fini(&data);
     return ret;

@@ -126,6 +126,7 @@ struct store {
     struct job *jobs, **jobs_tail;       /* helper_lock */
     struct job *results, **results_tail; /* helper_lock */
     bool helper_busy, helper_stop;       /* helper_lock */
+    bool unlinked;                       /* lock: names of message files were removed */
     unsigned promotions;                 /* jobs under way; lock */
 };
 
@@ -168,9 +169,9 @@ NODISCARD int store_companion_load_locked(struct store *s, struct segment *seg, 
                                           struct err *err) REQUIRES(s->lock);
 void store_note_locked(struct store *s, struct store_msg *m, struct journal_note *n)
     REQUIRES(s->lock);
-/* REMOVED for the journal copy of a message, without a handle. */
-void store_note_removed_locked(struct store *s, struct segment *seg, uint64_t offset)
-    REQUIRES(s->lock);
+/* NOTE_REMOVED or NOTE_MOVED for the journal copy of a message: it does not count any more. */
+void store_note_gone_locked(struct store *s, struct segment *seg, uint64_t offset,
+                            enum journal_note_type type) REQUIRES(s->lock);
 /* Calls fn for each note on m, oldest first, that is newer than `after` (log_at; 0: all). Journal messages. */
 NODISCARD int store_notes_each_locked(struct store *s, const struct store_msg *m, uint64_t after,
                                       void (*fn)(const struct journal_note *n, void *arg),
@@ -207,9 +208,10 @@ struct job *store_job_new(enum job_type type);
 void store_job_run(struct store *s, struct job *j);
 /* Takes the results over. */
 void store_jobs_take_locked(struct store *s) REQUIRES(s->lock);
-/* Waits until no job is left, and takes over. */
-void store_jobs_drain(struct store *s);
+/* Waits until all is done and durable. */
+void store_finish_jobs(struct store *s);
 void store_helper_stop(struct store *s);
-void store_unlink_later(struct store *s, char *path); /* adopts path */
+/* Adopts path. */
+void store_unlink_later(struct store *s, char *path) REQUIRES(s->lock);
 
 #endif
