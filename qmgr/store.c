@@ -210,8 +210,8 @@ void store_index_add_locked(struct store *s, struct store_msg *m)
     size_t len = strlen(m->id);
 
     while ((other = htable_get(s->index, slice_str(m->id))) != NULL) {
-        if (other->payload_crc == m->payload_crc && other->content_bytes == m->content_bytes &&
-            m->queue == STORE_JOURNAL) {
+        if (other->queue != STORE_JOURNAL && m->queue == STORE_JOURNAL &&
+            other->payload_crc == m->payload_crc && other->content_bytes == m->content_bytes) {
             /* a crash between the making of its file and the note that says so */
             if (!s->readonly)
                 store_note_gone_locked(s, m->seg, m->offset, NOTE_MOVED);

@@ -346,11 +346,19 @@ int store_segment_scan_locked(struct store *s, struct segment *seg, uint64_t lim
 
 int store_segment_look_locked(struct store *s, struct segment *seg, struct err *err)
 {
+    struct buf path = BUF_INIT(SIZE_MAX);
     struct vec found = VEC_INIT;
     struct io_stat st;
     bool live = false;
     int ret;
 
+    if (seg->sealed)
+        return 0;
+    if (s->io->stat_path(s->io->ctx, store_path_segment(&path, s->directory, seg->number), &st) ==
+            -1 &&
+        errno == ENOENT)
+        seg->sealed = true; /* given back unused */
+    buf_fini(&path);
     if (seg->sealed)
         return 0;
     if (!s->readonly) {

@@ -6,7 +6,8 @@
  * writes one holds io->lock() on it for as long as he lives; so "has its writer gone?" is a question to the kernel.
  *
  * Into use (writers): open a free one, lock it, look that the name still means this file (another may have been quicker),
- * rename it into journal/ under a new number, sync journal/. Its head already has an epoch under which no record exists.
+ * give it a new epoch, synced, rename it into journal/ under a new number, sync journal/. The new epoch is for the owner's sake,
+ * who may still have the file open under its former number: what he knows as that shall stay empty.
  * A new one is locked, written, synced before it gets its name. Nothing is acknowledged before the name is durable.
  *
  * Out of use (owner, when every message of it is finished or lives in a file): (1) new epoch into the head, synced;
@@ -94,6 +95,7 @@ static int take_free(const struct io_ops *io, const char *queue_directory, uint6
 {
     struct buf path = BUF_INIT(SIZE_MAX);
     unsigned char raw[JOURNAL_HEAD_BYTES];
+    struct iovec iov = {raw, sizeof(raw)};
     struct journal_head head;
     struct io_stat here, there;
     int ret = 1;
@@ -108,6 +110,13 @@ static int take_free(const struct io_ops *io, const char *queue_directory, uint6
     if (io->pread(io->ctx, fd, raw, sizeof(raw), 0) != (ssize_t) sizeof(raw) ||
         !journal_head_get(raw, sizeof(raw), JOURNAL_SEGMENT, &head) || head.bytes != bytes) {
         (void) io->unlink(io->ctx, buf_cstr(&path)); /* of no use to anyone */
+        goto done;
+    }
+    head = (struct journal_head){JOURNAL_SEGMENT, journal_new_epoch(), 0, bytes};
+    journal_head_put(&head, raw);
+    if (io->pwritev(io->ctx, fd, &iov, 1, 0) == -1 || io->fdatasync(io->ctx, fd) == -1) {
+        store_err_sys(err, "prepare", buf_cstr(&path));
+        ret = -1;
         goto done;
     }
     if (move_into_use(io, queue_directory, buf_cstr(&path), &out->number, err) == -1) {
@@ -224,15 +233,22 @@ int store_segment_recycle(const struct io_ops *io, const char *queue_directory, 
     struct iovec iov = {raw, sizeof(raw)};
     struct journal_head head = {JOURNAL_SEGMENT, journal_new_epoch(), number, standard_bytes};
     struct io_stat st;
+    struct io_stat named = {0};
     int ret = -1;
 
     if (io->lock(io->ctx, fd) == -1) {
         ret = errno == EWOULDBLOCK ? 1 : store_err_sys(err, "lock", "segment");
         goto done;
     }
+    /* Under the lock, so that nobody renames it meanwhile. */
     (void) store_path_segment(&path, queue_directory, number);
-    if (io->stat_fd(io->ctx, fd, &st) == -1) {
+    if (io->stat_fd(io->ctx, fd, &st) == -1 ||
+        (io->stat_path(io->ctx, buf_cstr(&path), &named) == -1 && errno != ENOENT)) {
         store_err_sys(err, "stat", buf_cstr(&path));
+        goto unlock;
+    }
+    if (st.inode != named.inode) {
+        ret = 0; /* its writer gave it back unused */
         goto unlock;
     }
     head.bytes = st.bytes;
