@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PREFIX_MAX 300
+
 static void clean(char *text)
 {
     for (unsigned char *p = (unsigned char *) text; *p != '\0'; p++)
@@ -20,11 +22,12 @@ static void fill(struct err *e, enum err_kind kind, const char *dsn, const char 
 
     if (e == NULL)
         return;
-    vsnprintf(text, sizeof(text), fmt, ap);
+    if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
+        text[0] = '\0';
     clean(text);
     e->kind = kind;
     snprintf(e->dsn, sizeof(e->dsn), "%s", dsn);
-    memcpy(e->text, text, sizeof(text));
+    memcpy(e->text, text, strlen(text) + 1);
 }
 
 #define FILL(kind, dsn)                                                                            \
@@ -83,16 +86,26 @@ int err_sys(struct err *e, const char *fmt, ...)
 int err_prefix(struct err *e, const char *fmt, ...)
 {
     char text[ERR_TEXT_MAX];
-    char old[ERR_TEXT_MAX];
+    size_t len;
+    size_t room;
+    size_t old;
     va_list ap;
 
     if (e == NULL)
         return -1;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
+        text[0] = '\0';
     va_end(ap);
     clean(text);
-    memcpy(old, e->text, sizeof(old));
-    snprintf(e->text, sizeof(e->text), "%.300s%.*s", text, (int) (sizeof(e->text) - 1), old);
+    /* what does not fit is cut from the end of the old text, but context may not crowd it out */
+    len = strnlen(text, PREFIX_MAX);
+    room = sizeof(e->text) - 1 - len;
+    old = strlen(e->text);
+    if (old > room)
+        old = room;
+    memmove(e->text + len, e->text, old);
+    memcpy(e->text, text, len);
+    e->text[len + old] = '\0';
     return -1;
 }

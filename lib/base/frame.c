@@ -42,7 +42,7 @@ struct chan {
     struct out_fd out_fds[OUT_FDS_MAX];
     size_t out_nfds;
     size_t frame_start; /* of the frame that chan_put_begin() began */
-    bool overflow;      /* more descriptors queued than fit: the flush fails */
+    const char *broken; /* why the next flush or read fails; NULL: sound */
 };
 
 struct chan *chan_new(int fd)
@@ -52,7 +52,8 @@ struct chan *chan_new(int fd)
     c->fd = fd;
     buf_init(&c->in, 2 * (size_t) FRAME_PAYLOAD_MAX + READ_SIZE);
     buf_init(&c->out, SIZE_MAX);
-    (void) fd_set_nonblocking(fd, true);
+    if (fd_set_nonblocking(fd, true) == -1)
+        c->broken = "the descriptor cannot be made non-blocking";
     return c;
 }
 
@@ -128,6 +129,8 @@ void chan_put_end(struct chan *c)
     char *head = c->out.ptr + c->frame_start;
     uint16_t type = (uint16_t) ((unsigned char) head[4] | (unsigned char) head[5] << 8);
 
+    if (len > FRAME_PAYLOAD_MAX)
+        c->broken = "a frame to be sent is over the limit";
     put_head(head, len, type, 0);
 }
 
@@ -138,14 +141,14 @@ void chan_put(struct chan *c, uint16_t type, struct slice payload, int fd)
     if (fd == -1)
         return;
     if (c->out_nfds == OUT_FDS_MAX) {
-        c->overflow = true;
+        c->broken = "too many descriptors in flight";
         return;
     }
     c->out.ptr[c->frame_start + 6] = FLAG_FD;
     c->out_fds[c->out_nfds].at = c->frame_start;
     c->out_fds[c->out_nfds].fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (c->out_fds[c->out_nfds].fd == -1)
-        c->overflow = true;
+        c->broken = "a descriptor cannot be duplicated";
     else
         c->out_nfds++;
 }
@@ -162,8 +165,8 @@ size_t chan_output_len(const struct chan *c)
 
 enum chan_result chan_flush(struct chan *c, struct err *err)
 {
-    if (c->overflow) {
-        err_temporary(err, "too many descriptors in flight");
+    if (c->broken != NULL) {
+        err_temporary(err, "%s", c->broken);
         return CHAN_ERROR;
     }
     while (c->out_at < c->out.len) {
@@ -343,6 +346,10 @@ static enum chan_result fill(struct chan *c, struct err *err)
 
 enum chan_result chan_get(struct chan *c, struct frame *out, struct err *err)
 {
+    if (c->broken != NULL) {
+        err_temporary(err, "%s", c->broken);
+        return CHAN_ERROR;
+    }
     for (;;) {
         size_t have = c->in.len - c->in_at;
         enum chan_result res;

@@ -18,6 +18,7 @@ enum lock_rank {
     LOCK_POLLER = 20,         /* lib/base/poller: slots and time-outs */
     LOCK_CONFIG = 25,         /* postconf/config: the values that were expanded */
     LOCK_MAP_SET = 30,        /* maps: the table cache, reload */
+    LOCK_MAP_STATE = 35,      /* maps: which implementation of a table is current */
     LOCK_MAP = 40,            /* maps: one table's handle */
     LOCK_SMTP_CACHE = 50,     /* smtp: idle connections */
     LOCK_JOURNAL_COMMIT = 60, /* qmgr/store: the commit queue */

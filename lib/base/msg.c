@@ -2,6 +2,8 @@
 /* msg.c - see msg.h. */
 #include "base/msg.h"
 
+#include "base/log.h"
+
 #define HEAD       6 /* tag and length */
 #define FIELDS_MAX 64
 
@@ -87,6 +89,7 @@ static const struct msg_field *find(const struct msg_def *def, uint16_t tag, siz
             return &def->fields[i];
         }
     }
+    *index = def->nfields;
     return NULL;
 }
 
@@ -132,6 +135,8 @@ int msg_decode(const struct msg_def *def, struct slice payload, void *m, struct 
     uint64_t seen = 0;
     size_t at = 0;
 
+    if (def->nfields > FIELDS_MAX)
+        panic("%s: message of more than %d fields", def->name, FIELDS_MAX);
     memset(m, 0, def->size);
     while (at < payload.len) {
         const struct msg_field *f;
@@ -145,7 +150,7 @@ int msg_decode(const struct msg_def *def, struct slice payload, void *m, struct 
         at += HEAD;
         if (len > payload.len - at)
             return err_input(err, "%s: field is longer than its message", def->name);
-        if (f != NULL && index < FIELDS_MAX) {
+        if (f != NULL) {
             if ((seen & (1ULL << index)) != 0)
                 return err_input(err, "%s: field %s comes twice", def->name, f->name);
             seen |= 1ULL << index;
