@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* map_pcre.c - pcre: Perl-compatible expressions by PCRE2 with its just-in-time compiler. pcre_table(5). */
+#include "maps/map_int.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdlib.h>
+
+struct pattern {
+    pcre2_code *code;
+    uint32_t groups;
+};
+
+/* One match block for each thread, as large as any pattern needs; released with the thread. */
+static _Thread_local pcre2_match_data *block;
+#define GROUPS 100
+
+static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
+{
+    static const struct {
+        char flag;
+        uint32_t option;
+    } known[] = {
+        {'i', PCRE2_CASELESS}, {'m', PCRE2_MULTILINE}, {'s', PCRE2_DOTALL}, {'x', PCRE2_EXTENDED},
+        {'A', PCRE2_ANCHORED}, {'E', PCRE2_DOLLAR_ENDONLY}, {'U', PCRE2_UNGREEDY}, {'X', 0},
+    };
+    struct buf text = BUF_INIT(MAP_VALUE_MAX);
+    uint32_t options = PCRE2_CASELESS | PCRE2_DOTALL;
+    struct slice flags;
+    PCRE2_SIZE at;
+    int code;
+    pcre2_code *re;
+    struct pattern *p;
+    int ret = -1;
+
+    (void) for_if;
+    if (pattern_delimited(rest, &text, &flags, err) == -1)
+        goto done;
+    for (size_t i = 0; i < flags.len; i++) {
+        size_t k = 0;
+
+        while (k < ARRAY_LEN(known) && known[k].flag != flags.ptr[i])
+            k++;
+        if (k == ARRAY_LEN(known)) {
+            err_input(err, "unknown flag \"%c\"", flags.ptr[i]);
+            goto done;
+        }
+        options ^= known[k].option;
+    }
+    re = pcre2_compile((PCRE2_SPTR) buf_cstr(&text), text.len, options, &code, &at, NULL);
+    if (re == NULL) {
+        PCRE2_UCHAR why[256];
+
+        pcre2_get_error_message(code, why, sizeof(why));
+        err_input(err, "pattern \"%s\": at offset %zu: %s", buf_cstr(&text), (size_t) at, (const char *) why);
+        goto done;
+    }
+    (void) pcre2_jit_compile(re, PCRE2_JIT_COMPLETE); /* without it the interpreter does the same */
+    p = xcalloc(1, sizeof(*p));
+    p->code = re;
+    pcre2_pattern_info(re, PCRE2_INFO_CAPTURECOUNT, &p->groups);
+    *out = p;
+    ret = 0;
+done:
+    buf_fini(&text);
+    return ret;
+}
+
+static void free_pattern(void *pattern)
+{
+    struct pattern *p = pattern;
+
+    pcre2_code_free(p->code);
+    free(p);
+}
+
+static int matches(const void *pattern, struct slice key, void *match, struct err *err)
+{
+    const struct pattern *p = pattern;
+    int code;
+
+    (void) match;
+    if (block == NULL)
+        block = pcre2_match_data_create(GROUPS, NULL);
+    if (block == NULL)
+        return err_temporary(err, "out of memory");
+    code = pcre2_match(p->code, (PCRE2_SPTR) key.ptr, key.len, 0, 0, block, NULL);
+    if (code < 0 && code != PCRE2_ERROR_NOMATCH) {
+        PCRE2_UCHAR why[256];
+
+        pcre2_get_error_message(code, why, sizeof(why));
+        return err_temporary(err, "%s", (const char *) why);
+    }
+    return code >= 0;
+}
+
+struct groups {
+    const struct pattern *p;
+    struct slice key;
+};
+
+static bool group(unsigned n, struct slice *out, void *arg)
+{
+    const struct groups *g = arg;
+    const PCRE2_SIZE *at = pcre2_get_ovector_pointer(block);
+
+    if (n == 0 || n > g->p->groups || n >= GROUPS)
+        return false;
+    *out = at[2 * n] == PCRE2_UNSET ? SLICE_EMPTY : slice_sub(g->key, at[2 * n], at[2 * n + 1]);
+    return true;
+}
+
+static int substitute(const void *pattern, const char *result, struct slice key, const void *match, struct buf *out, struct err *err)
+{
+    struct groups g = {pattern, key};
+
+    (void) match;
+    return pattern_expand(result, group, &g, out, err);
+}
+
+static const struct pattern_ops ops = {compile, free_pattern, matches, substitute, 0, NULL};
+
+static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
+{
+    struct pattern_table *t;
+
+    (void) env;
+    if (pattern_table_open(path, &ops, map_open_is_strict(), &t, err) == -1)
+        return -1;
+    *impl = t;
+    return 0;
+}
+
+static void close_table(void *impl)
+{
+    struct pattern_table *t = impl;
+
+    pattern_table_close(&t, &ops);
+}
+
+static enum map_result lookup(void *impl, struct slice key, struct buf *value, struct err *err)
+{
+    return pattern_table_lookup(impl, &ops, key, value, err);
+}
+
+static bool is_stale(void *impl, const char *path)
+{
+    return file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
+}
+
+const struct map_type map_type_pcre = {.name = "pcre", .flags = MAP_FLAG_PATTERN | MAP_FLAG_LOCAL, .open = open_table,
+                                       .close = close_table, .lookup = lookup, .is_stale = is_stale};

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* map_regexp.c - regexp: POSIX regular expressions. regexp_table(5). Flags: i case, m multi-line, x basic syntax. */
+#include "maps/map_int.h"
+
+#include <regex.h>
+#include <stdlib.h>
+
+#define GROUPS 100
+
+struct pattern {
+    regex_t re;
+};
+
+static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
+{
+    struct buf text = BUF_INIT(MAP_VALUE_MAX);
+    int cflags = REG_EXTENDED | REG_ICASE;
+    struct slice flags;
+    struct pattern *p = NULL;
+    int code;
+    int ret = -1;
+
+    (void) for_if;
+    if (pattern_delimited(rest, &text, &flags, err) == -1)
+        goto done;
+    for (size_t i = 0; i < flags.len; i++) {
+        switch (flags.ptr[i]) {
+        case 'i':
+            cflags ^= REG_ICASE;
+            break;
+        case 'm':
+            cflags ^= REG_NEWLINE;
+            break;
+        case 'x':
+            cflags ^= REG_EXTENDED;
+            break;
+        default:
+            err_input(err, "unknown flag \"%c\"", flags.ptr[i]);
+            goto done;
+        }
+    }
+    p = xcalloc(1, sizeof(*p));
+    code = regcomp(&p->re, buf_cstr(&text), cflags);
+    if (code != 0) {
+        char why[128];
+
+        regerror(code, &p->re, why, sizeof(why));
+        err_input(err, "pattern \"%s\": %s", buf_cstr(&text), why);
+        free(p);
+        goto done;
+    }
+    *out = p;
+    ret = 0;
+done:
+    buf_fini(&text);
+    return ret;
+}
+
+static void free_pattern(void *pattern)
+{
+    struct pattern *p = pattern;
+
+    regfree(&p->re);
+    free(p);
+}
+
+static int matches(const void *pattern, struct slice key, void *match, struct err *err)
+{
+    const struct pattern *p = pattern;
+    regmatch_t *groups = match;
+    int code;
+
+    /* no copy: the first group's slot says where the key is */
+    groups[0].rm_so = 0;
+    groups[0].rm_eo = (regoff_t) key.len;
+    code = regexec(&p->re, key.ptr, GROUPS, groups, REG_STARTEND);
+    if (code != 0 && code != REG_NOMATCH) {
+        char why[128];
+
+        regerror(code, &p->re, why, sizeof(why));
+        return err_temporary(err, "%s", why);
+    }
+    return code == 0;
+}
+
+struct groups {
+    const struct pattern *p;
+    struct slice key;
+    const regmatch_t *match;
+};
+
+static bool group(unsigned n, struct slice *out, void *arg)
+{
+    const struct groups *g = arg;
+
+    if (n == 0 || n > g->p->re.re_nsub || n >= GROUPS)
+        return false;
+    *out = g->match[n].rm_so == -1 ? SLICE_EMPTY : slice_sub(g->key, (size_t) g->match[n].rm_so, (size_t) g->match[n].rm_eo);
+    return true;
+}
+
+static int substitute(const void *pattern, const char *result, struct slice key, const void *match, struct buf *out, struct err *err)
+{
+    struct groups g = {pattern, key, match};
+
+    return pattern_expand(result, group, &g, out, err);
+}
+
+static const struct pattern_ops ops = {compile, free_pattern, matches, substitute, GROUPS * sizeof(regmatch_t), NULL};
+
+static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
+{
+    struct pattern_table *t;
+
+    (void) env;
+    if (pattern_table_open(path, &ops, map_open_is_strict(), &t, err) == -1)
+        return -1;
+    *impl = t;
+    return 0;
+}
+
+static void close_table(void *impl)
+{
+    struct pattern_table *t = impl;
+
+    pattern_table_close(&t, &ops);
+}
+
+static enum map_result lookup(void *impl, struct slice key, struct buf *value, struct err *err)
+{
+    return pattern_table_lookup(impl, &ops, key, value, err);
+}
+
+static bool is_stale(void *impl, const char *path)
+{
+    return file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
+}
+
+const struct map_type map_type_regexp = {.name = "regexp", .flags = MAP_FLAG_PATTERN | MAP_FLAG_LOCAL, .open = open_table,
+                                         .close = close_table, .lookup = lookup, .is_stale = is_stale};
