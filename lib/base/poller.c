@@ -2,11 +2,18 @@
 /*
  * poller.c - see poller.h. With loop.c, the only user of epoll.
  *
- * Threads wait in epoll_wait themselves; each descriptor is armed for one event (EPOLLONESHOT). An event names its slot
- * and the slot's generation, so that one which comes late (the item was woken, timed out, or freed) is recognised and
- * dropped. An item's state changes from parked to taken under its lock stripe: whoever changes it has the item.
- * Time-outs: a wheel of 100 ms ticks, turned by
- * whoever gets the event of a timer descriptor, which runs only while something is on the wheel.
+ * Threads wait in epoll_wait themselves; each descriptor is armed for one event (EPOLLONESHOT).
+ *
+ * Invariants, all under the one lock:
+ * (1) An event names its slot and the slot's generation, which each arm raises: one that comes late (the item was
+ *     woken, timed out, armed anew or freed meanwhile) is recognised and dropped.
+ * (2) An item leaves the parked state once for each arm; whoever changes it has the item.
+ * (3) A descriptor number has one owner, the item that armed it last. An item whose descriptor was closed and whose
+ *     number came back in another session cannot touch that one's registration.
+ * epoll_ctl is called with the lock held: it does not block, and (3) would not hold otherwise.
+ *
+ * Time-outs: a wheel of 100 ms ticks, turned by whoever gets the event of a timer descriptor, which runs only while
+ * something is on the wheel.
  */
 #include "base/poller.h"
 
@@ -30,14 +37,18 @@ struct poller_item {
     struct poller *poller;
     void *arg;
     uint32_t slot;
-    uint32_t generation GUARDED_BY(poller->lock);
     bool parked GUARDED_BY(poller->lock);
-    bool woken GUARDED_BY(poller->lock); /* wake came while it was not parked */
-    int registered_fd;                   /* in the epoll set, or -1 */
+    bool woken GUARDED_BY(poller->lock);        /* wake came while it was not parked */
+    int registered_fd GUARDED_BY(poller->lock); /* in the epoll set, or -1 */
     uint64_t due_tick;
     struct poller_item *next, *prev; /* in its wheel slot, or in the ready list (next only) */
     bool on_wheel;
     unsigned ready_events;
+};
+
+struct slot {
+    struct poller_item *item; /* NULL: free */
+    uint32_t generation;
 };
 
 struct poller {
@@ -45,22 +56,23 @@ struct poller {
     int eventfd;
     int timerfd;
     struct lock lock;
-    struct poller_item **slots;
+    struct slot *slots;
     uint32_t nslots;
     uint32_t *free_slots;
     uint32_t nfree;
+    struct poller_item **owners; /* by descriptor: invariant (3) */
+    size_t nowners;
     struct poller_item *wheel[WHEEL];
     uint64_t tick; /* the last one that was turned */
     size_t timed;  /* items on the wheel */
     struct poller_item *ready, **ready_tail;
-    uint32_t generation;
     bool ticking; /* the timer runs */
     bool stopping;
 };
 
 static uint64_t tick_of(struct mono_time t)
 {
-    return (uint64_t) (t.us / 1000 / TICK_MS);
+    return t.us > 0 ? (uint64_t) (t.us / 1000 / TICK_MS) : 0;
 }
 
 struct poller *poller_new(struct err *err)
@@ -100,6 +112,7 @@ void poller_free(struct poller **poller)
     lock_fini(&p->lock);
     free(p->slots);
     free(p->free_slots);
+    free(p->owners);
     free(p);
     *poller = NULL;
 }
@@ -118,19 +131,18 @@ struct poller_item *poller_item_new(struct poller *p, void *arg)
         p->slots = xrealloc(p->slots, n * sizeof(*p->slots));
         p->free_slots = xrealloc(p->free_slots, n * sizeof(*p->free_slots));
         for (uint32_t i = n; i-- > p->nslots;) {
-            p->slots[i] = NULL;
+            p->slots[i] = (struct slot){NULL, 0};
             p->free_slots[p->nfree++] = i;
         }
         p->nslots = n;
     }
     item->slot = p->free_slots[--p->nfree];
-    item->generation = p->generation++ * 0x10000U; /* unlike those of the slot's earlier items */
-    p->slots[item->slot] = item;
+    p->slots[item->slot].item = item;
     lock_release(&p->lock);
     return item;
 }
 
-static void unlink_timer_locked(struct poller *p, struct poller_item *item)
+static void unlink_timer_locked(struct poller *p, struct poller_item *item) REQUIRES(p->lock)
 {
     if (!item->on_wheel)
         return;
@@ -145,6 +157,28 @@ static void unlink_timer_locked(struct poller *p, struct poller_item *item)
     p->timed--;
 }
 
+static void forget_fd_locked(struct poller *p, struct poller_item *item) REQUIRES(p->lock)
+{
+    int fd = item->registered_fd;
+
+    if (fd == -1)
+        return;
+    item->registered_fd = -1;
+    if (p->owners[fd] != item)
+        return;
+    p->owners[fd] = NULL;
+    (void) epoll_ctl(p->epfd, EPOLL_CTL_DEL, fd, NULL); /* fails if it is closed: just as well */
+}
+
+void poller_forget_fd(struct poller_item *item)
+{
+    struct poller *p = item->poller;
+
+    lock_take(&p->lock);
+    forget_fd_locked(p, item);
+    lock_release(&p->lock);
+}
+
 void poller_item_free(struct poller_item **item)
 {
     struct poller *p;
@@ -152,20 +186,14 @@ void poller_item_free(struct poller_item **item)
     if (*item == NULL)
         return;
     p = (*item)->poller;
-    poller_forget_fd(*item);
     lock_take(&p->lock);
-    p->slots[(*item)->slot] = NULL;
+    forget_fd_locked(p, *item);
+    p->slots[(*item)->slot].item = NULL;
+    p->slots[(*item)->slot].generation++;
     p->free_slots[p->nfree++] = (*item)->slot;
     lock_release(&p->lock);
     free(*item);
     *item = NULL;
-}
-
-void poller_forget_fd(struct poller_item *item)
-{
-    if (item->registered_fd != -1)
-        (void) epoll_ctl(item->poller->epfd, EPOLL_CTL_DEL, item->registered_fd, NULL);
-    item->registered_fd = -1;
 }
 
 static void poke(struct poller *p)
@@ -178,6 +206,7 @@ static void poke(struct poller *p)
 
 /* The item leaves the parked state with these events. */
 static void make_ready_locked(struct poller *p, struct poller_item *item, unsigned events)
+    REQUIRES(p->lock)
 {
     unlink_timer_locked(p, item);
     item->parked = false;
@@ -188,7 +217,7 @@ static void make_ready_locked(struct poller *p, struct poller_item *item, unsign
     poke(p);
 }
 
-static void run_timer_locked(struct poller *p, bool on)
+static void run_timer_locked(struct poller *p, bool on) REQUIRES(p->lock)
 {
     const long ns = on ? TICK_MS * 1000000L : 0;
     struct itimerspec spec = {.it_interval.tv_nsec = ns, .it_value.tv_nsec = ns};
@@ -200,58 +229,90 @@ static void run_timer_locked(struct poller *p, bool on)
     p->ticking = on;
 }
 
-void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_time deadline)
+static void start_timer_locked(struct poller *p, struct poller_item *item,
+                               struct mono_time deadline) REQUIRES(p->lock)
 {
-    struct poller *p = item->poller;
-    struct epoll_event ev = {.events = EPOLLONESHOT | EPOLLRDHUP};
-    int op;
+    if (!p->ticking)
+        run_timer_locked(p, true);
+    /* never early: the tick after the one the deadline lies in */
+    item->due_tick = tick_of(deadline) + 1;
+    if (item->due_tick <= p->tick)
+        item->due_tick = p->tick + 1;
+    item->prev = NULL;
+    item->next = p->wheel[item->due_tick % WHEEL];
+    if (item->next != NULL)
+        item->next->prev = item;
+    p->wheel[item->due_tick % WHEEL] = item;
+    item->on_wheel = true;
+    p->timed++;
+}
 
-    if (item->registered_fd != -1 && item->registered_fd != fd)
-        poller_forget_fd(item);
-    lock_take(&p->lock);
-    item->generation++;
-    if (item->woken) {
-        item->woken = false;
-        item->parked = true;
-        make_ready_locked(p, item, POLLER_WOKEN);
-        lock_release(&p->lock);
-        return;
-    }
-    item->parked = true;
-    if (deadline.us != INT64_MAX) {
-        if (!p->ticking)
-            run_timer_locked(p, true);
-        /* never early: the tick after the one the deadline lies in */
-        item->due_tick = tick_of(deadline) + 1;
-        if (item->due_tick <= p->tick)
-            item->due_tick = p->tick + 1;
-        item->prev = NULL;
-        item->next = p->wheel[item->due_tick % WHEEL];
-        if (item->next != NULL)
-            item->next->prev = item;
-        p->wheel[item->due_tick % WHEEL] = item;
-        item->on_wheel = true;
-        p->timed++;
-    }
-    ev.data.u64 = (uint64_t) item->slot << 32 | item->generation;
-    op = fd == -1 ? 0 : item->registered_fd == fd ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    item->registered_fd = fd;
-    lock_release(&p->lock);
-    /* From here on the item may be taken by another thread: only copies are used. */
-    if (op == 0)
-        return;
+/* 0, or -1 with errno: the item's descriptor is in the epoll set, for one event of this generation. */
+static int watch_locked(struct poller *p, struct poller_item *item, int fd, unsigned events)
+    REQUIRES(p->lock)
+{
+    struct epoll_event ev = {
+        .events = EPOLLONESHOT | EPOLLRDHUP,
+        .data.u64 = (uint64_t) item->slot << 32 | p->slots[item->slot].generation,
+    };
+    int op = EPOLL_CTL_MOD;
+
     if ((events & POLLER_READ) != 0)
         ev.events |= EPOLLIN;
     if ((events & POLLER_WRITE) != 0)
         ev.events |= EPOLLOUT;
-    if (epoll_ctl(p->epfd, op, fd, &ev) == 0)
-        return;
-    /* the descriptor was closed and opened again, or stayed in the set: the other operation */
-    if ((errno == ENOENT || errno == EEXIST) &&
-        epoll_ctl(p->epfd, op == EPOLL_CTL_MOD ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &ev) == 0)
-        return;
-    log_warning("poller: descriptor %d cannot be watched (errno %d)", fd, errno);
-    poller_wake(item);
+    if (item->registered_fd != fd) {
+        forget_fd_locked(p, item);
+        op = EPOLL_CTL_ADD;
+    }
+    if ((size_t) fd >= p->nowners) {
+        size_t n = (size_t) fd < 512 ? 1024 : 2 * (size_t) fd;
+
+        p->owners = xrealloc(p->owners, n * sizeof(struct poller_item *));
+        for (size_t i = p->nowners; i < n; i++)
+            p->owners[i] = NULL;
+        p->nowners = n;
+    }
+    /* ENOENT: the number was closed and opened again; EEXIST: the set still has it from an earlier owner */
+    if (epoll_ctl(p->epfd, op, fd, &ev) == -1) {
+        if (errno == ENOENT && op == EPOLL_CTL_MOD)
+            op = EPOLL_CTL_ADD;
+        else if (errno == EEXIST && op == EPOLL_CTL_ADD)
+            op = EPOLL_CTL_MOD;
+        else
+            return -1;
+        if (epoll_ctl(p->epfd, op, fd, &ev) == -1)
+            return -1;
+    }
+    p->owners[fd] = item;
+    item->registered_fd = fd;
+    return 0;
+}
+
+void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_time deadline)
+{
+    struct poller *p = item->poller;
+    int why = 0;
+
+    lock_take(&p->lock);
+    p->slots[item->slot].generation++;
+    item->parked = true;
+    if (item->woken) {
+        item->woken = false;
+        make_ready_locked(p, item, POLLER_WOKEN);
+    } else if (fd != -1 && watch_locked(p, item, fd, events) == -1) {
+        why = errno;
+        make_ready_locked(p, item, POLLER_HANGUP);
+    } else {
+        if (fd == -1)
+            forget_fd_locked(p, item);
+        if (deadline.us != INT64_MAX)
+            start_timer_locked(p, item, deadline);
+    }
+    lock_release(&p->lock);
+    /* the item may be another thread's by now */
+    if (why != 0)
+        log_warning("poller: descriptor %d cannot be watched (errno %d)", fd, why);
 }
 
 void poller_wake(struct poller_item *item)
@@ -270,7 +331,7 @@ void poller_wake_all(struct poller *p)
 {
     lock_take(&p->lock);
     for (uint32_t i = 0; i < p->nslots; i++) {
-        struct poller_item *item = p->slots[i];
+        struct poller_item *item = p->slots[i].item;
 
         if (item == NULL)
             continue;
@@ -291,7 +352,7 @@ void poller_stop(struct poller *p)
 }
 
 /* Turns the wheel up to now. */
-static void turn_locked(struct poller *p)
+static void turn_locked(struct poller *p) REQUIRES(p->lock)
 {
     uint64_t now = tick_of(mono_now());
 
@@ -312,7 +373,7 @@ static void turn_locked(struct poller *p)
     }
 }
 
-static void *take_ready_locked(struct poller *p, unsigned *events)
+static void *take_ready_locked(struct poller *p, unsigned *events) REQUIRES(p->lock)
 {
     struct poller_item *item = p->ready;
 
@@ -355,14 +416,19 @@ void *poller_next(struct poller *p, unsigned *events)
             continue;
         }
         if (ev.data.u64 == TICK_ID) {
+            uint64_t ticks;
+
+            /* without this read the timer would not go on */
+            if (read(p->timerfd, &ticks, sizeof(ticks)) == -1 && errno != EAGAIN)
+                panic("poller: timer (errno %d)", errno);
             turn_locked(p);
             if (p->timed == 0 && p->ticking)
                 run_timer_locked(p, false);
             continue;
         }
         slot = (uint32_t) (ev.data.u64 >> 32);
-        item = slot < p->nslots ? p->slots[slot] : NULL;
-        if (item == NULL || !item->parked || item->generation != (uint32_t) ev.data.u64)
+        item = slot < p->nslots ? p->slots[slot].item : NULL;
+        if (item == NULL || !item->parked || p->slots[slot].generation != (uint32_t) ev.data.u64)
             continue;
         unlink_timer_locked(p, item);
         item->parked = false;

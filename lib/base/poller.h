@@ -28,11 +28,12 @@ void poller_free(struct poller **p);                  /* after all threads have 
 NODISCARD struct poller_item *poller_item_new(struct poller *p, void *arg);
 void poller_item_free(struct poller_item **item); /* only while it is yours */
 /* Waits for events on fd (may differ from time to time) until deadline (MONO_NEVER; 100 ms coarse).
- * fd -1: for the deadline and poller_wake() only. */
+ * fd -1: for the deadline and poller_wake() only. A descriptor that cannot be watched: POLLER_HANGUP. */
 void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_time deadline);
-/* Any thread: if the item is parked, it is handed back now with POLLER_WOKEN. */
+/* Any thread: if the item is parked, it is handed back now with POLLER_WOKEN; else its next poller_arm()
+ * hands it back at once, so that a wake that comes early is not lost. Several early wakes are one. */
 void poller_wake(struct poller_item *item);
-/* Wakes all that are parked (drain). */
+/* poller_wake() for each item there is (drain). */
 void poller_wake_all(struct poller *p);
 /* Forget a descriptor before it is closed or handed away, when its item lives on. */
 void poller_forget_fd(struct poller_item *item);
