@@ -41,8 +41,8 @@ struct map_env {
 };
 
 static const struct map_type *const types[] = {
-    &map_type_btree,  &map_type_cidr,   &map_type_fail,     &map_type_hash, &map_type_inline,
-    &map_type_pcre,   &map_type_regexp, &map_type_static,   &map_type_texthash, &map_type_unix,
+    &map_type_btree, &map_type_cidr,   &map_type_fail,   &map_type_hash,     &map_type_inline,
+    &map_type_pcre,  &map_type_regexp, &map_type_static, &map_type_texthash, &map_type_unix,
 };
 
 static _Thread_local bool strict;
@@ -310,8 +310,8 @@ unsigned map_list_flags(const struct map_list *l)
     return flags;
 }
 
-enum map_result map_list_lookup(struct map_list *l, struct slice key, unsigned only, struct buf *value, const struct map **hit,
-                                struct err *err)
+enum map_result map_list_lookup(struct map_list *l, struct slice key, unsigned only,
+                                struct buf *value, const struct map **hit, struct err *err)
 {
     for (size_t i = 0; l != NULL && i < l->maps.len; i++) {
         struct map *m = l->maps.items[i];

@@ -14,7 +14,7 @@
 
 enum map_result { MAP_FOUND, MAP_NOTFOUND, MAP_RETRY }; /* RETRY: no answer now, so defer */
 
-#define MAP_KEY_MAX 65536
+#define MAP_KEY_MAX   65536
 #define MAP_VALUE_MAX (1U << 20)
 
 enum {
@@ -51,17 +51,20 @@ unsigned map_flags(const struct map *m);
  *
  * Threads may share m. Blocks no longer than the table's own time limit. Source: postmap(1).
  */
-NODISCARD enum map_result map_lookup(struct map *m, struct slice key, struct buf *value, struct err *err);
+NODISCARD enum map_result map_lookup(struct map *m, struct slice key, struct buf *value,
+                                     struct err *err);
 
 /* A list of tables ("hash:/a, regexp:/b"): the first that has the key answers. */
 struct map_list;
-NODISCARD int map_list_open(struct map_env *env, const char *value, struct map_list **out, struct err *err);
+NODISCARD int map_list_open(struct map_env *env, const char *value, struct map_list **out,
+                            struct err *err);
 void map_list_free(struct map_list **l);
-bool map_list_is_empty(const struct map_list *l); /* NULL is empty */
+bool map_list_is_empty(const struct map_list *l);  /* NULL is empty */
 unsigned map_list_flags(const struct map_list *l); /* LOCAL if all are */
 /* only: 0, or MAP_FLAG_FIXED to ask only such tables. hit (may be NULL): the table that answered. */
-NODISCARD enum map_result map_list_lookup(struct map_list *l, struct slice key, unsigned only, struct buf *value,
-                                          const struct map **hit, struct err *err);
+NODISCARD enum map_result map_list_lookup(struct map_list *l, struct slice key, unsigned only,
+                                          struct buf *value, const struct map **hit,
+                                          struct err *err);
 
 /* A table type: one file, one const instance, one row in map_types.c. */
 struct map_type {
@@ -77,7 +80,8 @@ struct map_type {
     /* NULL: cannot be built by postmap. See map_build.h */
     const struct map_builder_type *builder;
     /* NULL: cannot be listed (postmap -s). Stops when fn returns false. */
-    int (*each)(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg), void *arg, struct err *err);
+    int (*each)(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg), void *arg,
+                struct err *err);
     bool keeps_key_case;
 };
 void map_type_each(void (*fn)(const struct map_type *t, void *arg), void *arg); /* sorted by name */

@@ -29,8 +29,8 @@ struct map_build_options {
     const char *program;     /* for warnings */
 };
 /* Builds path's table of the type from the text in file path (or fd, if not -1). Warnings go to the log with file and line. */
-NODISCARD int map_build(const struct map_type *type, const char *path, int source_fd, const struct map_build_options *opt,
-                        struct err *err);
+NODISCARD int map_build(const struct map_type *type, const char *path, int source_fd,
+                        const struct map_build_options *opt, struct err *err);
 /* newaliases: "type:path" (or a path of default_database_type). */
 NODISCARD int postalias_build(const struct config *cfg, const char *spec, struct err *err);
 

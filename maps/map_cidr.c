@@ -83,5 +83,9 @@ static bool is_stale(void *impl, const char *path)
     return file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
 }
 
-const struct map_type map_type_cidr = {.name = "cidr", .flags = MAP_FLAG_PATTERN | MAP_FLAG_LOCAL, .open = open_table,
-                                       .close = close_table, .lookup = lookup, .is_stale = is_stale};
+const struct map_type map_type_cidr = {.name = "cidr",
+                                       .flags = MAP_FLAG_PATTERN | MAP_FLAG_LOCAL,
+                                       .open = open_table,
+                                       .close = close_table,
+                                       .lookup = lookup,
+                                       .is_stale = is_stale};

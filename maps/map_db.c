@@ -15,7 +15,7 @@
 #include "base/file.h"
 #include "maps/map_build.h"
 
-#define READ_CACHE (128 * 1024)        /* berkeley_db_read_buffer_size */
+#define READ_CACHE   (128 * 1024)       /* berkeley_db_read_buffer_size */
 #define CREATE_CACHE (16 * 1024 * 1024) /* berkeley_db_create_buffer_size */
 
 struct db_map {
@@ -152,7 +152,8 @@ static enum map_result db_lookup(void *impl, struct slice key, struct buf *value
     return result;
 }
 
-static int db_each(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg), void *arg, struct err *err)
+static int db_each(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg),
+                   void *arg, struct err *err)
 {
     struct db_map *m = impl;
     DBC *cursor = NULL;
@@ -221,7 +222,8 @@ static int btree_create(const char *path, mode_t mode, void **builder, struct er
     return create_db(path, mode, DB_BTREE, builder, err);
 }
 
-static int db_put(void *builder, struct slice key, struct slice value, bool replace, struct err *err)
+static int db_put(void *builder, struct slice key, struct slice value, bool replace,
+                  struct err *err)
 {
     struct db_builder *b = builder;
     struct buf k = BUF_INIT(SIZE_MAX);
@@ -269,9 +271,19 @@ static int db_finish(void *builder, struct err *err)
 static const struct map_builder_type hash_builder = {".db", hash_create, db_put, db_finish};
 static const struct map_builder_type btree_builder = {".db", btree_create, db_put, db_finish};
 
-const struct map_type map_type_hash = {.name = "hash", .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL, .open = hash_open,
-                                       .close = db_map_close, .lookup = db_lookup, .is_stale = db_is_stale,
-                                       .builder = &hash_builder, .each = db_each};
-const struct map_type map_type_btree = {.name = "btree", .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL, .open = btree_open,
-                                        .close = db_map_close, .lookup = db_lookup, .is_stale = db_is_stale,
-                                        .builder = &btree_builder, .each = db_each};
+const struct map_type map_type_hash = {.name = "hash",
+                                       .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
+                                       .open = hash_open,
+                                       .close = db_map_close,
+                                       .lookup = db_lookup,
+                                       .is_stale = db_is_stale,
+                                       .builder = &hash_builder,
+                                       .each = db_each};
+const struct map_type map_type_btree = {.name = "btree",
+                                        .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
+                                        .open = btree_open,
+                                        .close = db_map_close,
+                                        .lookup = db_lookup,
+                                        .is_stale = db_is_stale,
+                                        .builder = &btree_builder,
+                                        .each = db_each};

@@ -9,8 +9,8 @@
 #include "base/vec.h"
 #include "maps/map.h"
 
-extern const struct map_type map_type_hash, map_type_btree, map_type_texthash, map_type_inline, map_type_static, map_type_regexp,
-    map_type_pcre, map_type_cidr, map_type_fail, map_type_unix;
+extern const struct map_type map_type_hash, map_type_btree, map_type_texthash, map_type_inline,
+    map_type_static, map_type_regexp, map_type_pcre, map_type_cidr, map_type_fail, map_type_unix;
 
 /* map_text.c: the lines of a table's source, "key value", as postmap(1) reads them. */
 struct map_row {
@@ -19,10 +19,12 @@ struct map_row {
     int line;
 };
 /* Joins continued lines, drops comments and empty lines; fn gets each logical line. Stops when fn returns -1. */
-NODISCARD int map_lines_each(struct slice text, int (*fn)(struct slice line, int number, void *arg, struct err *err), void *arg,
-                             struct err *err);
+NODISCARD int map_lines_each(struct slice text,
+                             int (*fn)(struct slice line, int number, void *arg, struct err *err),
+                             void *arg, struct err *err);
 /* Splits a logical line at the first white space; a quoted key is unquoted. -1: no value. */
-NODISCARD int map_row_split(struct slice line, struct buf *key, struct slice *value, struct err *err);
+NODISCARD int map_row_split(struct slice line, struct buf *key, struct slice *value,
+                            struct err *err);
 
 /* What a file looked like when it was opened; changed when another is there now. */
 struct file_stamp {
@@ -32,9 +34,11 @@ struct file_stamp {
     struct timespec mtime;
 };
 NODISCARD int file_stamp_fd(int fd, struct file_stamp *out, struct err *err);
-bool file_stamp_differs(const struct file_stamp *s, const char *path); /* a missing file is no change */
+bool file_stamp_differs(const struct file_stamp *s,
+                        const char *path); /* a missing file is no change */
 /* Whole file and its stamp. */
-NODISCARD int file_read_stamped(const char *path, struct buf *out, struct file_stamp *stamp, struct err *err);
+NODISCARD int file_read_stamped(const char *path, struct buf *out, struct file_stamp *stamp,
+                                struct err *err);
 
 /* map_pattern.c: tables of rules with if/endif, for regexp, pcre and cidr. */
 struct pattern_rule {
@@ -58,21 +62,25 @@ struct pattern_ops {
     /* match: room for the type's captures. 1 yes, 0 no, -1 err. */
     int (*matches)(const void *pattern, struct slice key, void *match, struct err *err);
     /* $1 $2 ${1} $(1) $$ of result; NULL: result is plain. */
-    int (*substitute)(const void *pattern, const char *result, struct slice key, const void *match, struct buf *out, struct err *err);
+    int (*substitute)(const void *pattern, const char *result, struct slice key, const void *match,
+                      struct buf *out, struct err *err);
     size_t match_size;
     bool (*key_ok)(struct slice key); /* NULL: any key */
 };
 /* strict: the first wrong rule is an error; else it is a warning, and left out. */
-NODISCARD int pattern_table_open(const char *path, const struct pattern_ops *ops, bool strict, struct pattern_table **out,
-                                 struct err *err);
+NODISCARD int pattern_table_open(const char *path, const struct pattern_ops *ops, bool strict,
+                                 struct pattern_table **out, struct err *err);
 void pattern_table_close(struct pattern_table **t, const struct pattern_ops *ops);
-NODISCARD enum map_result pattern_table_lookup(const struct pattern_table *t, const struct pattern_ops *ops, struct slice key,
+NODISCARD enum map_result pattern_table_lookup(const struct pattern_table *t,
+                                               const struct pattern_ops *ops, struct slice key,
                                                struct buf *value, struct err *err);
 /* Appends text with $n replaced by group(n). */
-NODISCARD int pattern_expand(const char *text, bool (*group)(unsigned n, struct slice *out, void *arg), void *arg, struct buf *out,
-                             struct err *err);
+NODISCARD int pattern_expand(const char *text,
+                             bool (*group)(unsigned n, struct slice *out, void *arg), void *arg,
+                             struct buf *out, struct err *err);
 /* /pattern/flags from the front of *rest; any delimiter that is neither space nor alphanumeric, a backslash quotes it. */
-NODISCARD int pattern_delimited(struct slice *rest, struct buf *pattern, struct slice *flags, struct err *err);
+NODISCARD int pattern_delimited(struct slice *rest, struct buf *pattern, struct slice *flags,
+                                struct err *err);
 /* Set by map_check() on its thread: wrong rows are errors. */
 bool map_open_is_strict(void);
 

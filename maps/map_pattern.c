@@ -29,8 +29,9 @@ static bool take_word(struct slice *s, const char *word)
 {
     struct slice w = slice_str(word);
 
-    if (!slice_case_starts_with(*s, w) || (s->len > w.len && !ascii_is_space((unsigned char) s->ptr[w.len]) && s->ptr[w.len] != '!' &&
-                                           s->ptr[w.len] != '/'))
+    if (!slice_case_starts_with(*s, w) ||
+        (s->len > w.len && !ascii_is_space((unsigned char) s->ptr[w.len]) && s->ptr[w.len] != '!' &&
+         s->ptr[w.len] != '/'))
         return false;
     *s = slice_trim(slice_sub(*s, w.len, s->len), NULL);
     return true;
@@ -109,7 +110,8 @@ static int take_line(struct slice line, int number, void *arg, struct err *err)
     return 0;
 }
 
-int pattern_table_open(const char *path, const struct pattern_ops *ops, bool strict, struct pattern_table **out, struct err *err)
+int pattern_table_open(const char *path, const struct pattern_ops *ops, bool strict,
+                       struct pattern_table **out, struct err *err)
 {
     struct pattern_table *t = xcalloc(1, sizeof(*t));
     struct loading l = {.table = t, .ops = ops, .strict = strict};
@@ -154,8 +156,8 @@ void pattern_table_close(struct pattern_table **table, const struct pattern_ops 
     *table = NULL;
 }
 
-enum map_result pattern_table_lookup(const struct pattern_table *t, const struct pattern_ops *ops, struct slice key, struct buf *value,
-                                     struct err *err)
+enum map_result pattern_table_lookup(const struct pattern_table *t, const struct pattern_ops *ops,
+                                     struct slice key, struct buf *value, struct err *err)
 {
     _Alignas(16) char space[512];
     void *match = ops->match_size <= sizeof(space) ? space : xmalloc(ops->match_size);
@@ -192,8 +194,8 @@ enum map_result pattern_table_lookup(const struct pattern_table *t, const struct
     return result;
 }
 
-int pattern_expand(const char *text, bool (*group)(unsigned n, struct slice *out, void *arg), void *arg, struct buf *out,
-                   struct err *err)
+int pattern_expand(const char *text, bool (*group)(unsigned n, struct slice *out, void *arg),
+                   void *arg, struct buf *out, struct err *err)
 {
     for (const char *p = text; *p != '\0'; p++) {
         unsigned n = 0;

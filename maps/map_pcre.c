@@ -21,8 +21,10 @@ static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
         char flag;
         uint32_t option;
     } known[] = {
-        {'i', PCRE2_CASELESS}, {'m', PCRE2_MULTILINE}, {'s', PCRE2_DOTALL}, {'x', PCRE2_EXTENDED},
-        {'A', PCRE2_ANCHORED}, {'E', PCRE2_DOLLAR_ENDONLY}, {'U', PCRE2_UNGREEDY}, {'X', 0},
+        {'i', PCRE2_CASELESS}, {'m', PCRE2_MULTILINE},
+        {'s', PCRE2_DOTALL},   {'x', PCRE2_EXTENDED},
+        {'A', PCRE2_ANCHORED}, {'E', PCRE2_DOLLAR_ENDONLY},
+        {'U', PCRE2_UNGREEDY}, {'X', 0},
     };
     struct buf text = BUF_INIT(MAP_VALUE_MAX);
     uint32_t options = PCRE2_CASELESS | PCRE2_DOTALL;
@@ -52,7 +54,8 @@ static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
         PCRE2_UCHAR why[256];
 
         pcre2_get_error_message(code, why, sizeof(why));
-        err_input(err, "pattern \"%s\": at offset %zu: %s", buf_cstr(&text), (size_t) at, (const char *) why);
+        err_input(err, "pattern \"%s\": at offset %zu: %s", buf_cstr(&text), (size_t) at,
+                  (const char *) why);
         goto done;
     }
     (void) pcre2_jit_compile(re, PCRE2_JIT_COMPLETE); /* without it the interpreter does the same */
@@ -110,7 +113,8 @@ static bool group(unsigned n, struct slice *out, void *arg)
     return true;
 }
 
-static int substitute(const void *pattern, const char *result, struct slice key, const void *match, struct buf *out, struct err *err)
+static int substitute(const void *pattern, const char *result, struct slice key, const void *match,
+                      struct buf *out, struct err *err)
 {
     struct groups g = {pattern, key};
 
@@ -148,5 +152,9 @@ static bool is_stale(void *impl, const char *path)
     return file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
 }
 
-const struct map_type map_type_pcre = {.name = "pcre", .flags = MAP_FLAG_PATTERN | MAP_FLAG_LOCAL, .open = open_table,
-                                       .close = close_table, .lookup = lookup, .is_stale = is_stale};
+const struct map_type map_type_pcre = {.name = "pcre",
+                                       .flags = MAP_FLAG_PATTERN | MAP_FLAG_LOCAL,
+                                       .open = open_table,
+                                       .close = close_table,
+                                       .lookup = lookup,
+                                       .is_stale = is_stale};

@@ -95,18 +95,22 @@ static bool group(unsigned n, struct slice *out, void *arg)
 
     if (n == 0 || n > g->p->re.re_nsub || n >= GROUPS)
         return false;
-    *out = g->match[n].rm_so == -1 ? SLICE_EMPTY : slice_sub(g->key, (size_t) g->match[n].rm_so, (size_t) g->match[n].rm_eo);
+    *out = g->match[n].rm_so == -1
+               ? SLICE_EMPTY
+               : slice_sub(g->key, (size_t) g->match[n].rm_so, (size_t) g->match[n].rm_eo);
     return true;
 }
 
-static int substitute(const void *pattern, const char *result, struct slice key, const void *match, struct buf *out, struct err *err)
+static int substitute(const void *pattern, const char *result, struct slice key, const void *match,
+                      struct buf *out, struct err *err)
 {
     struct groups g = {pattern, key, match};
 
     return pattern_expand(result, group, &g, out, err);
 }
 
-static const struct pattern_ops ops = {compile, free_pattern, matches, substitute, GROUPS * sizeof(regmatch_t), NULL};
+static const struct pattern_ops ops = {
+    compile, free_pattern, matches, substitute, GROUPS * sizeof(regmatch_t), NULL};
 
 static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
 {
@@ -136,5 +140,9 @@ static bool is_stale(void *impl, const char *path)
     return file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
 }
 
-const struct map_type map_type_regexp = {.name = "regexp", .flags = MAP_FLAG_PATTERN | MAP_FLAG_LOCAL, .open = open_table,
-                                         .close = close_table, .lookup = lookup, .is_stale = is_stale};
+const struct map_type map_type_regexp = {.name = "regexp",
+                                         .flags = MAP_FLAG_PATTERN | MAP_FLAG_LOCAL,
+                                         .open = open_table,
+                                         .close = close_table,
+                                         .lookup = lookup,
+                                         .is_stale = is_stale};

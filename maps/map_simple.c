@@ -20,7 +20,8 @@ static int static_open(const char *path, struct map_env *env, void **impl, struc
     return 0;
 }
 
-static enum map_result static_lookup(void *impl, struct slice key, struct buf *value, struct err *err)
+static enum map_result static_lookup(void *impl, struct slice key, struct buf *value,
+                                     struct err *err)
 {
     (void) key;
     (void) err;
@@ -66,8 +67,9 @@ static enum map_result unix_lookup(void *impl, struct slice key, struct buf *val
 
         code = getpwnam_r(name, &pw, space, sizeof(space), &found);
         if (found != NULL) {
-            buf_printf(value, "%s:%s:%lu:%lu:%s:%s:%s", pw.pw_name, pw.pw_passwd, (unsigned long) pw.pw_uid,
-                       (unsigned long) pw.pw_gid, pw.pw_gecos, pw.pw_dir, pw.pw_shell);
+            buf_printf(value, "%s:%s:%lu:%lu:%s:%s:%s", pw.pw_name, pw.pw_passwd,
+                       (unsigned long) pw.pw_uid, (unsigned long) pw.pw_gid, pw.pw_gecos, pw.pw_dir,
+                       pw.pw_shell);
             result = MAP_FOUND;
         }
     } else {
@@ -84,14 +86,25 @@ static enum map_result unix_lookup(void *impl, struct slice key, struct buf *val
     }
     free(name);
     /* these codes are "no such name" in some name services */
-    if (result == MAP_NOTFOUND && code != 0 && code != ENOENT && code != ESRCH && code != EBADF && code != EPERM)
+    if (result == MAP_NOTFOUND && code != 0 && code != ENOENT && code != ESRCH && code != EBADF &&
+        code != EPERM)
         return trouble(impl, code, err);
     return result;
 }
 
-const struct map_type map_type_static = {.name = "static", .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL, .open = static_open,
-                                         .close = free, .lookup = static_lookup};
-const struct map_type map_type_fail = {.name = "fail", .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL, .open = static_open, .close = free,
+const struct map_type map_type_static = {.name = "static",
+                                         .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
+                                         .open = static_open,
+                                         .close = free,
+                                         .lookup = static_lookup};
+const struct map_type map_type_fail = {.name = "fail",
+                                       .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
+                                       .open = static_open,
+                                       .close = free,
                                        .lookup = fail_lookup};
-const struct map_type map_type_unix = {.name = "unix", .flags = MAP_FLAG_FIXED, .open = unix_open, .close = free,
-                                       .lookup = unix_lookup, .keeps_key_case = true};
+const struct map_type map_type_unix = {.name = "unix",
+                                       .flags = MAP_FLAG_FIXED,
+                                       .open = unix_open,
+                                       .close = free,
+                                       .lookup = unix_lookup,
+                                       .keeps_key_case = true};

@@ -9,10 +9,12 @@
 #include "base/htable.h"
 #include "base/log.h"
 
-#define TEXT_MAX (1U << 30)
+#define TEXT_MAX   (1U << 30)
 #define LINE_LIMIT (1U << 20)
 
-int map_lines_each(struct slice text, int (*fn)(struct slice line, int number, void *arg, struct err *err), void *arg, struct err *err)
+int map_lines_each(struct slice text,
+                   int (*fn)(struct slice line, int number, void *arg, struct err *err), void *arg,
+                   struct err *err)
 {
     struct buf logical = BUF_INIT(LINE_LIMIT);
     int line = 0;
@@ -84,8 +86,9 @@ bool file_stamp_differs(const struct file_stamp *s, const char *path)
 {
     struct stat st;
 
-    return stat(path, &st) == 0 && (st.st_dev != s->dev || st.st_ino != s->ino || st.st_size != s->size ||
-                                    st.st_mtim.tv_sec != s->mtime.tv_sec || st.st_mtim.tv_nsec != s->mtime.tv_nsec);
+    return stat(path, &st) == 0 &&
+           (st.st_dev != s->dev || st.st_ino != s->ino || st.st_size != s->size ||
+            st.st_mtim.tv_sec != s->mtime.tv_sec || st.st_mtim.tv_nsec != s->mtime.tv_nsec);
 }
 
 int file_read_stamped(const char *path, struct buf *out, struct file_stamp *stamp, struct err *err)
@@ -216,7 +219,9 @@ static int inline_open(const char *path, struct map_env *env, void **impl, struc
 
             buf_put_slice(&key, slice_trim(slice_sub(inside, 0, (size_t) eq), NULL));
             lower(&key);
-            old = htable_put(t->rows, buf_view(&key), slice_dup(slice_trim(slice_sub(inside, (size_t) eq + 1, inside.len), NULL)));
+            old = htable_put(
+                t->rows, buf_view(&key),
+                slice_dup(slice_trim(slice_sub(inside, (size_t) eq + 1, inside.len), NULL)));
             free(old);
         }
         buf_fini(&key);
@@ -230,7 +235,14 @@ static int inline_open(const char *path, struct map_env *env, void **impl, struc
     return ret;
 }
 
-const struct map_type map_type_texthash = {.name = "texthash", .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL, .open = text_open,
-                                           .close = text_close, .lookup = text_lookup, .is_stale = text_is_stale};
-const struct map_type map_type_inline = {.name = "inline", .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL, .open = inline_open,
-                                         .close = text_close, .lookup = text_lookup};
+const struct map_type map_type_texthash = {.name = "texthash",
+                                           .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
+                                           .open = text_open,
+                                           .close = text_close,
+                                           .lookup = text_lookup,
+                                           .is_stale = text_is_stale};
+const struct map_type map_type_inline = {.name = "inline",
+                                         .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
+                                         .open = inline_open,
+                                         .close = text_close,
+                                         .lookup = text_lookup};

@@ -51,8 +51,9 @@ static bool ask_parents(struct query *q, struct slice domain, bool plain)
     }
 }
 
-enum map_result map_address_lookup(struct map_list *l, struct slice addr, unsigned keys, const char *delimiters, bool domain_is_local,
-                                   bool parents_plain, struct buf *value, struct buf *ext, struct err *err)
+enum map_result map_address_lookup(struct map_list *l, struct slice addr, unsigned keys,
+                                   const char *delimiters, bool domain_is_local, bool parents_plain,
+                                   struct buf *value, struct buf *ext, struct err *err)
 {
     struct query q = {l, value, err, MAP_NOTFOUND};
     struct slice local = address_local(addr);
@@ -65,7 +66,8 @@ enum map_result map_address_lookup(struct map_list *l, struct slice addr, unsign
         return MAP_NOTFOUND;
     if ((keys & MAP_KEY_FULL) != 0 && ask(&q, addr, 0))
         return q.result;
-    if ((keys & MAP_KEY_NOEXT) != 0 && has_ext && domain.len > 0 && ask_joined(&q, user, "@", domain))
+    if ((keys & MAP_KEY_NOEXT) != 0 && has_ext && domain.len > 0 &&
+        ask_joined(&q, user, "@", domain))
         goto without_ext;
     if (domain_is_local) {
         if ((keys & MAP_KEY_LOCAL_FULL) != 0 && domain.len > 0 && ask(&q, local, MAP_FLAG_FIXED))
@@ -73,7 +75,8 @@ enum map_result map_address_lookup(struct map_list *l, struct slice addr, unsign
         if ((keys & MAP_KEY_LOCAL) != 0 && has_ext && ask(&q, user, MAP_FLAG_FIXED))
             goto without_ext;
     }
-    if ((keys & MAP_KEY_AT_DOMAIN) != 0 && domain.len > 0 && ask_joined(&q, SLICE_EMPTY, "@", domain))
+    if ((keys & MAP_KEY_AT_DOMAIN) != 0 && domain.len > 0 &&
+        ask_joined(&q, SLICE_EMPTY, "@", domain))
         return q.result;
     if ((keys & MAP_KEY_DOMAIN) != 0 && domain.len > 0 && ask(&q, domain, MAP_FLAG_FIXED))
         return q.result;
@@ -92,7 +95,8 @@ without_ext:
     return q.result;
 }
 
-enum map_result map_domain_lookup(struct map_list *l, struct slice domain, bool parents_plain, struct buf *value, struct err *err)
+enum map_result map_domain_lookup(struct map_list *l, struct slice domain, bool parents_plain,
+                                  struct buf *value, struct err *err)
 {
     struct query q = {l, value, err, MAP_NOTFOUND};
 
@@ -103,7 +107,8 @@ enum map_result map_domain_lookup(struct map_list *l, struct slice domain, bool 
     return q.result;
 }
 
-enum map_result map_client_lookup(struct map_list *l, struct slice addr, struct buf *value, struct err *err)
+enum map_result map_client_lookup(struct map_list *l, struct slice addr, struct buf *value,
+                                  struct err *err)
 {
     struct query q = {l, value, err, MAP_NOTFOUND};
     bool v6 = slice_find(addr, ':') != -1;

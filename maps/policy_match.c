@@ -5,10 +5,11 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "base/vec.h"
 #include "maps/network.h"
 
 #define FILE_DEPTH 10
-#define FILE_MAX (16U << 20)
+#define FILE_MAX   (16U << 20)
 
 struct element {
     enum { ELEMENT_TEXT, ELEMENT_NETWORK, ELEMENT_TABLE } kind;
@@ -92,10 +93,12 @@ static int add(struct loading *ld, struct slice word, struct err *err)
     e->negated = negated;
     e->text = slice_dup(word);
     colon = slice_find(word, ':');
-    if (ld->l->kind == MATCH_HOST && (word.ptr[0] == '[' || ascii_is_digit((unsigned char) word.ptr[0])) &&
+    if (ld->l->kind == MATCH_HOST &&
+        (word.ptr[0] == '[' || ascii_is_digit((unsigned char) word.ptr[0])) &&
         network_parse(word, &e->network, NULL) == 0) {
         e->kind = ELEMENT_NETWORK;
-    } else if (ld->l->kind == MATCH_HOST && slice_find(word, '/') != -1 && ascii_is_digit((unsigned char) word.ptr[0])) {
+    } else if (ld->l->kind == MATCH_HOST && slice_find(word, '/') != -1 &&
+               ascii_is_digit((unsigned char) word.ptr[0])) {
         ret = network_parse(word, &e->network, err); /* a network with a mistake in it: say which */
     } else if (colon > 0 && word.ptr[0] != '[') {
         e->kind = ELEMENT_TABLE;
@@ -120,8 +123,8 @@ static int load(struct loading *ld, struct slice value, struct err *err)
     return 0;
 }
 
-int match_list_open(struct map_env *env, enum match_kind kind, const char *value, bool parents_plain, struct match_list **out,
-                    struct err *err)
+int match_list_open(struct map_env *env, enum match_kind kind, const char *value,
+                    bool parents_plain, struct match_list **out, struct err *err)
 {
     struct match_list *l = xcalloc(1, sizeof(*l));
     struct loading ld = {env, l, 0};
@@ -164,10 +167,12 @@ static bool domain_matches(const struct match_list *l, struct slice pattern, str
         return true;
     if (pattern.len == 0 || name.len <= pattern.len || !slice_case_ends_with(name, pattern))
         return false;
-    return pattern.ptr[0] == '.' || (l->parents_plain && name.ptr[name.len - pattern.len - 1] == '.');
+    return pattern.ptr[0] == '.' ||
+           (l->parents_plain && name.ptr[name.len - pattern.len - 1] == '.');
 }
 
-static enum map_result in_table(const struct match_list *l, const struct element *e, struct slice s, bool domain, struct err *err)
+static enum map_result in_table(const struct match_list *l, const struct element *e, struct slice s,
+                                bool domain, struct err *err)
 {
     struct buf value = BUF_INIT(MAP_VALUE_MAX);
     enum map_result res = domain ? map_domain_lookup(e->table, s, l->parents_plain, &value, err)
@@ -197,8 +202,9 @@ enum map_result match_list_string(struct match_list *l, struct slice s, struct e
     return MAP_NOTFOUND;
 }
 
-static enum map_result host_matches(struct match_list *l, const struct element *e, struct slice name, struct slice addr,
-                                    const struct network *n, struct err *err)
+static enum map_result host_matches(struct match_list *l, const struct element *e,
+                                    struct slice name, struct slice addr, const struct network *n,
+                                    struct err *err)
 {
     enum map_result res;
 
@@ -215,13 +221,16 @@ static enum map_result host_matches(struct match_list *l, const struct element *
         }
         return res;
     case ELEMENT_TEXT:
-        return (name.len > 0 && domain_matches(l, slice_str(e->text), name)) || slice_caseeq_str(addr, e->text) ? MAP_FOUND
-                                                                                                                : MAP_NOTFOUND;
+        return (name.len > 0 && domain_matches(l, slice_str(e->text), name)) ||
+                       slice_caseeq_str(addr, e->text)
+                   ? MAP_FOUND
+                   : MAP_NOTFOUND;
     }
     return MAP_NOTFOUND;
 }
 
-enum map_result match_list_host(struct match_list *l, struct slice name, struct slice addr, struct err *err)
+enum map_result match_list_host(struct match_list *l, struct slice name, struct slice addr,
+                                struct err *err)
 {
     struct network n;
     bool is_addr = network_parse(addr, &n, NULL) == 0;

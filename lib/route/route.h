@@ -30,8 +30,10 @@ bool route_is_local_only(const struct route *r);
  * origin/dot_domain: $myorigin and $mydomain, or remote_header_rewrite_domain. RFC 5321 forms in and out are internal. */
 void route_rewrite(const struct route *r, struct slice addr, struct slice origin, struct buf *out);
 
-NODISCARD enum map_result route_class(const struct route *r, struct slice domain, enum address_class *out, struct err *err);
-bool route_domain_is_local(const struct route *r, struct slice domain); /* CLASS_LOCAL without table trouble */
+NODISCARD enum map_result route_class(const struct route *r, struct slice domain,
+                                      enum address_class *out, struct err *err);
+bool route_domain_is_local(const struct route *r,
+                           struct slice domain); /* CLASS_LOCAL without table trouble */
 
 struct route_result {
     struct buf transport; /* master.cf service name */
@@ -45,23 +47,26 @@ void route_result_fini(struct route_result *res);
  * sender: for sender_dependent_*; recipient: rewritten. FOUND: res filled. NOTFOUND never. RETRY: defer, err says
  * which table. An error: transport ("error:5.1.1 text") is a result like any other: transport "error", next hop the text.
  */
-NODISCARD enum map_result route_resolve(const struct route *r, struct slice sender, struct slice recipient,
-                                        struct route_result *res, struct err *err);
+NODISCARD enum map_result route_resolve(const struct route *r, struct slice sender,
+                                        struct slice recipient, struct route_result *res,
+                                        struct err *err);
 
 /*
  * Is the recipient known (local_recipient_maps, virtual_alias_maps, virtual_mailbox_maps, relay_recipient_maps ...)?
  * FOUND: yes or cannot be told for its class; NOTFOUND: no, *table gets "local recipient table" and so on
  * (a string of static life); RETRY.
  */
-NODISCARD enum map_result route_recipient_exists(const struct route *r, struct slice recipient, const char **table,
-                                                 struct err *err);
+NODISCARD enum map_result route_recipient_exists(const struct route *r, struct slice recipient,
+                                                 const char **table, struct err *err);
 /* May mail for this recipient be accepted for delivery by anybody's client: our own class, or relay_domains? Not
  * CLASS_DEFAULT, no source routes (allow_untrusted_routing). */
-NODISCARD enum map_result route_is_authorized_destination(const struct route *r, struct slice recipient, struct err *err);
+NODISCARD enum map_result route_is_authorized_destination(const struct route *r,
+                                                          struct slice recipient, struct err *err);
 
 /* Parsed once, used by cleanup and local as well. */
 const char *route_recipient_delimiter(const struct route *r);
-bool route_propagates_extension(const struct route *r, const char *feature); /* "virtual", "canonical", "alias" ... */
+bool route_propagates_extension(const struct route *r,
+                                const char *feature); /* "virtual", "canonical", "alias" ... */
 extern const struct param_set route_params;
 
 #endif
