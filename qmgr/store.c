@@ -344,6 +344,11 @@ uint64_t store_msg_bytes(const struct store_msg *m)
     return m->content_bytes;
 }
 
+uint64_t store_msg_record_at(const struct store_msg *m)
+{
+    return m->offset;
+}
+
 void *store_msg_data(const struct store_msg *m)
 {
     return m->data;

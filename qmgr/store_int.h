@@ -33,6 +33,13 @@ bool store_parse_number(struct slice name, uint64_t *number);
 /* Full disk is 4.3.1, all else 4.3.0; errno is read. Returns -1. */
 int store_err_sys(struct err *err, const char *what, const char *path);
 
+/* --- for postcat ------------------------------------------------------------------------------- */
+
+/* Like store_recover() on a store that is open to look only, for one message: cheap when it has a file. */
+NODISCARD int store_recover_id(struct store *s, struct slice id, struct err *err);
+/* Where in its file the message's record begins. */
+uint64_t store_msg_record_at(const struct store_msg *m);
+
 /* --- store_segment.c: segments come and go ---------------------------------------------------- */
 
 struct store_segment_file {

@@ -247,6 +247,34 @@ done:
     buf_fini(&path);
 }
 
+int store_recover_id(struct store *s, struct slice id, struct err *err)
+{
+    static const enum store_queue queues[] = {STORE_HOLD, STORE_DEFERRED};
+    struct buf path = BUF_INIT(SIZE_MAX);
+    char name[QUEUE_ID_MAX + 1] = "";
+    bool found = false;
+    int ret = 0;
+
+    memcpy(name, id.ptr, id.len < QUEUE_ID_MAX ? id.len : QUEUE_ID_MAX);
+    lock_take(&s->lock);
+    for (size_t i = 0; i < ARRAY_LEN(queues) && ret == 0 && !found; i++) {
+        struct io_stat st;
+
+        found = s->io->stat_path(s->io->ctx, store_path_message(&path, s->directory, queues[i], id),
+                                 &st) == 0;
+        if (found)
+            ret = load_file(s, queues[i], buf_cstr(&path), name, err);
+        else if (errno != ENOENT)
+            ret = store_err_sys(err, "look for", buf_cstr(&path));
+    }
+    if (ret == 0 && !found)
+        ret = store_look_for_segments_locked(s, err);
+    lock_release(&s->lock);
+    buf_fini(&path);
+    store_announce(s);
+    return ret;
+}
+
 int store_recover(struct store *s, struct err *err)
 {
     struct htable *large = htable_new(false);
