@@ -256,7 +256,7 @@ static inline void model_check_all(struct model *m, struct store *s, const struc
         MODEL_CHECK(m, !msg->removed_durable || msg->seen == 0, "%s came back", msg->id);
         MODEL_CHECK(m, msg->fate != MODEL_FAILED || msg->seen == 0, "%s was refused and is there",
                     msg->id);
-        if (msg->seen > 0)
+        if (msg->handle != NULL)
             model_check_msg(m, s, io, msg);
     }
 }
