@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
+
 #define ALIGN 16
 
 struct chunk {
@@ -69,15 +71,21 @@ void *arena_alloc(struct arena *a, size_t size)
     void *p;
 
     if (need < size)
-        abort();
+        panic("arena: %zu bytes wanted", size);
     if (c == NULL || need > c->size - c->used) {
         size_t bytes = need > a->chunk_bytes ? need : a->chunk_bytes;
 
         c = xmalloc(sizeof(*c) + bytes);
         c->size = bytes;
         c->used = 0;
-        c->next = a->chunks;
-        a->chunks = c;
+        if (bytes > a->chunk_bytes && a->chunks != NULL) {
+            /* full at once: the chunk in front goes on being filled */
+            c->next = a->chunks->next;
+            a->chunks->next = c;
+        } else {
+            c->next = a->chunks;
+            a->chunks = c;
+        }
     }
     p = c->data + c->used;
     c->used += need;

@@ -60,7 +60,10 @@ void buf_put(struct buf *b, const void *data, size_t len)
 
 void buf_putc(struct buf *b, char c)
 {
-    buf_put(b, &c, 1);
+    if (b->len + 1 < b->cap && b->len < b->limit && !b->failed)
+        b->ptr[b->len++] = c;
+    else
+        buf_put(b, &c, 1);
 }
 
 void buf_puts(struct buf *b, const char *s)

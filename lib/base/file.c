@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -30,17 +31,24 @@ static void advance(struct iovec **iov, int *count, size_t n)
     }
 }
 
+/* A write of something that wrote nothing would be tried for ever. */
+static bool made_progress(ssize_t n)
+{
+    if (n == 0)
+        errno = EIO;
+    return n > 0;
+}
+
 int fd_writev_all(int fd, struct iovec *iov, int count)
 {
     advance(&iov, &count, 0);
     while (count > 0) {
-        ssize_t n = writev(fd, iov, count);
+        ssize_t n = writev(fd, iov, count < IOV_MAX ? count : IOV_MAX);
 
-        if (n == -1) {
-            if (errno == EINTR)
-                continue;
+        if (n == -1 && errno == EINTR)
+            continue;
+        if (!made_progress(n))
             return -1;
-        }
         advance(&iov, &count, (size_t) n);
     }
     return 0;
@@ -50,13 +58,12 @@ int fd_pwritev_all(int fd, struct iovec *iov, int count, off_t offset)
 {
     advance(&iov, &count, 0);
     while (count > 0) {
-        ssize_t n = pwritev(fd, iov, count, offset);
+        ssize_t n = pwritev(fd, iov, count < IOV_MAX ? count : IOV_MAX, offset);
 
-        if (n == -1) {
-            if (errno == EINTR)
-                continue;
+        if (n == -1 && errno == EINTR)
+            continue;
+        if (!made_progress(n))
             return -1;
-        }
         offset += n;
         advance(&iov, &count, (size_t) n);
     }
@@ -242,9 +249,13 @@ done:
 
 int dir_make(const char *path, mode_t mode, struct err *err)
 {
-    char *copy = xstrdup(path);
+    char *copy;
+    struct stat st;
     int ret = 0;
 
+    if (path[0] == '\0')
+        return err_input(err, "mkdir: the path is empty");
+    copy = xstrdup(path);
     for (char *p = copy + 1; ret == 0; p++) {
         char c = *p;
 
@@ -258,6 +269,8 @@ int dir_make(const char *path, mode_t mode, struct err *err)
             break;
     }
     free(copy);
+    if (ret == 0 && stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+        ret = err_input(err, "mkdir %s: it is there, but no directory", path);
     return ret;
 }
 
@@ -280,6 +293,8 @@ int path_of_self(struct buf *out, struct err *err)
     if (n == -1)
         return err_sys(err, "readlink /proc/self/exe");
     slash = slice_rfind(slice_of(path, (size_t) n), '/');
+    if ((size_t) n == sizeof(path) || slash == -1)
+        return err_temporary(err, "the path of the executable is too long");
     buf_put(out, path, slash > 0 ? (size_t) slash : 1);
-    return 0;
+    return buf_ok(out) ? 0 : err_temporary(err, "the path of the executable is too long");
 }

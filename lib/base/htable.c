@@ -60,10 +60,13 @@ static uint64_t siphash(const char *p, size_t len, bool fold)
         size_t n = len - i < 8 ? len - i : 8;
 
         m = n < 8 ? (uint64_t) len << 56 : 0;
-        for (size_t k = 0; k < n; k++)
-            m |=
-                (uint64_t) (unsigned char) (fold ? ascii_lower((unsigned char) p[i + k]) : p[i + k])
-                << (8 * k);
+        if (n == 8 && !fold)
+            memcpy(&m, p + i, 8);
+        else
+            for (size_t k = 0; k < n; k++)
+                m |= (uint64_t) (unsigned char) (fold ? ascii_lower((unsigned char) p[i + k])
+                                                      : p[i + k])
+                     << (8 * k);
         v3 ^= m;
         SIPROUND(v0, v1, v2, v3);
         v0 ^= m;

@@ -26,6 +26,8 @@
 #define REPEAT_WINDOW_MS 60000
 #define REPEAT_LIMIT     10
 #define REPEAT_SLOTS     16
+#define REPEAT_TEXT      256 /* so much of a warning tells it from others */
+#define RECONNECT_MS     1000
 
 static struct {
     char tag[128]; /* "postfix/smtpd[123]" */
@@ -38,16 +40,19 @@ static struct {
 } target = {.facility = LOG_MAIL, .maillog_fd = -1, .to_stderr = true};
 
 static _Atomic int syslog_fd = -1;
+static _Atomic int64_t syslog_retry_us; /* no daemon: when to look again */
 static int verbosity;
 static int fatal_status = 1;
 
-/* Warnings that repeat, by hash of their text. */
+/* Warnings that repeat. */
 static struct lock repeat_lock = {PTHREAD_MUTEX_INITIALIZER, LOCK_LOG};
-static struct {
-    uint64_t hash;
-    struct mono_time since;
-    unsigned count;
+static struct repeat {
+    char text[REPEAT_TEXT];
+    struct mono_time since; /* of the first in its window */
+    unsigned count;         /* 0: free */
 } repeats[REPEAT_SLOTS] GUARDED_BY(repeat_lock);
+static _Atomic bool
+    repeats_pending; /* some warning was kept back, and its number is not told yet */
 
 static int facility_number(const char *name)
 {
@@ -85,42 +90,6 @@ static int connect_syslog(void)
     return fd;
 }
 
-void log_open(const struct log_target *t)
-{
-    snprintf(target.program, sizeof(target.program), "%s", t->program);
-    target.pid = getpid();
-    if (t->syslog_name != NULL && t->syslog_name[0] != '\0')
-        snprintf(target.tag, sizeof(target.tag), "%s/%s[%d]", t->syslog_name, t->program,
-                 (int) target.pid);
-    else
-        snprintf(target.tag, sizeof(target.tag), "%s[%d]", t->program, (int) target.pid);
-    if (gethostname(target.host, sizeof(target.host)) == -1)
-        snprintf(target.host, sizeof(target.host), "localhost");
-    target.host[strcspn(target.host, ".")] = '\0';
-    target.facility = facility_number(t->facility != NULL ? t->facility : "mail");
-    target.maillog_fd = t->maillog_fd;
-    target.to_stderr = t->to_stderr;
-    target.no_syslog = t->no_syslog;
-    target.opened = true;
-    if (target.maillog_fd == -1 && !target.no_syslog && atomic_load(&syslog_fd) == -1)
-        atomic_store(&syslog_fd, connect_syslog());
-}
-
-void log_verbose(int level)
-{
-    verbosity = level;
-}
-
-int log_verbosity(void)
-{
-    return verbosity;
-}
-
-void log_fatal_status(int status)
-{
-    fatal_status = status;
-}
-
 /* "Nov 23 12:16:21", cached for the thread. */
 static struct slice stamp(void)
 {
@@ -141,6 +110,43 @@ static struct slice stamp(void)
     return slice_of(text, len);
 }
 
+void log_open(const struct log_target *t)
+{
+    snprintf(target.program, sizeof(target.program), "%s", t->program);
+    target.pid = getpid();
+    if (t->syslog_name != NULL && t->syslog_name[0] != '\0')
+        snprintf(target.tag, sizeof(target.tag), "%s/%s[%d]", t->syslog_name, t->program,
+                 (int) target.pid);
+    else
+        snprintf(target.tag, sizeof(target.tag), "%s[%d]", t->program, (int) target.pid);
+    if (gethostname(target.host, sizeof(target.host)) == -1)
+        snprintf(target.host, sizeof(target.host), "localhost");
+    target.host[strcspn(target.host, ".")] = '\0';
+    target.facility = facility_number(t->facility != NULL ? t->facility : "mail");
+    target.maillog_fd = t->maillog_fd;
+    target.to_stderr = t->to_stderr;
+    target.no_syslog = t->no_syslog;
+    target.opened = true;
+    (void) stamp(); /* reads the time zone's file while it can be read */
+    if (target.maillog_fd == -1 && !target.no_syslog && atomic_load(&syslog_fd) == -1)
+        atomic_store(&syslog_fd, connect_syslog());
+}
+
+void log_verbose(int level)
+{
+    verbosity = level;
+}
+
+int log_verbosity(void)
+{
+    return verbosity;
+}
+
+void log_fatal_status(int status)
+{
+    fatal_status = status;
+}
+
 static int priority(enum log_level level)
 {
     switch (level) {
@@ -158,21 +164,28 @@ static int priority(enum log_level level)
     return LOG_INFO;
 }
 
+/* False: the daemon that was there is gone, or does not read. Where none ever was, lines go nowhere. */
 static bool send_syslog(const char *line, size_t len)
 {
     for (int i = 0; i < 2; i++) {
         int fd = atomic_load(&syslog_fd);
+        int64_t now_us;
         int fresh;
 
         if (fd != -1 && send(fd, line, len, MSG_NOSIGNAL) != -1)
             return true;
         if (fd != -1 && (errno == EAGAIN || errno == EMSGSIZE))
             return false;
+        now_us = mono_now().us;
+        if (now_us < atomic_load(&syslog_retry_us))
+            return fd == -1;
         /* the daemon was restarted, or was not there: the new socket takes the old one's number, so that other
          * threads never send on a stranger's descriptor */
         fresh = connect_syslog();
-        if (fresh == -1)
-            return false;
+        if (fresh == -1) {
+            atomic_store(&syslog_retry_us, now_us + RECONNECT_MS * 1000);
+            return fd == -1;
+        }
         if (fd == -1) {
             if (!atomic_compare_exchange_strong(&syslog_fd, &fd, fresh))
                 fd_close(&fresh);
@@ -184,34 +197,107 @@ static bool send_syslog(const char *line, size_t len)
     return false;
 }
 
-static void emit(enum log_level level, const char *text, size_t len)
+static void write_line(enum log_level level, const char *text, size_t len)
 {
     char line[LINE_MAX_BYTES + 512];
     struct slice when = stamp();
+    bool written = true;
     int n;
 
-    if (target.to_stderr || !target.opened)
-        fprintf(stderr, "%s%s%.*s\n", target.opened ? target.program : "",
-                target.opened ? ": " : "", (int) len, text);
-    if (!target.opened)
-        return;
     if (target.maillog_fd != -1) {
         n = snprintf(line, sizeof(line), "%.*s %s %s: %.*s\n", SLICE_FMT(when), target.host,
                      target.tag, (int) len, text);
-        if (fd_write_all(target.maillog_fd, line, (size_t) n) == -1 && !target.to_stderr)
-            fprintf(stderr, "%.*s\n", (int) len, text);
-    } else if (!target.no_syslog) {
+        written = fd_write_all(target.maillog_fd, line, (size_t) n) == 0;
+    } else if (target.opened && !target.no_syslog) {
         n = snprintf(line, sizeof(line), "<%d>%.*s %s: %.*s", target.facility | priority(level),
                      SLICE_FMT(when), target.tag, (int) len, text);
-        (void) send_syslog(line, (size_t) n);
+        written = send_syslog(line, (size_t) n);
     }
+    if (!target.opened)
+        fprintf(stderr, "%.*s\n", (int) len, text);
+    else if (target.to_stderr || !written)
+        fprintf(stderr, "%s: %.*s\n", target.program, (int) len, text);
 }
 
+static void write_repeats(const struct repeat *r)
+{
+    char text[REPEAT_TEXT + 100];
+    int n = snprintf(text, sizeof(text), "warning: %s ... last warning repeated %u times", r->text,
+                     r->count - REPEAT_LIMIT);
+
+    write_line(LOG_LEVEL_WARNING, text, (size_t) n);
+}
+
+/* Tells once of each kind of warning that was kept back, when its window is over. */
+static void report_repeats(void)
+{
+    struct mono_time now = mono_now();
+    bool pending = false;
+
+    for (size_t i = 0; i < REPEAT_SLOTS; i++) {
+        struct repeat r;
+
+        lock_take(&repeat_lock);
+        r = repeats[i];
+        if (r.count != 0 && mono_diff_ms(now, r.since) > REPEAT_WINDOW_MS)
+            repeats[i].count = 0;
+        else if (r.count > REPEAT_LIMIT)
+            pending = true;
+        lock_release(&repeat_lock);
+        if (r.count > REPEAT_LIMIT && mono_diff_ms(now, r.since) > REPEAT_WINDOW_MS)
+            write_repeats(&r);
+    }
+    atomic_store(&repeats_pending, pending);
+}
+
+static void emit(enum log_level level, const char *text, size_t len)
+{
+    static _Atomic int64_t looked_second;
+    int64_t second;
+
+    if (atomic_load_explicit(&repeats_pending, memory_order_relaxed)) {
+        second = mono_now().us / 1000000;
+        if (atomic_exchange(&looked_second, second) != second)
+            report_repeats();
+    }
+    write_line(level, text, len);
+}
+
+/* The length of the UTF-8 sequence at p, or 0: RFC 3629, less the control characters U+0080..U+009F. */
+static size_t utf8_len(const unsigned char *p, size_t len)
+{
+    size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
+
+    if (p[0] < 0xc2 || p[0] > 0xf4 || len < n)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    if ((p[0] == 0xc2 && p[1] < 0xa0) || (p[0] == 0xe0 && p[1] < 0xa0) ||
+        (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+        (p[0] == 0xf4 && p[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+/* Control bytes and what is not UTF-8 become '?'. */
 static size_t clean(char *text, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char) text[i] < ' ' || text[i] == 127)
-            text[i] = '?';
+    unsigned char *p = (unsigned char *) text;
+    size_t i = 0;
+
+    while (i < len) {
+        size_t n = 1;
+
+        if (p[i] >= 0x80)
+            n = utf8_len(p + i, len - i);
+        else if (p[i] < ' ' || p[i] == 127)
+            n = 0;
+        if (n == 0)
+            p[i++] = '?';
+        else
+            i += n;
+    }
     return len;
 }
 
@@ -225,31 +311,42 @@ static void message(enum log_level level, const char *prefix, const char *fmt, v
     emit(level, text, clean(text, (size_t) n < sizeof(text) ? (size_t) n : sizeof(text) - 1));
 }
 
-/* True if the warning is to be printed; *repeated: how many like it were not. */
-static bool admit(const char *fmt, va_list ap, unsigned *repeated)
+/* True if the warning is to be printed: not the eleventh of its text in a minute. */
+static bool admit(const char *fmt, va_list ap)
 {
-    char text[256];
-    uint64_t hash = 1469598103934665603ULL;
+    char text[REPEAT_TEXT];
     struct mono_time now = mono_now();
+    struct repeat old = {.count = 0};
+    struct repeat *r = &repeats[0];
     bool ok = true;
-    size_t i;
 
-    vsnprintf(text, sizeof(text), fmt, ap);
-    for (const char *p = text; *p != '\0'; p++)
-        hash = (hash ^ (unsigned char) *p) * 1099511628211ULL;
-    *repeated = 0;
+    if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
+        return true;
+    (void) clean(text, strlen(text));
     lock_take(&repeat_lock);
-    i = hash % REPEAT_SLOTS;
-    if (repeats[i].hash != hash || mono_diff_ms(now, repeats[i].since) > REPEAT_WINDOW_MS) {
-        if (repeats[i].hash == hash && repeats[i].count > REPEAT_LIMIT)
-            *repeated = repeats[i].count - REPEAT_LIMIT;
-        repeats[i].hash = hash;
-        repeats[i].since = now;
-        repeats[i].count = 1;
+    for (size_t i = 0; i < REPEAT_SLOTS; i++) {
+        if (repeats[i].count != 0 && strcmp(repeats[i].text, text) == 0) {
+            r = &repeats[i];
+            break;
+        }
+        /* else: a free one, or the oldest */
+        if (r->count != 0 && (repeats[i].count == 0 || repeats[i].since.us < r->since.us))
+            r = &repeats[i];
+    }
+    if (r->count != 0 && strcmp(r->text, text) == 0 &&
+        mono_diff_ms(now, r->since) <= REPEAT_WINDOW_MS) {
+        ok = ++r->count <= REPEAT_LIMIT;
     } else {
-        ok = ++repeats[i].count <= REPEAT_LIMIT;
+        old = *r;
+        memcpy(r->text, text, strlen(text) + 1);
+        r->since = now;
+        r->count = 1;
     }
     lock_release(&repeat_lock);
+    if (!ok)
+        atomic_store(&repeats_pending, true);
+    if (old.count > REPEAT_LIMIT)
+        write_repeats(&old);
     return ok;
 }
 
@@ -275,17 +372,14 @@ void log_info(const char *fmt, ...)
 
 void log_warning(const char *fmt, ...)
 {
-    unsigned repeated;
     va_list ap;
     bool ok;
 
     va_start(ap, fmt);
-    ok = admit(fmt, ap, &repeated);
+    ok = admit(fmt, ap);
     va_end(ap);
     if (!ok)
         return;
-    if (repeated > 0)
-        log_info("warning: the next warning was repeated %u more times", repeated);
     va_start(ap, fmt);
     message(LOG_LEVEL_WARNING, "warning: ", fmt, ap);
     va_end(ap);

@@ -5,17 +5,19 @@
  */
 #include "base/metrics.h"
 
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/mtime.h"
 
-#define MAGIC 0x3153544dU /* "MTS1" */
+#define MAGIC         0x3153544dU /* "MTS1" */
+#define NAMING_MS_MAX 200
 
 struct slot {
     _Atomic uint32_t state;
@@ -36,7 +38,7 @@ static _Atomic int64_t scratch;
 
 int metrics_create(struct err *err)
 {
-    int fd = memfd_create("metrics", MFD_CLOEXEC);
+    int fd = memfd_create("metrics", 0);
     uint32_t head[2] = {MAGIC, METRICS_SLOTS};
 
     if (fd == -1)
@@ -51,8 +53,14 @@ int metrics_create(struct err *err)
 
 int metrics_attach(int fd, struct err *err)
 {
-    struct region *r = mmap(NULL, sizeof(*r), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    struct stat st;
+    struct region *r;
 
+    if (fstat(fd, &st) == -1)
+        return err_sys(err, "metrics region");
+    if (st.st_size < (off_t) sizeof(*r))
+        return err_input(err, "metrics region of another version");
+    r = mmap(NULL, sizeof(*r), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (r == MAP_FAILED)
         return err_sys(err, "map the metrics region");
     if (r->magic != MAGIC || r->slots != METRICS_SLOTS) {
@@ -75,8 +83,8 @@ _Atomic int64_t *metrics_counter(const char *name)
             return &s->value;
         }
         /* a process that died while naming a slot leaves it at 1: passed over after a while */
-        for (int k = 0; k < 1000 && atomic_load(&s->state) == 1; k++)
-            sched_yield();
+        for (int k = 0; k < NAMING_MS_MAX && atomic_load(&s->state) == 1; k++)
+            (void) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         if (atomic_load(&s->state) == 2 && strncmp(s->name, name, sizeof(s->name) - 1) == 0)
             return &s->value;
     }
@@ -90,9 +98,16 @@ void metrics_add(_Atomic int64_t *counter, int64_t n)
 
 void metrics_each(void (*fn)(const char *name, int64_t value, void *arg), void *arg)
 {
-    for (size_t i = 0; i < METRICS_SLOTS; i++)
-        if (atomic_load(&region->slot[i].state) == 2)
-            fn(region->slot[i].name, atomic_load(&region->slot[i].value), arg);
+    for (size_t i = 0; i < METRICS_SLOTS; i++) {
+        char name[METRICS_NAME_MAX];
+
+        if (atomic_load(&region->slot[i].state) != 2)
+            continue;
+        /* a copy with an end: every worker can write to the region */
+        memcpy(name, region->slot[i].name, sizeof(name) - 1);
+        name[sizeof(name) - 1] = '\0';
+        fn(name, atomic_load(&region->slot[i].value), arg);
+    }
 }
 
 int64_t metrics_unique_us(void)

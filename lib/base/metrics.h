@@ -11,7 +11,7 @@
 #define METRICS_SLOTS    1024
 #define METRICS_NAME_MAX 56
 
-/* Makes a region; returns its descriptor (to be inherited) or -1. */
+/* Makes a region; returns its descriptor (not close-on-exec: to be inherited) or -1. */
 NODISCARD int metrics_create(struct err *err);
 /* Maps the region of a descriptor (which may be closed afterwards). Not called: a private region. */
 NODISCARD int metrics_attach(int fd, struct err *err);

@@ -36,9 +36,10 @@ int num_parse_i64(struct slice s, int64_t min, int64_t max, int64_t *out, struct
     uint64_t n;
     int64_t value;
 
-    if (num_parse_u64_base(negative ? slice_sub(s, 1, s.len) : s, 10, INT64_MAX, &n, err) == -1)
+    if (num_parse_u64_base(negative ? slice_sub(s, 1, s.len) : s, 10,
+                           negative ? (uint64_t) INT64_MAX + 1 : INT64_MAX, &n, err) == -1)
         return -1;
-    value = negative ? -(int64_t) n : (int64_t) n;
+    value = negative ? (int64_t) (0 - n) : (int64_t) n;
     if (value < min)
         return err_input(err, "%lld is less than %lld", (long long) value, (long long) min);
     if (value > max)

@@ -99,7 +99,8 @@ void pool_run(struct pool *p, void (*fn)(void *), void *arg)
     *p->tail = j;
     p->tail = &j->next;
     p->queued++;
-    if (p->queued > p->idle && p->nthreads < p->max_threads)
+    /* while the pool is being freed, the threads that are joined run what their jobs still queue */
+    if (p->queued > p->idle && p->nthreads < p->max_threads && !p->stopping)
         start_thread_locked(p);
     pthread_cond_signal(&p->work);
     lock_release(&p->lock);
