@@ -55,8 +55,10 @@ struct worker_service {
     int (*ready)(struct worker *w, struct err *err);
 
     /* threaded: */
-    void *(*session_open)(struct worker *w, struct worker_session *s, const struct worker_client *c); /* NULL: hang up */
-    enum worker_verdict (*session_work)(void *session, unsigned events); /* POLLER_ bits; 0 at first */
+    void *(*session_open)(struct worker *w, struct worker_session *s,
+                          const struct worker_client *c); /* NULL: hang up */
+    enum worker_verdict (*session_work)(void *session,
+                                        unsigned events); /* POLLER_ bits; 0 at first */
     void (*session_close)(void *session);
 
     /* single: serves one client to its end; the descriptor is closed afterwards. */
@@ -79,11 +81,13 @@ NODISCARD int worker_main(int argc, char **argv, const struct worker_service *se
 void worker_set_data(struct worker *w, void *data);
 void *worker_data(const struct worker *w);
 const struct config *worker_config(const struct worker *w);
-struct map_env *worker_maps(struct worker *w); /* of the current generation; loop workers make their own at reload */
+struct map_env *worker_maps(
+    struct worker *w); /* of the current generation; loop workers make their own at reload */
 const char *worker_service_name(const struct worker *w); /* master.cf name: "smtp", "relay" */
 const char *worker_log_tag(const struct worker *w);      /* syslog_name */
 /* PREFIX private/NAME or public/NAME below queue_directory as this process sees it (chroot, current directory is queue_directory). */
-void worker_socket_path(const struct worker *w, const char *class_, const char *name, struct buf *out);
+void worker_socket_path(const struct worker *w, const char *class_, const char *name,
+                        struct buf *out);
 struct loop *worker_loop(struct worker *w); /* loop shape */
 void worker_leave(struct worker *w); /* stop taking clients, end when the last one has gone */
 bool worker_is_draining(const struct worker *w);
