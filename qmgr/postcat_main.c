@@ -160,7 +160,7 @@ static int show_file(const struct command *c, const char *queue_directory, const
     if (fd == -1) {
         if (!is_stdin)
             err_sys(err, "open %s", path);
-        return -1;
+        fatal("%s", err->text);
     }
     ret = postcat_file(&c->show, queue_directory, is_stdin ? "stdin" : path, fd, c->skip, stdout,
                        err);
@@ -174,7 +174,6 @@ int main(int argc, char **argv)
     struct config *cfg;
     struct store_options opt;
     struct err err;
-    int status = 0;
 
     log_open(&(struct log_target){.syslog_name = "postfix",
                                   .program = "postcat",
@@ -199,11 +198,9 @@ int main(int argc, char **argv)
         }
     }
     for (int i = optind; i < argc + (optind == argc) && !c.in_queue; i++) {
-        if (show_file(&c, opt.queue_directory, i < argc ? argv[i] : "-", &err) == -1) {
-            log_warning("%s", err.text);
-            status = 1;
-        }
+        if (show_file(&c, opt.queue_directory, i < argc ? argv[i] : "-", &err) == -1)
+            log_warning("%s", err.text); /* and exit status 0, as Postfix */
     }
     config_unref(&cfg);
-    return status;
+    return 0;
 }

@@ -250,8 +250,9 @@ int postcat_print(const struct postcat_options *opt, const struct postcat_messag
     const struct printer p = {opt, m, out};
     uint64_t end = m->content_at + m->content_bytes;
 
-    heading(&p, m->record_at, TYPE_SIZE, "ENVELOPE RECORDS");
     if (opt->envelope) {
+        fprintf(out, "*** ENVELOPE RECORDS %s ***\n",
+                m->name); /* the one heading that is no record */
         envelope(&p);
         recipients(&p);
     }
