@@ -136,7 +136,7 @@ int smtp_targets_find(struct smtp *s, struct slice nexthop, struct smtp_targets 
     char *port = NULL;
     bool no_mx;
     bool no_dns = s->p.disable_dns_lookups || strcmp(s->p.dns_support_level, "disabled") == 0;
-    uint16_t number;
+    uint16_t number = 0;
     enum dns_result res;
     int ret = -1;
 

@@ -75,7 +75,7 @@ static void judge(struct smtp_job *job, struct smtp_conn *c, size_t i, const str
     if (r->dsn.len > 0 && r->dsn.len <= DSN_CODE_MAX)
         (void) snprintf(code, sizeof(code), "%.*s", SLICE_FMT(r->dsn));
     else
-        (void) snprintf(code, sizeof(code), "%d.0.0", r->code / 100);
+        (void) snprintf(code, sizeof(code), "%c.0.0", (char) ('0' + r->code / 100 % 10));
     st.code = slice_str(code);
     if (r->code / 100 == 2) {
         st.outcome = OUTCOME_SENT;

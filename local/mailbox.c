@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mailbox.c - see mailbox.h. Maildir: https://cr.yp.to/proto/maildir.html; names are unique by time, microseconds, device and
+ * inode, host. mbox: "From " lines in the text are quoted with ">".
+ */
+#include "local/mailbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "mail/address.h"
+#include "mail/content.h"
+
+#define PIECE 65536
+
+int mailbox_become(const struct mailbox_owner *owner, struct err *err)
+{
+    if (geteuid() != 0 && getuid() != 0) {
+        if (owner->uid != geteuid())
+            return err_set(err, ERR_TEMPORARY, "4.3.5",
+                           "cannot deliver as user %lu: the mail system runs as user %lu",
+                           (unsigned long) owner->uid, (unsigned long) geteuid());
+        return 0;
+    }
+    if (owner->uid == 0)
+        return err_set(err, ERR_PERMANENT, "5.7.0", "delivery as the super-user is refused");
+    if (setegid(owner->gid) == -1 || seteuid(owner->uid) == -1) {
+        err_sys(err, "become user %lu", (unsigned long) owner->uid);
+        mailbox_become_root();
+        return -1;
+    }
+    return 0;
+}
+
+void mailbox_become_root(void)
+{
+    if (getuid() != 0)
+        return;
+    if (seteuid(0) == -1 || setegid(0) == -1)
+        panic("cannot become root again");
+}
+
+static int write_error(struct err *err, const char *path)
+{
+    int code = errno;
+
+    err_sys(err, "write %s", path);
+    if (code == EDQUOT)
+        err_set(err, ERR_PERMANENT, "5.2.2", "cannot write %s: disk quota exceeded", path);
+    return -1;
+}
+
+static void put_headers(const struct deliver_request *r, const struct mailbox_headers *h, bool mbox,
+                        struct buf *out)
+{
+    (void) r;
+    if (mbox) {
+        time_t now = time(NULL);
+        struct tm tm;
+        char stamp[64] = "";
+
+        if (localtime_r(&now, &tm) != NULL)
+            (void) strftime(stamp, sizeof(stamp), "%a %b %e %H:%M:%S %Y", &tm);
+        buf_puts(out, "From ");
+        if (h->return_path.len > 0)
+            address_quote(h->return_path, out);
+        else
+            buf_puts(out, "MAILER-DAEMON");
+        buf_printf(out, " %s\n", stamp);
+    }
+    buf_puts(out, "Return-Path: <");
+    address_quote(h->return_path, out);
+    buf_puts(out, ">\n");
+    if (h->original_to.len > 0)
+        buf_printf(out, "X-Original-To: %.*s\n", SLICE_FMT(h->original_to));
+    if (h->delivered_to.len > 0)
+        buf_printf(out, "Delivered-To: %.*s\n", SLICE_FMT(h->delivered_to));
+}
+
+/* Quotes lines that begin with "From " (and ">From "); *at_start: the piece begins a line. */
+static void put_mbox_text(struct slice s, bool *at_start, struct buf *out)
+{
+    while (s.len > 0) {
+        ptrdiff_t nl = slice_find(s, '\n');
+        size_t n = nl == -1 ? s.len : (size_t) nl + 1;
+
+        if (*at_start) {
+            struct slice rest = s;
+
+            while (rest.len > 0 && rest.ptr[0] == '>')
+                rest = slice_sub(rest, 1, rest.len);
+            if (slice_starts_with(rest, SLICE_LIT("From ")))
+                buf_putc(out, '>');
+        }
+        buf_put_slice(out, slice_sub(s, 0, n));
+        *at_start = nl != -1;
+        s = slice_sub(s, n, s.len);
+    }
+}
+
+/* Headers and content with LF line ends. */
+static int write_message(const struct deliver_request *r, int fd, const char *path,
+                         const struct mailbox_headers *h, bool mbox, struct err *err)
+{
+    struct buf out = BUF_INIT(SIZE_MAX);
+    struct buf text = BUF_INIT(SIZE_MAX);
+    char *piece = xmalloc(PIECE);
+    bool last_cr = false;
+    bool at_start = true;
+    uint64_t at = 0;
+    int ret = -1;
+
+    put_headers(r, h, mbox, &out);
+    while (at < r->msg.content_bytes) {
+        ssize_t n = deliver_content(r, at, piece, PIECE, err);
+
+        if (n == -1)
+            goto done;
+        at += (uint64_t) n;
+        if (mbox) {
+            content_to_unix(slice_of(piece, (size_t) n), &last_cr, &text);
+            put_mbox_text(buf_view(&text), &at_start, &out);
+            buf_reset(&text);
+        } else {
+            content_to_unix(slice_of(piece, (size_t) n), &last_cr, &out);
+        }
+        if (at == r->msg.content_bytes && mbox)
+            buf_puts(&out, out.len > 0 && out.ptr[out.len - 1] == '\n' ? "\n" : "\n\n");
+        if (fd_write_all(fd, out.ptr, out.len) == -1) {
+            write_error(err, path);
+            goto done;
+        }
+        buf_reset(&out);
+    }
+    ret = 0;
+done:
+    free(piece);
+    buf_fini(&out);
+    buf_fini(&text);
+    return ret;
+}
+
+/* --- Maildir ------------------------------------------------------------------------------------------ */
+
+static int make_maildir(const char *dir, struct err *err)
+{
+    static const char *const names[] = {"", "tmp", "new", "cur"};
+    struct buf path = BUF_INIT(4096);
+    int ret = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(names) && ret == 0; i++) {
+        buf_reset(&path);
+        path_join(&path, dir, names[i]);
+        ret = dir_make(buf_cstr(&path), 0700, err);
+    }
+    buf_fini(&path);
+    if (ret == -1)
+        err_set(err, ERR_TEMPORARY, "4.2.0", "cannot make the maildir %s: %s", dir, err->text);
+    return ret;
+}
+
+static int deliver_maildir(const struct deliver_request *r, const char *dir,
+                           const struct mailbox_headers *h, const struct mailbox_options *opt,
+                           struct err *err)
+{
+    struct buf tmp = BUF_INIT(4096);
+    struct buf new = BUF_INIT(4096);
+    struct buf newdir = BUF_INIT(4096);
+    struct wall_time now = wall_now();
+    struct stat st;
+    bool made = false;
+    int fd = -1;
+    int ret = -1;
+
+    buf_printf(&tmp, "%stmp/%lld.P%d.%s", dir, (long long) now.us, (int) getpid(), opt->myhostname);
+    buf_printf(&newdir, "%snew", dir);
+    fd = open(buf_cstr(&tmp), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd == -1 && errno == ENOENT) {
+        if (make_maildir(dir, err) == -1)
+            goto done;
+        fd = open(buf_cstr(&tmp), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    }
+    if (fd == -1) {
+        err_sys(err, "create maildir file %s", buf_cstr(&tmp));
+        err_set(err, errno == ENAMETOOLONG ? ERR_PERMANENT : ERR_TEMPORARY,
+                errno == ENAMETOOLONG ? "5.2.0" : "4.2.0", "%s", err->text);
+        goto done;
+    }
+    made = true;
+    if (write_message(r, fd, buf_cstr(&tmp), h, false, err) == -1)
+        goto done;
+    if (fstat(fd, &st) == -1 || fsync(fd) == -1) {
+        write_error(err, buf_cstr(&tmp));
+        goto done;
+    }
+    buf_printf(&new, "%snew/%lld.V%llxI%llxM%06lld.%s", dir, (long long) (now.us / 1000000),
+               (unsigned long long) st.st_dev, (unsigned long long) st.st_ino,
+               (long long) (now.us % 1000000), opt->myhostname);
+    if (rename(buf_cstr(&tmp), buf_cstr(&new)) == -1) {
+        err_sys(err, "rename to %s", buf_cstr(&new));
+        goto done;
+    }
+    made = false;
+    ret = dir_sync(buf_cstr(&newdir), err);
+done:
+    fd_close(&fd);
+    if (made)
+        (void) unlink(buf_cstr(&tmp));
+    buf_fini(&tmp);
+    buf_fini(&new);
+    buf_fini(&newdir);
+    return ret;
+}
+
+/* --- mbox ----------------------------------------------------------------------------------------------- */
+
+/* Creates PATH.lock, breaking a stale one. */
+static int take_dotlock(const char *lock, const struct mailbox_options *opt)
+{
+    struct stat st;
+    int fd = open(lock, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    if (fd == -1 && errno == EEXIST && stat(lock, &st) == 0 &&
+        time(NULL) - st.st_mtime > opt->stale_lock_s) {
+        (void) unlink(lock);
+        fd = open(lock, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    }
+    if (fd == -1)
+        return -1;
+    fd_close(&fd);
+    return 0;
+}
+
+static int lock_mbox(int fd, const char *lock, const struct mailbox_options *opt, bool *dotlocked)
+{
+    for (int64_t i = 0; i < opt->lock_attempts; i++) {
+        struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+        if (i > 0)
+            (void) poll(NULL, 0, (int) (opt->lock_delay_s * 1000));
+        if (opt->dotlock && !*dotlocked) {
+            /* where the directory is not ours to write, the other locks must do */
+            if (take_dotlock(lock, opt) == 0)
+                *dotlocked = true;
+            else if (errno == EEXIST)
+                continue;
+        }
+        if (opt->fcntl_lock && fcntl(fd, F_SETLK, &fl) == -1)
+            continue;
+        if (opt->flock_lock && flock(fd, LOCK_EX | LOCK_NB) == -1)
+            continue;
+        return 0;
+    }
+    return -1;
+}
+
+static int deliver_mbox(const struct deliver_request *r, const char *path,
+                        const struct mailbox_headers *h, const struct mailbox_options *opt,
+                        struct err *err)
+{
+    struct buf lock = BUF_INIT(4096);
+    bool dotlocked = false;
+    struct stat st;
+    int fd;
+    int ret = -1;
+
+    buf_printf(&lock, "%s.lock", path);
+    fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd == -1) {
+        err_sys(err, "open mailbox %s", path);
+        err_set(err, ERR_TEMPORARY, "4.2.0", "%s", err->text);
+        goto done;
+    }
+    if (lock_mbox(fd, buf_cstr(&lock), opt, &dotlocked) == -1) {
+        err_set(err, ERR_TEMPORARY, "4.2.0", "unable to lock mailbox %s", path);
+        goto done;
+    }
+    if (fstat(fd, &st) == -1) {
+        err_sys(err, "stat %s", path);
+        goto done;
+    }
+    if (!S_ISREG(st.st_mode) || st.st_nlink > 1) {
+        err_set(err, ERR_PERMANENT, "5.2.0", "destination %s is not a regular file of its own",
+                path);
+        goto done;
+    }
+    if (opt->size_limit > 0 && st.st_size > opt->size_limit) {
+        err_set(err, ERR_PERMANENT, "5.2.2",
+                "cannot update mailbox %s: larger than mailbox_size_limit", path);
+        goto done;
+    }
+    ret = write_message(r, fd, path, h, true, err);
+    if (ret == 0 && fsync(fd) == -1)
+        ret = write_error(err, path);
+    if (ret == -1 && ftruncate(fd, st.st_size) == -1)
+        log_warning("%s: half a message could not be removed: errno %d", path, errno);
+done:
+    if (dotlocked)
+        (void) unlink(buf_cstr(&lock));
+    fd_close(&fd);
+    buf_fini(&lock);
+    return ret;
+}
+
+int mailbox_deliver(const struct deliver_request *r, const char *path,
+                    const struct mailbox_owner *owner, const struct mailbox_headers *headers,
+                    const struct mailbox_options *opt, struct err *err)
+{
+    size_t len = strlen(path);
+    int ret;
+
+    if (len == 0)
+        return err_set(err, ERR_TEMPORARY, "4.3.5", "empty mailbox path");
+    if (mailbox_become(owner, err) == -1)
+        return -1;
+    ret = path[len - 1] == '/' ? deliver_maildir(r, path, headers, opt, err)
+                               : deliver_mbox(r, path, headers, opt, err);
+    mailbox_become_root();
+    return ret;
+}
