@@ -36,6 +36,7 @@ static struct {
     int maillog_fd;
     bool to_stderr, no_syslog, opened;
     char program[64];
+    const char *syslog_path;
     pid_t pid;
 } target = {.facility = LOG_MAIL, .maillog_fd = -1, .to_stderr = true};
 
@@ -76,9 +77,10 @@ static int facility_number(const char *name)
 
 static int connect_syslog(void)
 {
-    struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
+    snprintf(un.sun_path, sizeof(un.sun_path), "%s", target.syslog_path);
     if (fd != -1 && connect(fd, (struct sockaddr *) &un, sizeof(un)) == -1)
         fd_close(&fd);
     if (fd != -1) {
@@ -126,6 +128,7 @@ void log_open(const struct log_target *t)
     target.maillog_fd = t->maillog_fd;
     target.to_stderr = t->to_stderr;
     target.no_syslog = t->no_syslog;
+    target.syslog_path = t->syslog_path != NULL ? t->syslog_path : "/dev/log";
     target.opened = true;
     (void) stamp(); /* reads the time zone's file while it can be read */
     if (target.maillog_fd == -1 && !target.no_syslog && atomic_load(&syslog_fd) == -1)

@@ -27,6 +27,7 @@ struct log_target {
     int maillog_fd;          /* -1: syslog; else lines with stamp and host name are appended here */
     bool to_stderr;          /* also to standard error, as commands do */
     bool no_syslog;
+    const char *syslog_path; /* NULL: "/dev/log"; must stay as it is while the program runs */
 };
 
 void log_open(const struct log_target *t);
