@@ -17,6 +17,7 @@ struct run {
     struct model *model;
     struct store *store;
     struct store_writer *writer;
+    struct model_put *open_put; /* takes its time */
     uint64_t random;
 };
 
@@ -99,7 +100,8 @@ static void change_message(struct run *r, struct model_msg *m)
         store_msg_set_state(r->store, m->handle, &state);
         break;
     case 5:
-        if (store_msg_hold(r->store, m->handle, &err) == -1)
+        m->held = store_msg_hold(r->store, m->handle, &err) == 0;
+        if (!m->held)
             MODEL_CHECK(r->model, r->disk->dead || strstr(err.text, "just being moved") != NULL,
                         "hold: %s", err.text);
         break;
@@ -169,6 +171,27 @@ static void check(struct run *r)
     pthread_mutex_unlock(&r->disk->mutex);
 }
 
+static void finish_open(struct run *r)
+{
+    if (r->open_put != NULL)
+        (void) model_put_commit(&r->open_put);
+}
+
+static void put(struct run *r)
+{
+    if (r->writer == NULL)
+        return;
+    if (r->open_put != NULL) {
+        model_put_write(r->open_put, pick(r, r->open_put->msg->bytes + 1));
+        if (pick(r, 4) == 0)
+            finish_open(r);
+    } else if (pick(r, 10) == 0) {
+        r->open_put = model_put_begin(r->model, r->writer, pick(r, 20000));
+        return;
+    }
+    (void) model_put(r->model, r->writer, pick_bytes(r));
+}
+
 static void step(struct run *r)
 {
     struct model_msg *m;
@@ -188,6 +211,7 @@ static void step(struct run *r)
         break;
     case 2:
         if (pick(r, 4) == 0) {
+            finish_open(r);
             store_writer_close(&r->writer);
             open_writer(r);
         }
@@ -211,8 +235,7 @@ static void step(struct run *r)
         break;
     default:
         if (pick(r, 2) == 0) {
-            if (r->writer != NULL)
-                (void) model_put(r->model, r->writer, pick_bytes(r));
+            put(r);
         } else if (r->store != NULL && (m = pick_message(r)) != NULL) {
             change_message(r, m);
         }
@@ -235,9 +258,13 @@ static void generation(struct run *r, bool power)
     pthread_mutex_unlock(&r->disk->mutex);
     for (int i = 0; i < steps; i++)
         step(r);
+    if (pick(r, 2) == 0)
+        finish_open(r);
     pthread_mutex_lock(&r->disk->mutex);
     r->disk->dead = true;
     pthread_mutex_unlock(&r->disk->mutex);
+    if (r->open_put != NULL)
+        model_put_abort(&r->open_put);
     model_wait(r->model);
     store_writer_abandon(&r->writer);
     store_abandon(&r->store);
