@@ -6,8 +6,10 @@
 #include "qmgr/store.h"
 
 extern const struct param_set *const qmgr_param_sets[];
+extern const struct param_set qmgr_params;
 
 const struct param_set *const qmgr_param_sets[] = {
     &store_params,
+    &qmgr_params,
     NULL,
 };

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * qmgr_edit.c - postsuper's operations on one message or on all of some queues: delete, hold, release, requeue, expire.
+ *
+ * A message that an agent has just now is dealt with when the agent is done; the answer does not wait for that. The moves of
+ * files go on on the helper thread, some at a time; the answer comes after the last one.
+ */
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "qmgr/qmgr_int.h"
+
+#define ITEMS_A_STEP 200
+#define MOVES_MAX    64 /* under way for one command */
+
+struct edit {
+    struct command command;
+    struct qmgr *q;
+    enum proto_queue_operation op;
+    char *queue; /* "" for the operation's usual ones */
+    bool all;
+    bool walked; /* to the end */
+    struct queue_cursor cursor;
+    uint64_t count;
+    size_t moves;
+    bool abandoned; /* the client has gone, moves are under way */
+};
+
+static void edit_really_free(struct edit *e)
+{
+    if (e->all)
+        queue_cursor_end(&e->q->queue, &e->cursor);
+    free(e->queue);
+    free(e);
+}
+
+static void moved(void *arg, bool ok)
+{
+    struct edit *e = arg;
+
+    e->moves--;
+    if (ok)
+        e->count++;
+    if (!e->abandoned)
+        client_continue(e->command.client);
+    else if (e->moves == 0)
+        edit_really_free(e);
+}
+
+static void move(struct edit *e, struct queued *qd, enum move what)
+{
+    e->moves++;
+    move_message(e->q, qd, what, NULL, moved, e);
+}
+
+static void edit_delete(struct edit *e, struct queued *qd)
+{
+    struct active *m = qd->active;
+
+    e->count++;
+    if (m != NULL) {
+        if (!m->wants_delete) {
+            bool withdrawn = m->wants_hold;
+
+            m->wants_delete = true;
+            if (!withdrawn)
+                message_withdraw(m);
+        }
+    } else if (qd->where == IN_MOVING) {
+        qd->removing = true;
+    } else {
+        message_remove(e->q, qd);
+    }
+}
+
+static void edit_hold(struct edit *e, struct queued *qd)
+{
+    struct active *m = qd->active;
+
+    if (m != NULL) {
+        e->count++;
+        if (!m->wants_hold && !m->wants_delete) {
+            m->wants_hold = true;
+            message_withdraw(m);
+        }
+    } else if (qd->where != IN_MOVING && qd->where != IN_HOLD) {
+        move(e, qd, MOVE_HOLD);
+    }
+}
+
+static void edit_expire(struct edit *e, struct queued *qd)
+{
+    struct queue *queue = &e->q->queue;
+    struct store_state s = *store_msg_state(qd->m);
+    enum where where = (enum where) qd->where;
+
+    if (where == IN_MOVING)
+        return;
+    e->count++;
+    s.forced_expire = true;
+    if (where == IN_ACTIVE) {
+        /* its store record is in use; the state counts at the end of the attempt */
+        qd->active->wants_expire = true;
+        return;
+    }
+    if (where == IN_DEFERRED) {
+        queue_place(queue, qd, IN_MOVING);
+        s.next_retry_us = wall_now().us;
+    }
+    store_msg_set_state(e->q->store, qd->m, &s);
+    if (where == IN_DEFERRED)
+        queue_place(queue, qd, IN_DUE);
+    qmgr_dirty(e->q);
+    qmgr_wake(e->q);
+}
+
+static void apply(struct edit *e, struct queued *qd)
+{
+    switch (e->op) {
+    case QUEUE_OP_DELETE:
+        edit_delete(e, qd);
+        break;
+    case QUEUE_OP_HOLD:
+        edit_hold(e, qd);
+        break;
+    case QUEUE_OP_RELEASE:
+        if (qd->where == IN_HOLD)
+            move(e, qd, MOVE_RELEASE);
+        break;
+    case QUEUE_OP_REQUEUE:
+        if (qd->where != IN_ACTIVE && qd->where != IN_MOVING)
+            move(e, qd, MOVE_REQUEUE);
+        break;
+    case QUEUE_OP_EXPIRE:
+        edit_expire(e, qd);
+        break;
+    case QUEUE_OP_FLUSH_ALL:
+    case QUEUE_OP_FLUSH_SITE:
+    case QUEUE_OP_FLUSH_ID:
+        break;
+    }
+}
+
+static bool is_meant(const struct edit *e, const struct queued *qd)
+{
+    const char *name = queue_name(qd);
+
+    if (e->queue[0] != '\0')
+        return strcmp(e->queue, name) == 0;
+    switch (e->op) {
+    case QUEUE_OP_HOLD:
+        return strcmp(name, "hold") != 0;
+    case QUEUE_OP_RELEASE:
+        return strcmp(name, "hold") == 0;
+    default:
+        return true;
+    }
+}
+
+static enum step edit_step(struct command *command)
+{
+    struct edit *e = (struct edit *) command; /* its first member */
+
+    for (int i = 0; e->all && !e->walked && i < ITEMS_A_STEP && e->moves < MOVES_MAX; i++) {
+        struct queued *qd = queue_cursor_next(&e->cursor);
+
+        if (qd == NULL)
+            e->walked = true;
+        else if (is_meant(e, qd))
+            apply(e, qd);
+    }
+    if ((e->all && !e->walked) || e->moves > 0)
+        return e->moves > 0 && (e->walked || !e->all || e->moves == MOVES_MAX) ? STEP_WAITS
+                                                                               : STEP_MORE;
+    client_answer(command->client, PROTO_OK, e->count, "");
+    return STEP_DONE;
+}
+
+static void edit_free(struct command *command)
+{
+    struct edit *e = (struct edit *) command;
+
+    if (e->moves > 0)
+        e->abandoned = true;
+    else
+        edit_really_free(e);
+}
+
+struct command *edit_command(struct client *c, const struct proto_queue_op *op)
+{
+    struct qmgr *q = c->qmgr;
+    struct store_msg *m;
+    struct edit *e;
+
+    if (op->op < QUEUE_OP_DELETE || op->op > QUEUE_OP_EXPIRE) {
+        client_answer(c, PROTO_PERMANENT, 0, "unknown operation");
+        return NULL;
+    }
+    e = xcalloc(1, sizeof(*e));
+    e->command = (struct command){edit_step, edit_free, c};
+    e->q = q;
+    e->op = (enum proto_queue_operation) op->op;
+    e->queue = slice_dup(op->queue);
+    e->all = slice_eq_str(op->arg, "ALL");
+    if (e->all) {
+        queue_cursor_begin(&q->queue, &e->cursor);
+        return &e->command;
+    }
+    m = store_find(q->store, op->arg);
+    if (m == NULL || store_msg_data(m) == NULL || !is_meant(e, store_msg_data(m))) {
+        edit_really_free(e);
+        client_answer(c, PROTO_NOT_FOUND, 0, "no such message");
+        return NULL;
+    }
+    apply(e, store_msg_data(m));
+    return &e->command;
+}

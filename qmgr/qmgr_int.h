@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * qmgr_int.h - what the files of the queue manager share. All of it belongs to the loop's thread; what runs on the pools
+ * (resolving, moves of queue files) is told what it may touch by the job that names it.
+ *
+ * A queued message, from found() to "removed":
+ *
+ *   IN_INCOMING  new, in line for activation            -> IN_ACTIVE
+ *   IN_DUE       deferred, its time has come            -> IN_ACTIVE
+ *   IN_BULK      has more recipients than there is room for now -> IN_ACTIVE
+ *   IN_DEFERRED  in the heap until its next retry       -> IN_DUE, IN_MOVING (held)
+ *   IN_ACTIVE    read, see struct active                -> removed, IN_DEFERRED, IN_MOVING (held)
+ *   IN_HOLD      waits for postsuper -H                 -> IN_MOVING
+ *   IN_MOVING    a helper thread has the store's handle -> IN_HOLD, IN_DUE, IN_CORRUPT, removed
+ *   IN_CORRUPT   its bytes are set aside                -> removed (at once)
+ */
+#ifndef PR_QMGR_INT_H
+#define PR_QMGR_INT_H
+
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include "base/pool.h"
+#include "mail/proto.h"
+#include "master/worker.h"
+#include "postconf/master_cf.h"
+#include "qmgr/qmgr_link.h"
+#include "qmgr/qmgr_sched.h"
+#include "qmgr/store.h"
+#include "route/route.h"
+
+struct qmgr;
+
+/* --- qmgr_config.c: one generation of the configuration ---------------------------------------- */
+
+struct qmgr_params {
+    int64_t active_limit, recipient_limit, recipient_minimum;
+    int64_t minimal_backoff_s, maximal_backoff_s;
+    int64_t maximal_lifetime_s, bounce_lifetime_s;
+    int64_t delay_warning_s;
+    int64_t transport_retry_s;
+    int64_t initial_concurrency;
+    int64_t resolver_threads;
+    const char *defer_transports;
+    const char *bounce_service_name;
+};
+extern const struct param_set qmgr_params;
+
+struct qmgr_config {
+    atomic_uint refs; /* the current one, and resolver jobs */
+    struct config *cfg;
+    struct map_env *maps;
+    struct route *route;
+    struct qmgr_params p;
+    struct master_cf *services;
+    int64_t daemon_timeout_s, max_idle_s, default_process_limit;
+};
+NODISCARD int qmgr_config_new(const struct config *cfg, struct qmgr_config **out, struct err *err);
+struct qmgr_config *qmgr_config_ref(struct qmgr_config *g);
+void qmgr_config_unref(struct qmgr_config **g);
+/* The limits of a transport. A bad value is -1; *out then has what the family's default says. */
+NODISCARD int qmgr_config_limits(const struct qmgr_config *g, const char *transport,
+                                 struct sched_limits *out, struct err *err);
+bool qmgr_config_defers(const struct qmgr_config *g, struct slice transport); /* defer_transports */
+/* The requests at once that a service of master.cf allows; 0: no limit. */
+unsigned qmgr_config_processes(const struct qmgr_config *g, const char *service);
+
+/* --- qmgr_queue.c: every message of the queue -------------------------------------------------- */
+
+enum where { IN_INCOMING, IN_DUE, IN_BULK, IN_DEFERRED, IN_ACTIVE, IN_HOLD, IN_MOVING, IN_CORRUPT };
+
+struct queued {
+    struct store_msg *m;
+    struct active *active; /* IN_ACTIVE */
+    TAILQ_ENTRY(queued) all;
+    TAILQ_ENTRY(queued) line; /* IN_INCOMING, IN_DUE, IN_BULK */
+    uint32_t heap_at;         /* IN_DEFERRED: place in the heap plus 1 */
+    uint8_t where;            /* enum where */
+    bool removing;            /* to be removed when it comes back from the helper */
+};
+TAILQ_HEAD(queued_list, queued);
+
+/* A walk over all messages that may take many turns. */
+struct queue_cursor {
+    struct queued *next; /* NULL: at the end */
+    TAILQ_ENTRY(queue_cursor) list;
+};
+TAILQ_HEAD(queue_cursor_list, queue_cursor);
+
+struct queue {
+    struct queued_list all, incoming, due, bulk;
+    struct queue_cursor_list cursors;
+    struct queued **heap; /* by next retry */
+    size_t heap_len, heap_cap;
+    size_t nactive;
+    bool due_next; /* whose turn it is */
+};
+void queue_init(struct queue *q);
+struct queued *queue_add(struct queue *q, struct store_msg *m);
+/* Out of every list, and freed. The store's handle stays. */
+void queue_forget(struct queue *q, struct queued **qd);
+/* Puts it into the line, heap or nothing that belongs to `where`. */
+void queue_place(struct queue *q, struct queued *qd, enum where where);
+/* The next one to activate, taken out of its line; NULL: none. room: for messages with many recipients too. */
+struct queued *queue_next(struct queue *q, bool room);
+/* Deferred ones whose time has come get in line, at most `limit`. True when there are more. */
+bool queue_take_due(struct queue *q, int64_t wall_us, size_t limit);
+void queue_cursor_begin(struct queue *q, struct queue_cursor *c);
+struct queued *queue_cursor_next(struct queue_cursor *c);
+void queue_cursor_end(struct queue *q, struct queue_cursor *c);
+/* "incoming", "active", "deferred", "hold", "corrupt". */
+const char *queue_name(const struct queued *qd);
+
+/* --- qmgr_message.c: an active message --------------------------------------------------------- */
+
+enum rcpt_state {
+    RCPT_WAITING,  /* not yet tried in this attempt */
+    RCPT_INFLIGHT, /* with an agent */
+    RCPT_DONE,     /* delivered or reported: it is over */
+    RCPT_DEFERRED,
+    RCPT_FAILED, /* bounced or expired: to be reported */
+};
+
+struct rcpt {
+    struct sched_rcpt line; /* first member */
+    struct active *active;
+    struct store_rcpt *s;
+    struct slice addr; /* where it goes: resolved */
+    struct slice transport, nexthop;
+    void *request; /* RCPT_INFLIGHT: the one that has it */
+    uint8_t state;
+    uint8_t breaks;            /* times that an agent broke off with it */
+    bool report_success;       /* delivered, and the sender wants to know */
+    struct dsn_status *status; /* in the arena; NULL: none to report */
+};
+
+enum phase { PHASE_RESOLVING, PHASE_DELIVERING, PHASE_REPORTING };
+
+struct active {
+    struct qmgr *qmgr;
+    struct queued *qd;
+    struct arena *arena;
+    struct mail_envelope env;
+    struct store_rcpt *stored;
+    struct rcpt *rcpts;
+    size_t nrcpts;
+    size_t pending;    /* recipients without an outcome in this attempt */
+    unsigned requests; /* with agents */
+    struct sched_jobs jobs;
+    uint64_t queued_us;
+    enum phase phase;
+    bool is_bulk;
+    bool wants_delete, wants_hold, wants_expire; /* asked for while it was active */
+    bool expired;                                /* the report says so */
+    bool delay_report;                           /* a delay report is due */
+    unsigned report_tries;
+    struct active *next_report;
+};
+
+/* store_events.found */
+void message_found(void *qmgr, struct store_msg *m);
+/* Makes messages active as far as limits allow; bounded. True when there is more to do now. */
+bool message_activate_some(struct qmgr *q);
+/* All recipients are resolved. */
+void message_resolved(struct active *m);
+/* The outcome of one recipient. */
+void message_outcome(struct active *m, struct rcpt *r, const struct dsn_status *status);
+/* Something may have been the last: goes on with reports, retry, removal. */
+void message_check(struct active *m);
+/* The reports that were due are out (or not needed): ends the attempt. */
+void message_conclude(struct active *m);
+/* Takes what waits out of line: delete and hold need only wait for what is with an agent. */
+void message_withdraw(struct active *m);
+/* Removes it from the store and the queue; not while it is active or moving. */
+void message_remove(struct qmgr *q, struct queued *qd);
+/* Logs a recipient's line as an agent does, and defers it: where no agent can be asked. */
+void message_defer_here(struct active *m, struct rcpt *r, struct slice code, struct slice text);
+/* The notes of this message go to disk soon. */
+void qmgr_dirty(struct qmgr *q);
+
+/* --- qmgr_resolve.c ---------------------------------------------------------------------------- */
+
+/* Calls message_resolved(), now or in a later turn. */
+void resolve_message(struct active *m);
+
+/* --- qmgr_deliver.c: requests to agents -------------------------------------------------------- */
+
+struct agents; /* of one transport */
+
+/* Puts each waiting recipient in line for its transport and next hop. */
+void deliver_message(struct active *m);
+/* Starts what can be started now. */
+void deliver_pump(struct qmgr *q);
+void deliver_tick(struct qmgr *q, struct mono_time now);
+/* New limits for every transport. */
+void deliver_reconfigure(struct qmgr *q);
+/* Flush: nothing is dead or suspended any more. */
+void deliver_revive(struct qmgr *q);
+
+/* --- qmgr_report.c: requests to bounce --------------------------------------------------------- */
+
+/* Reports that are due after an attempt; calls message_conclude(), now or later. */
+void report_message(struct active *m);
+void report_pump(struct qmgr *q);
+void report_tick(struct qmgr *q, struct mono_time now);
+bool report_is_busy(const struct qmgr *q);
+
+/* --- qmgr_move.c: what the store does with a file, on a helper thread ----------------------------- */
+
+enum move { MOVE_HOLD, MOVE_RELEASE, MOVE_CORRUPT, MOVE_REQUEUE };
+/* done (may be NULL) is told how it went. The message must not be active. */
+void move_message(struct qmgr *q, struct queued *qd, enum move what, const char *why,
+                  void (*done)(void *arg, bool ok), void *arg);
+
+/* --- qmgr_server.c, qmgr_list.c, qmgr_edit.c: connections to public/qmgr ------------------------ */
+
+struct client {
+    struct qmgr *qmgr;
+    struct chan *chan;
+    struct loop_io *io;
+    uid_t uid;
+    bool dead;
+    bool greeted;
+    uint64_t source;         /* of a writer; 0: is none */
+    struct command *command; /* under way: frames wait */
+    bool in_turn;            /* its next bit is posted */
+    unsigned uses;           /* callbacks posted that name it */
+    TAILQ_ENTRY(client) list;
+};
+TAILQ_HEAD(client_list, client);
+
+void server_accepted(struct worker *w, struct loop *l, const struct worker_client *c);
+void client_answer(struct client *c, enum proto_result_status status, uint64_t count,
+                   const char *text);
+/* Writes; waits for room by itself. */
+void client_send(struct client *c);
+
+/* A command that may take many turns. */
+enum step {
+    STEP_MORE,
+    STEP_WAITS,
+    STEP_DONE
+}; /* WAITS: client_continue() is called when there is something to do */
+struct command {
+    enum step (*step)(struct command *c); /* a bounded bit */
+    void (*free)(struct command *c);
+    struct client *client; /* NULL: it has gone */
+};
+/* NULL: answered already (client_answer). */
+struct command *list_command(struct client *c);
+struct command *edit_command(struct client *c, const struct proto_queue_op *op);
+struct command *flush_command(struct client *c, const struct proto_queue_op *op);
+/* Runs the next bit of the client's command at the end of this turn. */
+void client_continue(struct client *c);
+
+/* --- qmgr_main.c -------------------------------------------------------------------------------- */
+
+struct qmgr {
+    struct worker *worker;
+    struct loop *loop;
+    struct qmgr_config *gen;
+    struct store *store;
+    struct queue queue;
+    struct sched *sched;
+    size_t nrcpts; /* of active messages */
+    struct pool *resolvers;
+    struct pool *movers;
+    size_t nhelping; /* jobs on either that have not come back */
+    struct link_pool *bounce;
+    char *bounce_service;
+    struct active *reports, **reports_tail; /* in line for bounce */
+    size_t nreports;                        /* with bounce */
+    struct mono_time reports_paused;        /* until then */
+    struct client_list clients;
+    struct buf scratch;    /* for one message's encoding */
+    struct arena *reading; /* for one message's record */
+    struct loop_timer *tick;
+    struct loop_timer *flush;
+    bool is_dirty;
+    bool is_pumping; /* the pump is posted for the end of this turn */
+    bool is_draining;
+    struct mono_time drain_until;
+};
+
+/* Runs the pump at the end of this turn. */
+void qmgr_wake(struct qmgr *q);
+/* Where a service's socket is, from master.cf. */
+void qmgr_service_path(struct qmgr *q, const char *service, struct buf *out);
+
+#endif

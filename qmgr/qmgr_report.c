@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * qmgr_report.c - asks bounce(8) for the reports that are due when an attempt is over: of failures, of deliveries that the
+ * sender wanted to hear of, of a delay. One after the other; nothing is given up before bounce says that its report is in the
+ * queue. When bounce cannot be had for a while, failed recipients are deferred: the next attempt comes to the same.
+ */
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "qmgr/qmgr_int.h"
+
+#define REPORTS_MAX       20 /* at once */
+#define REPORT_TRIES      3
+#define REPORT_TIMEOUT_MS 300000
+
+struct report {
+    struct active *m;
+    struct link *link;
+    enum report_kind kind;
+};
+
+static bool on_frame(void *request, const struct frame *f, struct err *err);
+static void on_broken(void *request, bool fresh, const char *why);
+
+static bool wants_report(const struct rcpt *r, enum report_kind kind)
+{
+    uint32_t notify = r->s->r.notify;
+
+    switch (kind) {
+    case REPORT_FAILURE:
+        return r->state == RCPT_FAILED && (notify == 0 || (notify & DSN_NOTIFY_FAILURE) != 0);
+    case REPORT_SUCCESS:
+        return r->state == RCPT_DONE && r->report_success;
+    case REPORT_DELAY:
+        return r->state == RCPT_DEFERRED && (notify == 0 || (notify & DSN_NOTIFY_DELAY) != 0);
+    case REPORT_VERIFY:
+        return false;
+    }
+    return false;
+}
+
+static bool is_due(const struct active *m, enum report_kind kind)
+{
+    if (kind == REPORT_DELAY && !m->delay_report)
+        return false;
+    for (size_t i = 0; i < m->nrcpts; i++)
+        if (wants_report(&m->rcpts[i], kind))
+            return true;
+    return false;
+}
+
+/* The report of this kind is out, or none was due. */
+static void settle(struct active *m, enum report_kind kind)
+{
+    struct store_state s;
+
+    for (size_t i = 0; i < m->nrcpts; i++) {
+        struct rcpt *r = &m->rcpts[i];
+
+        if (kind == REPORT_FAILURE && r->state == RCPT_FAILED) {
+            r->state = RCPT_DONE;
+            store_rcpt_done(m->qmgr->store, m->qd->m, r->s->r.index);
+        } else if (kind == REPORT_SUCCESS) {
+            r->report_success = false;
+        }
+    }
+    if (kind == REPORT_DELAY && m->delay_report) {
+        m->delay_report = false;
+        s = *store_msg_state(m->qd->m);
+        s.warned = true; /* message_conclude() notes it with the rest */
+        store_msg_set_state(m->qmgr->store, m->qd->m, &s);
+    }
+    qmgr_dirty(m->qmgr);
+}
+
+/* bounce cannot be had: failures stay in the queue, the other kinds are dropped for this time. */
+static void give_up(struct active *m, enum report_kind kind, const char *why)
+{
+    log_warning("%.*s: no report could be made: %s", SLICE_FMT(m->env.queue_id), why);
+    for (size_t i = 0; i < m->nrcpts; i++) {
+        struct rcpt *r = &m->rcpts[i];
+
+        if (kind == REPORT_SUCCESS)
+            r->report_success = false;
+        if (kind != REPORT_FAILURE || r->state != RCPT_FAILED)
+            continue;
+        r->state = RCPT_DEFERRED;
+        store_rcpt_deferred(m->qmgr->store, m->qd->m, r->s->r.index, r->status->code,
+                            r->status->text);
+    }
+    if (kind == REPORT_DELAY)
+        m->delay_report = false;
+    m->report_tries = 0;
+}
+
+static void enqueue(struct active *m)
+{
+    struct qmgr *q = m->qmgr;
+
+    m->next_report = NULL;
+    *q->reports_tail = m;
+    q->reports_tail = &m->next_report;
+    qmgr_wake(q);
+}
+
+static bool next_kind(const struct active *m, enum report_kind *kind)
+{
+    static const enum report_kind order[] = {REPORT_FAILURE, REPORT_SUCCESS, REPORT_DELAY};
+
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        if (is_due(m, order[i])) {
+            *kind = order[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+void report_message(struct active *m)
+{
+    enum report_kind kind;
+
+    if (next_kind(m, &kind)) {
+        enqueue(m);
+        return;
+    }
+    settle(m, REPORT_FAILURE); /* those that nobody wants to hear of */
+    message_conclude(m);
+}
+
+/* --- requests ---------------------------------------------------------------------------------- */
+
+static int put_report(struct report *rp, struct err *err)
+{
+    struct active *m = rp->m;
+    struct qmgr *q = m->qmgr;
+    const struct mail_envelope *e = &m->env;
+    struct proto_report msg = {
+        .kind = (uint32_t) rp->kind,
+        .queue_id = e->queue_id,
+        .sender = e->sender,
+        .header_bytes = e->header_bytes,
+        .flags = e->flags,
+        .arrival_us = e->arrival_us,
+        .dsn_ret = e->dsn_ret,
+        .dsn_envid = e->dsn_envid,
+    };
+    struct chan *c = link_chan(rp->link);
+    int fd;
+
+    if (rp->kind == REPORT_DELAY)
+        msg.expires_us = e->arrival_us + (uint64_t) q->gen->p.maximal_lifetime_s * 1000000;
+    if (store_msg_content(q->store, m->qd->m, &fd, &msg.content_offset, &msg.content_bytes, err) ==
+            -1 ||
+        proto_put(c, &msg_report, &msg, fd, err) == -1)
+        return -1;
+    for (size_t i = 0; i < m->nrcpts; i++) {
+        const struct rcpt *r = &m->rcpts[i];
+        struct proto_report_rcpt line = {
+            .addr = r->s->r.addr,
+            .orig = r->s->r.orig,
+            .orcpt = r->s->r.orcpt,
+            .notify = r->s->r.notify,
+        };
+
+        if (!wants_report(r, rp->kind))
+            continue;
+        line.outcome = (uint32_t) r->status->outcome;
+        line.code = r->status->code;
+        line.text = r->status->text;
+        line.diag_type = r->status->diag_type;
+        line.diag_text = r->status->diag_text;
+        line.mta_name = r->status->mta_name;
+        if (proto_put(c, &msg_report_rcpt, &line, -1, err) == -1)
+            return -1;
+    }
+    proto_put_empty(c, PROTO_END);
+    return 0;
+}
+
+static void open_pool(struct qmgr *q)
+{
+    static const struct link_events events = {on_frame, on_broken};
+    struct buf path = BUF_INIT(SIZE_MAX);
+
+    if (q->bounce != NULL && strcmp(q->bounce_service, q->gen->p.bounce_service_name) == 0)
+        return;
+    if (q->bounce != NULL && q->nreports > 0)
+        return; /* the new name counts when the reports under way are done */
+    link_pool_free(&q->bounce);
+    free(q->bounce_service);
+    q->bounce_service = xstrdup(q->gen->p.bounce_service_name);
+    qmgr_service_path(q, q->bounce_service, &path);
+    q->bounce = link_pool_new(q->loop, buf_cstr(&path), "qmgr", &events);
+    buf_fini(&path);
+}
+
+static struct active *dequeue(struct qmgr *q)
+{
+    struct active *m = q->reports;
+
+    q->reports = m->next_report;
+    if (q->reports == NULL)
+        q->reports_tail = &q->reports;
+    return m;
+}
+
+/* One try has failed. */
+static void failed(struct active *m, enum report_kind kind, const char *why)
+{
+    struct qmgr *q = m->qmgr;
+
+    q->reports_paused = mono_after_ms(loop_now(q->loop), 1000LL << m->report_tries);
+    if (++m->report_tries < REPORT_TRIES) {
+        enqueue(m);
+    } else {
+        give_up(m, kind, why);
+        report_message(m);
+    }
+}
+
+void report_pump(struct qmgr *q)
+{
+    unsigned limit = qmgr_config_processes(q->gen, q->gen->p.bounce_service_name);
+
+    if (limit == 0 || limit > REPORTS_MAX)
+        limit = REPORTS_MAX;
+    if (q->reports == NULL || q->reports_paused.us != 0)
+        return;
+    open_pool(q);
+    while (q->reports != NULL && q->nreports < limit && q->reports_paused.us == 0) {
+        struct active *m = dequeue(q);
+        struct report *rp = xcalloc(1, sizeof(*rp));
+        struct err err = ERR_INIT;
+
+        rp->m = m;
+        if (!next_kind(m, &rp->kind)) {
+            free(rp);
+            report_message(m);
+            continue;
+        }
+        rp->link = link_take(q->bounce, rp, &err);
+        if (rp->link == NULL || put_report(rp, &err) == -1) {
+            enum report_kind kind = rp->kind;
+
+            if (rp->link != NULL)
+                link_drop(&rp->link);
+            free(rp);
+            failed(m, kind, err.text);
+            continue;
+        }
+        q->nreports++;
+        link_send(rp->link, REPORT_TIMEOUT_MS);
+    }
+}
+
+static bool on_frame(void *request, const struct frame *f, struct err *err)
+{
+    struct report *rp = request;
+    struct active *m = rp->m;
+    struct qmgr *q = m->qmgr;
+    enum report_kind kind = rp->kind;
+    struct proto_result result;
+
+    if (proto_decode(f, &msg_result, &result, err) == -1)
+        return false;
+    link_release(&rp->link);
+    free(rp);
+    q->nreports--;
+    qmgr_wake(q);
+    if (result.status == PROTO_OK) {
+        m->report_tries = 0;
+        settle(m, kind);
+        report_message(m);
+    } else {
+        char *why = slice_dup(result.text);
+
+        failed(m, kind, why);
+        free(why);
+    }
+    return true;
+}
+
+static void on_broken(void *request, bool fresh, const char *why)
+{
+    struct report *rp = request;
+    struct active *m = rp->m;
+    enum report_kind kind = rp->kind;
+
+    free(rp);
+    m->qmgr->nreports--;
+    if (fresh)
+        enqueue(m);
+    else
+        failed(m, kind, why);
+}
+
+void report_tick(struct qmgr *q, struct mono_time now)
+{
+    if (q->reports_paused.us != 0 && now.us >= q->reports_paused.us) {
+        q->reports_paused.us = 0;
+        qmgr_wake(q);
+    }
+    if (q->bounce != NULL)
+        link_pool_tick(q->bounce, now, q->gen->max_idle_s * 1000);
+}
+
+bool report_is_busy(const struct qmgr *q)
+{
+    return q->nreports > 0;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * qmgr_sched.h - which recipients of which message go out next. Knows transports, destinations and limits;
+ * knows nothing of connections, files or mail formats.
+ *
+ * Transport -> destination (next hop) -> job (one message's recipients for it) -> recipients. A transport takes its
+ * destinations in turn, a destination its jobs in turn, one request each time; so neither a busy site nor a message with very
+ * many recipients keeps others waiting. Two lanes, taken in turn, for the jobs of small and of bulk messages.
+ *
+ * Concurrency of a destination: begins at `initial`, changes by feedback (SCHEDULER_README of the reference describes the
+ * same), is never above the limit; a destination that fails too often is dead until a time that the caller sets.
+ * One thread.
+ */
+#ifndef PR_QMGR_SCHED_H
+#define PR_QMGR_SCHED_H
+
+#include <sys/queue.h>
+
+#include "base/err.h"
+#include "base/mtime.h"
+
+struct sched;
+struct sched_transport;
+struct sched_dest;
+struct sched_job;
+
+/* A recipient on its way; a member of the caller's own struct. */
+struct sched_rcpt {
+    struct sched_rcpt *next; /* in its job or request */
+};
+
+/* A message's jobs; a member of the caller's own struct. */
+TAILQ_HEAD(sched_jobs, sched_job);
+
+/* "1", "1/concurrency", "1/sqrt_concurrency". */
+enum sched_feedback_kind { FEEDBACK_NUMBER, FEEDBACK_CONCURRENCY, FEEDBACK_SQRT_CONCURRENCY };
+struct sched_feedback {
+    enum sched_feedback_kind kind;
+    double numerator;
+};
+/* -1 with err unless text is such a value, 0..1. */
+NODISCARD int sched_feedback_parse(struct slice text, struct sched_feedback *out, struct err *err);
+
+struct sched_limits {
+    unsigned processes;      /* requests at once; 0: no limit */
+    unsigned concurrency;    /* requests at once for one destination; 0: no limit */
+    unsigned recipients;     /* in one request; 0: no limit; 1: a destination is one recipient */
+    unsigned initial;        /* concurrency to begin with; at least 1 */
+    unsigned failed_cohorts; /* this many in a row make a destination dead; 0: never */
+    int64_t
+        rate_delay_ms; /* between two requests to one destination, which then go one by one; 0: none */
+    struct sched_feedback positive, negative;
+};
+
+NODISCARD struct sched *sched_new(void);
+/* Every job must be gone before. */
+void sched_free(struct sched **s);
+
+/* Finds or makes. made (may be NULL): true if it is new and has no limits yet. */
+struct sched_transport *sched_transport(struct sched *s, struct slice name, bool *made);
+const char *sched_transport_name(const struct sched_transport *t);
+void sched_transport_set_limits(struct sched_transport *t, const struct sched_limits *limits);
+const struct sched_limits *sched_transport_limits(const struct sched_transport *t);
+/* The caller's. */
+void sched_transport_set_data(struct sched_transport *t, void *data);
+void *sched_transport_data(const struct sched_transport *t);
+unsigned sched_transport_busy(const struct sched_transport *t);
+void sched_each_transport(struct sched *s, void (*fn)(struct sched_transport *t, void *arg),
+                          void *arg);
+
+/* fn must not add recipients to t. */
+void sched_each_dest(struct sched_transport *t, void (*fn)(struct sched_dest *d, void *arg),
+                     void *arg);
+
+/* Finds or makes the destination of a next hop and recipient (asked for where the recipient limit is 1). */
+struct sched_dest *sched_dest(struct sched_transport *t, struct slice nexthop,
+                              struct slice recipient);
+struct slice sched_dest_nexthop(const struct sched_dest *d);
+struct sched_transport *sched_dest_transport(const struct sched_dest *d);
+/* Dead: nothing of it is handed out; what is added stays until the caller takes it (sched_dest_take()). */
+bool sched_dest_is_dead(const struct sched_dest *d);
+/* Code and text of the failure that made it dead; "" before. */
+void sched_dest_set_reason(struct sched_dest *d, struct slice code, struct slice text);
+struct slice sched_dest_reason_code(const struct sched_dest *d);
+struct slice sched_dest_reason_text(const struct sched_dest *d);
+/* Dead until then. */
+void sched_dest_kill(struct sched_dest *d, struct mono_time until);
+/* Cuts off one waiting recipient and says whose; NULL: none waits. */
+struct sched_rcpt *sched_dest_take(struct sched_dest *d, void **message);
+
+/* Puts a recipient of `message` in line. jobs: the message's. bulk: the message has many recipients. */
+void sched_add(struct sched_dest *d, struct sched_jobs *jobs, void *message, bool bulk,
+               struct sched_rcpt *r);
+/* Puts recipients that were handed out back in front of the line. */
+void sched_put_back(struct sched_dest *d, struct sched_jobs *jobs, void *message, bool bulk,
+                    struct sched_rcpt *first);
+/* Takes all that waits of one message out; the chain of its recipients. */
+struct sched_rcpt *sched_withdraw(struct sched_jobs *jobs);
+
+struct sched_request {
+    struct sched_dest *dest;
+    void *message;
+    struct sched_rcpt *rcpts; /* chain */
+    unsigned count;
+    bool more; /* the destination has more waiting: a connection is worth keeping */
+};
+/* The next request of a transport, if something is due and the limits allow it. Ends with sched_done(). */
+bool sched_next(struct sched_transport *t, struct mono_time now, struct sched_request *out);
+/* Would sched_next() give something? */
+bool sched_is_ready(const struct sched_transport *t);
+
+enum sched_outcome {
+    SCHED_GOOD,    /* the site answered, whatever it said of the recipients */
+    SCHED_BAD,     /* the site could not be reached or did not talk to us */
+    SCHED_NEUTRAL, /* says nothing about the site */
+};
+/* True: this failure was one too many; the caller may kill the destination now. The destination may be gone after this unless
+ * it returns true. */
+bool sched_done(struct sched_dest *d, enum sched_outcome outcome, struct mono_time now);
+
+/* Once a second or so: dead destinations whose time is over live again, those idle for long are forgotten. */
+void sched_tick(struct sched *s, struct mono_time now);
+/* All dead destinations live again. */
+void sched_revive_all(struct sched *s);
+/* Waiting recipients and requests under way, of all transports. */
+void sched_counts(const struct sched *s, size_t *waiting, size_t *busy);
+
+#endif
