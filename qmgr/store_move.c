@@ -101,8 +101,8 @@ done:
 
 int store_msg_hold(struct store *s, struct store_msg *m, struct err *err)
 {
-    if (m->queue == STORE_HOLD)
-        return 0;
+    if (m->queue == STORE_HOLD) /* perhaps by a call whose sync failed */
+        return sync_message_dir(s, STORE_HOLD, slice_str(m->id), err);
     return m->queue == STORE_JOURNAL ? move_out(s, m, STORE_HOLD, err)
                                      : move_file(s, m, STORE_HOLD, err);
 }

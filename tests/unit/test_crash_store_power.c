@@ -83,6 +83,7 @@ static void change_message(struct run *r, struct model_msg *m)
     case 0:
     case 1:
         m->removed = true;
+        m->was_file |= store_msg_queue(m->handle) != STORE_JOURNAL;
         store_msg_remove(r->store, &m->handle);
         break;
     case 2:
@@ -106,6 +107,7 @@ static void change_message(struct run *r, struct model_msg *m)
                         "hold: %s", err.text);
         break;
     case 6:
+        m->held = false;
         if (store_msg_queue(m->handle) == STORE_HOLD &&
             store_msg_release(r->store, m->handle, &err) == -1)
             MODEL_CHECK(r->model, r->disk->dead, "release: %s", err.text);
