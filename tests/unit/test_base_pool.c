@@ -54,16 +54,15 @@ static void test_as_many_threads_as_needed(void **state)
 
     (void) state;
     /* eight jobs that wait for each other: none may queue behind another */
+    pthread_barrier_init(&together, NULL, 9);
     for (int round = 0; round < 20; round++) {
-        pthread_barrier_init(&together, NULL, 9);
         for (int i = 0; i < 8; i++)
             pool_run(p, meet, NULL);
         pthread_barrier_wait(&together);
-        /* the last of them have left the barrier before it goes */
-        pthread_barrier_destroy(&together);
     }
     check_int("queue is empty", (long long) pool_queued(p), 0);
     pool_free(&p);
+    pthread_barrier_destroy(&together);
 }
 
 static void test_queued(void **state)
