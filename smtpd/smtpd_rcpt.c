@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* smtpd_rcpt.c - MAIL and RCPT: paths, parameters, policy, and the queue id at the first accepted recipient. */
+#include <stdlib.h>
+#include <sys/statvfs.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "mail/address.h"
+#include "smtpd/smtpd_int.h"
+
+/* The path after "FROM:" or "TO:"; *rest gets the parameters. -1: answered. */
+static int take_path(struct session *s, struct slice args, const char *keyword, bool utf8,
+                     struct buf *addr, struct slice *rest)
+{
+    struct err err = ERR_INIT;
+    struct slice key = slice_str(keyword);
+
+    if (!slice_case_starts_with(args, key)) {
+        smtpd_reply(s, 501, "5.5.4", "Syntax: %s<address>",
+                    keyword[0] == 'F' ? "MAIL FROM:" : "RCPT TO:");
+        return -1;
+    }
+    *rest = slice_sub(args, key.len, args.len);
+    if (s->g->p.strict_rfc821 && rest->len > 0 && rest->ptr[0] == ' ') {
+        smtpd_reply(s, 501, "5.5.4", "Syntax: no space before the address");
+        return -1;
+    }
+    if (address_parse_path(rest, s->g->p.strict_rfc821, utf8, addr, &err) == -1) {
+        smtpd_reply(s, 501, err.dsn[0] != '\0' ? err.dsn : "5.1.3", "%s",
+                    err.text[0] != '\0' ? err.text : "Bad address syntax");
+        return -1;
+    }
+    if (rest->len > 0 && !ascii_is_space((unsigned char) rest->ptr[0])) {
+        smtpd_reply(s, 501, "5.5.4", "Bad text after the address");
+        return -1;
+    }
+    return 0;
+}
+
+static bool has_space(const struct session *s, int64_t size)
+{
+    struct statvfs st;
+    int64_t wanted = s->g->p.queue_minfree;
+
+    /* the current directory is the queue's */
+    if (statvfs(".", &st) == -1)
+        return true;
+    if (wanted < size)
+        wanted = size;
+    return (int64_t) (st.f_bavail * st.f_frsize) >= wanted;
+}
+
+static int bad_parameter(struct session *s, struct slice word)
+{
+    smtpd_reply(s, 555, "5.5.4", "Unsupported option: %.*s", SLICE_FMT(slice_sub(word, 0, 100)));
+    return -1;
+}
+
+static int mail_parameter(struct session *s, struct slice word)
+{
+    ptrdiff_t eq = slice_find(word, '=');
+    struct slice name = slice_sub(word, 0, eq == -1 ? word.len : (size_t) eq);
+    struct slice value = eq == -1 ? SLICE_EMPTY : slice_sub(word, (size_t) eq + 1, word.len);
+    struct transaction *t = &s->t;
+    int64_t size;
+
+    if (slice_caseeq_str(name, "SIZE")) {
+        if (num_parse_i64(value, 0, INT64_MAX, &size, NULL) == -1) {
+            smtpd_reply(s, 501, "5.5.4", "Bad message size syntax");
+            return -1;
+        }
+        if (s->g->p.message_size_limit > 0 && size > s->g->p.message_size_limit) {
+            smtpd_log_verdict(s, "reject", "MAIL",
+                              SLICE_LIT("552 5.3.4 Message size exceeds fixed limit"), SLICE_EMPTY);
+            smtpd_reply(s, 552, "5.3.4", "Message size exceeds fixed limit");
+            return -1;
+        }
+        if (!has_space(s, size)) {
+            smtpd_reply(s, 452, "4.3.1", "Insufficient system storage");
+            return -1;
+        }
+    } else if (slice_caseeq_str(name, "BODY")) {
+        if (slice_caseeq_str(value, "8BITMIME"))
+            t->flags |= MAIL_8BITMIME;
+        else if (!slice_caseeq_str(value, "7BIT"))
+            return bad_parameter(s, word);
+    } else if (slice_caseeq_str(word, "SMTPUTF8") && s->g->p.smtputf8_enable) {
+        t->flags |= MAIL_SMTPUTF8;
+    } else if (slice_caseeq_str(name, "RET")) {
+        if (slice_caseeq_str(value, "FULL"))
+            t->dsn_ret = DSN_RET_FULL;
+        else if (slice_caseeq_str(value, "HDRS"))
+            t->dsn_ret = DSN_RET_HDRS;
+        else {
+            smtpd_reply(s, 501, "5.5.4", "Bad RET parameter syntax");
+            return -1;
+        }
+    } else if (slice_caseeq_str(name, "ENVID")) {
+        struct buf id = BUF_INIT(100);
+        int ret = xtext_decode(value, &id);
+
+        if (ret == 0 && id.len > 0)
+            t->envid = arena_slice(t->arena, buf_view(&id));
+        buf_fini(&id);
+        if (ret == -1) {
+            smtpd_reply(s, 501, "5.5.4", "Bad ENVID parameter syntax");
+            return -1;
+        }
+    } else if (
+        !slice_caseeq_str(
+            name,
+            "AUTH")) { /* RFC 4954: a server without AUTH may still be given it by relays; it says nothing here */
+        return bad_parameter(s, word);
+    }
+    return 0;
+}
+
+static struct policy_query query(const struct session *s, struct slice rcpt, bool has_rcpt)
+{
+    return (struct policy_query){
+        .client_name = s->name,
+        .client_addr = s->addr,
+        .client_reverse_name = s->reverse_name,
+        .helo = s->helo,
+        .sender = s->t.sender,
+        .recipient = rcpt,
+        .proto = s->esmtp ? SLICE_LIT("ESMTP") : SLICE_LIT("SMTP"),
+        .name_verified = s->name_verified,
+        .name_tempfail = s->name_tempfail,
+        .has_sender = s->t.begun,
+        .has_recipient = has_rcpt,
+        .rcpt_count = s->t.rcpts.len,
+    };
+}
+
+struct effects {
+    struct session *s;
+    const char *stage;
+    struct slice rcpt;
+};
+
+/* HOLD, FILTER and the like: noted in the transaction, and in the log. */
+static void effect(void *arg, enum policy_effect e, const char *text)
+{
+    static const char *const names[] = {"hold", "discard", "filter", "redirect",       "prepend",
+                                        "bcc",  "warn",    "info",   "reject_warning", "permit"};
+    const struct effects *x = arg;
+    struct transaction *t = &x->s->t;
+
+    smtpd_log_verdict(x->s, names[e], x->stage, slice_str(text), x->rcpt);
+    if (t->arena == NULL)
+        return;
+    switch (e) {
+    case EFFECT_HOLD:
+        t->hold = true;
+        break;
+    case EFFECT_DISCARD:
+        t->discard = true;
+        break;
+    case EFFECT_FILTER:
+        t->filter = slice_str(arena_strdup(t->arena, text));
+        break;
+    case EFFECT_REDIRECT:
+        t->redirect = slice_str(arena_strdup(t->arena, text));
+        break;
+    case EFFECT_PREPEND:
+        vec_push(&t->prepends, arena_strdup(t->arena, text));
+        break;
+    case EFFECT_BCC:
+        vec_push(&t->bccs, arena_strdup(t->arena, text));
+        break;
+    case EFFECT_WARN:
+    case EFFECT_INFO:
+    case EFFECT_REJECT_WARNING:
+    case EFFECT_PERMIT:
+        break;
+    }
+}
+
+/* Evaluates lists in turn. False: refused, and answered. */
+static bool judge(struct session *s, const enum policy_list *lists, size_t n, const char *stage,
+                  struct slice rcpt, bool has_rcpt)
+{
+    struct policy_query q = query(s, rcpt, has_rcpt);
+    struct effects x = {s, stage, rcpt};
+    struct policy_result r;
+
+    for (size_t i = 0; i < n; i++) {
+        policy_evaluate(s->g->policy, lists[i], &q, &s->policy, &r, effect, &x, NULL, NULL);
+        if (!smtpd_apply(s, &r, stage, rcpt))
+            return false;
+    }
+    return true;
+}
+
+void smtpd_mail(struct session *s, struct slice args)
+{
+    struct buf addr = BUF_INIT(MAIL_ADDR_MAX);
+    struct slice rest;
+    struct slice word;
+    static const enum policy_list lists[] = {LIST_CLIENT, LIST_HELO, LIST_SENDER};
+
+    if (s->t.begun) {
+        smtpd_reply(s, 503, "5.5.1", "Error: nested MAIL command");
+        return;
+    }
+    if (s->g->p.helo_required && s->helo.len == 0) {
+        smtpd_reply(s, 503, "5.5.1", "Error: send HELO/EHLO first");
+        return;
+    }
+    if (take_path(s, args, "FROM:", s->g->p.smtputf8_enable, &addr, &rest) == -1)
+        goto done;
+    smtpd_reset_transaction(s);
+    s->t.arena = arena_new(1024);
+    s->t.sender = arena_slice(s->t.arena, buf_view(&addr));
+    s->t.begun = true;
+    while (slice_token(&rest, " \t", &word))
+        if (mail_parameter(s, word) == -1)
+            goto refused;
+    if (!has_space(s, 0)) {
+        smtpd_reply(s, 452, "4.3.1", "Insufficient system storage");
+        goto refused;
+    }
+    s->policy = (struct policy_state){0};
+    if (!policy_delays_reject(s->g->policy) && !judge(s, lists + 2, 1, "MAIL", SLICE_EMPTY, false))
+        goto refused;
+    s->t.arrival_us = (uint64_t) wall_now().us;
+    smtpd_reply(s, 250, "2.1.0", "Ok");
+    goto done;
+refused:
+    smtpd_reset_transaction(s);
+done:
+    buf_fini(&addr);
+}
+
+static int rcpt_parameter(struct session *s, struct slice word, struct mail_rcpt *r)
+{
+    ptrdiff_t eq = slice_find(word, '=');
+    struct slice name = slice_sub(word, 0, eq == -1 ? word.len : (size_t) eq);
+    struct slice value = eq == -1 ? SLICE_EMPTY : slice_sub(word, (size_t) eq + 1, word.len);
+    struct err err = ERR_INIT;
+
+    if (slice_caseeq_str(name, "NOTIFY")) {
+        if (dsn_notify_parse(value, &r->notify, &err) == -1) {
+            smtpd_reply(s, 501, "5.5.4", "Error: %s", err.text);
+            return -1;
+        }
+    } else if (slice_caseeq_str(name, "ORCPT")) {
+        struct buf plain = BUF_INIT(MAIL_ADDR_MAX);
+        ptrdiff_t semicolon = slice_find(value, ';');
+        bool ok = semicolon > 0 &&
+                  xtext_decode(slice_sub(value, (size_t) semicolon + 1, value.len), &plain) == 0;
+
+        buf_fini(&plain);
+        if (!ok) {
+            smtpd_reply(s, 501, "5.5.4", "Error: Bad ORCPT parameter syntax");
+            return -1;
+        }
+        r->orcpt = value;
+    } else {
+        return bad_parameter(s, word);
+    }
+    return 0;
+}
+
+static void accept_rcpt(struct session *s, const struct mail_rcpt *r)
+{
+    struct transaction *t = &s->t;
+    struct mail_rcpt *own = arena_alloc(t->arena, sizeof(*own));
+
+    *own = *r;
+    own->addr = arena_slice(t->arena, r->addr);
+    own->orcpt = r->orcpt.len > 0 ? arena_slice(t->arena, r->orcpt) : SLICE_EMPTY;
+    vec_push(&t->rcpts, own);
+    if (t->queue_id[0] != '\0')
+        return;
+    queue_id_new(s->g->p.long_queue_ids, t->queue_id);
+    log_event(LOG_LEVEL_INFO, "client", slice_str(t->queue_id), LF_TEXT("client", s->namaddr));
+}
+
+void smtpd_rcpt(struct session *s, struct slice args)
+{
+    static const enum policy_list all[] = {LIST_CLIENT, LIST_HELO, LIST_SENDER, LIST_RELAY,
+                                           LIST_RECIPIENT};
+    struct buf addr = BUF_INIT(MAIL_ADDR_MAX);
+    struct mail_rcpt r = {0};
+    struct slice rest;
+    struct slice word;
+
+    if (!s->t.begun) {
+        smtpd_reply(s, 503, "5.5.1", "Error: need MAIL command");
+        return;
+    }
+    if (s->t.bytes > 0 || s->t.intake != NULL) {
+        smtpd_reply(s, 503, "5.5.1", "Error: RCPT after BDAT");
+        return;
+    }
+    if (take_path(s, args, "TO:", (s->t.flags & MAIL_SMTPUTF8) != 0 || s->g->p.smtputf8_enable,
+                  &addr, &rest) == -1)
+        goto done;
+    if (addr.len == 0) {
+        smtpd_reply(s, 501, "5.1.3", "Bad recipient address syntax");
+        goto done;
+    }
+    r.addr = buf_view(&addr);
+    while (slice_token(&rest, " \t", &word))
+        if (rcpt_parameter(s, word, &r) == -1)
+            goto done;
+    if ((int64_t) s->t.rcpts.len >= s->g->p.recipient_limit) {
+        smtpd_reply(s, 452, "4.5.3", "Error: too many recipients");
+        if (++s->t.overshoot < s->g->p.recipient_overshoot_limit)
+            s->last_failed = false; /* a client that sends all in one go is not at fault */
+        goto done;
+    }
+    s->policy = (struct policy_state){0};
+    if (policy_delays_reject(s->g->policy)) {
+        if (!judge(s, all, ARRAY_LEN(all), "RCPT", r.addr, true))
+            goto done;
+    } else if (!judge(s, all + 3, 2, "RCPT", r.addr, true)) {
+        goto done;
+    }
+    accept_rcpt(s, &r);
+    smtpd_reply(s, 250, "2.1.5", "Ok");
+    if (s->wake_at.us != 0 && mono_diff_us(s->wake_at, mono_now()) > 0)
+        s->state = STATE_SLEEP; /* a "sleep" restriction */
+done:
+    buf_fini(&addr);
+}

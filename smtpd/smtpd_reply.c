@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* smtpd_reply.c - answers to the client, and the log lines of refusals. */
+#include <stdio.h>
+
+#include "base/log.h"
+#include "smtpd/smtpd_int.h"
+
+void smtpd_reply_line(struct session *s, const char *text)
+{
+    buf_puts(&s->out, text);
+    buf_puts(&s->out, "\r\n");
+}
+
+void smtpd_reply(struct session *s, int code, const char *dsn, const char *fmt, ...)
+{
+    va_list ap;
+
+    buf_printf(&s->out, "%d %s ", code, dsn);
+    va_start(ap, fmt);
+    buf_vprintf(&s->out, fmt, ap);
+    va_end(ap);
+    buf_puts(&s->out, "\r\n");
+    if (code >= 400)
+        s->last_failed = true;
+    if (code == 421)
+        s->state = STATE_CLOSING;
+}
+
+void smtpd_error(struct session *s)
+{
+    s->errors++;
+}
+
+void smtpd_log_verdict(struct session *s, const char *what, const char *stage, struct slice text,
+                       struct slice rcpt)
+{
+    struct buf line = BUF_INIT(4096);
+
+    buf_printf(&line, "%s: %s: %s from %.*s: %.*s;",
+               s->t.queue_id[0] != '\0' ? s->t.queue_id : "NOQUEUE", what, stage,
+               SLICE_FMT(s->namaddr), SLICE_FMT(text));
+    if (s->t.begun || rcpt.len > 0)
+        buf_printf(&line, " from=<%.*s>", SLICE_FMT(s->t.sender));
+    if (rcpt.len > 0)
+        buf_printf(&line, " to=<%.*s>", SLICE_FMT(rcpt));
+    buf_printf(&line, " proto=%s", s->esmtp ? "ESMTP" : "SMTP");
+    if (s->helo.len > 0)
+        buf_printf(&line, " helo=<%.*s>", SLICE_FMT(s->helo));
+    log_event(LOG_LEVEL_INFO, "verdict", SLICE_EMPTY, LF_RAW("text", buf_view(&line)));
+    buf_fini(&line);
+}
+
+bool smtpd_apply(struct session *s, const struct policy_result *r, const char *stage,
+                 struct slice rcpt)
+{
+    switch (r->verdict) {
+    case POLICY_DUNNO:
+    case POLICY_PERMIT:
+        return true;
+    case POLICY_SLEEP:
+        s->wake_at = mono_after_ms(mono_now(), r->sleep_s * 1000);
+        return true;
+    case POLICY_REJECT:
+    case POLICY_DISCONNECT:
+        break;
+    }
+    smtpd_log_verdict(s, "reject", stage, slice_str(r->text), rcpt);
+    smtpd_reply_line(s, r->text);
+    s->last_failed = true;
+    if (r->verdict == POLICY_DISCONNECT ||
+        slice_starts_with(slice_str(r->text), SLICE_LIT("421")) ||
+        slice_starts_with(slice_str(r->text), SLICE_LIT("521")))
+        s->state = STATE_CLOSING;
+    return false;
+}
