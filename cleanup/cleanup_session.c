@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/lock.h"
 #include "base/file.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "cleanup/cleanup_int.h"
 #include "mail/queue_id.h"
@@ -345,6 +345,8 @@ static void drop_header(struct slice name, void *arg)
 static int start(struct worker *w, struct err *err)
 {
     struct cleanup *c = xcalloc(1, sizeof(*c));
+    uid_t uid;
+    gid_t gid;
 
     worker_set_data(w, c);
     if (config_bind(worker_config(w), &cleanup_params, &c->p, err) == -1)
@@ -368,6 +370,9 @@ static int start(struct worker *w, struct err *err)
         if (*classes[i].out == 0)
             return err_prefix(err, "%s: ", classes[i].name);
     }
+    worker_owner(w, &uid, &gid);
+    if (store_make_directories(".", uid, gid, err) == -1)
+        return -1;
     c->drop_headers = htable_new(true);
     config_list_each(c->p.message_drop_headers, drop_header, c->drop_headers);
     return open_maps(w, c, err);

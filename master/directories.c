@@ -8,7 +8,6 @@
 
 #include "base/file.h"
 #include "master/master_int.h"
-#include "qmgr/store.h"
 
 static int make_one(const char *dir, const char *name, mode_t mode, uid_t uid, gid_t gid,
                     struct err *err)
@@ -76,5 +75,5 @@ int make_directories(const struct generation *g, struct err *err)
                          (drop != group && dirs[i].gid == drop && dirs[i].mode == 0730 ? 01000 : 0),
                      dirs[i].uid, dirs[i].gid, err) == -1)
             return -1;
-    return store_make_directories(queue, owner, group, err);
+    return 0;
 }

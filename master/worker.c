@@ -2,23 +2,28 @@
 /*
  * worker.c - a daemon's start: options from master, configuration, log, privileges; then its shape.
  */
-#include "master/worker_int.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <malloc.h>
+#include <netinet/in.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/num.h"
+#include "master/worker_int.h"
+
+#define CONFIG_TEXT_MAX (16U << 20)
+#define MALLOC_ARENAS   4 /* many threads, little memory each */
 
 void worker_set_data(struct worker *w, void *data)
 {
@@ -50,6 +55,11 @@ const char *worker_log_tag(const struct worker *w)
     return w->common.syslog_name;
 }
 
+char *const *worker_args(const struct worker *w)
+{
+    return w->args;
+}
+
 void worker_socket_path(const struct worker *w, const char *class_, const char *name,
                         struct buf *out)
 {
@@ -67,9 +77,33 @@ bool worker_is_draining(const struct worker *w)
     return atomic_load(&w->draining);
 }
 
+bool worker_is_stopping(const struct worker *w)
+{
+    return atomic_load(&w->stopping);
+}
+
 bool worker_runs_as_root(const struct worker *w)
 {
     return w->root;
+}
+
+void worker_leave(struct worker *w)
+{
+    bool was_draining = atomic_exchange(&w->draining, true);
+
+    if (w->loop != NULL)
+        loop_stop(w->loop);
+    else if (!was_draining && w->threads != NULL)
+        worker_threads_drain(w);
+}
+
+void worker_owner(const struct worker *w, uid_t *uid, gid_t *gid)
+{
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): before threads exist */
+    const struct passwd *pw = geteuid() == 0 ? getpwnam(w->common.mail_owner) : NULL;
+
+    *uid = pw != NULL ? pw->pw_uid : geteuid();
+    *gid = pw != NULL ? pw->pw_gid : getegid();
 }
 
 static int number_option(const char *text, int max)
@@ -82,13 +116,13 @@ static int number_option(const char *text, int max)
     return (int) n;
 }
 
-static void take_options(struct worker *w, int argc, char **argv, bool *has_log)
+static void take_options(struct worker *w, int argc, char **argv)
 {
     int c;
 
-    w->overrides = xcalloc((size_t) argc + 1, sizeof(char *));
-    /* -S NAME... is what the daemon itself defines: none today */
-    while ((c = getopt(argc, argv, "n:t:o:s:m:cuLv")) != -1) {
+    w->overrides = xcalloc((size_t) argc + 3, sizeof(char *));
+    /* "+": what follows the first word that is no option is the daemon's (pipe, spawn) */
+    while ((c = getopt(argc, argv, "+n:t:o:s:m:cuDLv")) != -1) {
         switch (c) {
         case 'n':
             w->name = optarg;
@@ -100,10 +134,10 @@ static void take_options(struct worker *w, int argc, char **argv, bool *has_log)
             w->overrides[w->noverrides++] = optarg;
             break;
         case 's':
-            w->nlisten = number_option(optarg, 1000);
+            w->nlisten = number_option(optarg, WORKER_LISTENERS_MAX);
             break;
         case 'm':
-            w->capacity = number_option(optarg, 1000000);
+            w->capacity = number_option(optarg, INT32_MAX);
             break;
         case 'c':
             w->do_chroot = true;
@@ -111,16 +145,59 @@ static void take_options(struct worker *w, int argc, char **argv, bool *has_log)
         case 'u':
             w->unprivileged = true;
             break;
+        case 'D':
+            w->debug = true;
+            break;
         case 'L':
-            *has_log = true;
+            atomic_store(&w->has_log, true);
             break;
         case 'v':
             log_verbose(log_verbosity() + 1);
             break;
         default:
-            fatal("bad option: this program is started by master");
+            fatal("bad option: this program is started by master(8)");
         }
     }
+    w->args = argv + optind;
+}
+
+int worker_read_config(int fd, struct buf *out, struct err *err)
+{
+    struct stat st;
+    char *room;
+
+    if (fd == -1 || fstat(fd, &st) == -1)
+        return err_sys(err, "configuration from master");
+    if (st.st_size == 0)
+        return 0;
+    room = st.st_size > CONFIG_TEXT_MAX ? NULL : buf_reserve(out, (size_t) st.st_size);
+    if (room == NULL)
+        return err_input(err, "configuration from master: too large");
+    if (fd_pread_all(fd, room, (size_t) st.st_size, 0) != st.st_size)
+        return err_sys(err, "configuration from master");
+    buf_advance(out, (size_t) st.st_size);
+    return 0;
+}
+
+static void load_config(struct worker *w)
+{
+    struct buf text = BUF_INIT(CONFIG_TEXT_MAX);
+    char *process_name = NULL;
+    char *process_id = NULL;
+    struct err err = ERR_INIT;
+
+    if (asprintf(&process_name, "process_name=%s", w->service->program) == -1 ||
+        asprintf(&process_id, "process_id=%d", (int) getpid()) == -1)
+        fatal("out of memory");
+    w->overrides[w->noverrides++] = process_name;
+    w->overrides[w->noverrides++] = process_id;
+    if (worker_read_config(WORKER_FD_CONFIG, &text, &err) == -1 ||
+        config_load_text(NULL, buf_view(&text), w->overrides, w->noverrides, w->name, &w->cfg,
+                         &err) == -1 ||
+        config_bind(w->cfg, &config_common_params, &w->common, &err) == -1 ||
+        config_bind(w->cfg, &worker_params, &w->p, &err) == -1)
+        fatal("%s", err.text);
+    buf_fini(&text);
 }
 
 static int drop_privileges(struct worker *w, struct err *err)
@@ -129,79 +206,122 @@ static int drop_privileges(struct worker *w, struct err *err)
 
     if (geteuid() != 0)
         return 0;
-    pw = getpwnam(w->common.mail_owner); /* no threads yet */ /* NOLINT(concurrency-mt-unsafe) */
+    pw = getpwnam(w->common.mail_owner); /* NOLINT(concurrency-mt-unsafe): no threads yet */
     if (pw == NULL)
         return err_permanent(err, "mail_owner: no such user: %s", w->common.mail_owner);
-    if (w->do_chroot && chroot(".") == -1)
-        return err_sys(err, "chroot to %s", w->common.queue_directory);
-    if (w->do_chroot && chdir("/") == -1)
-        return err_sys(err, "chdir after chroot");
     if (w->service->keep_root && !w->unprivileged) {
         w->root = true;
-        return 0;
+    } else if (initgroups(pw->pw_name, pw->pw_gid) == -1 || setgid(pw->pw_gid) == -1) {
+        return err_sys(err, "become the group of %s", w->common.mail_owner);
     }
-    if (initgroups(pw->pw_name, pw->pw_gid) == -1 || setgid(pw->pw_gid) == -1 ||
-        setuid(pw->pw_uid) == -1)
+    if (w->do_chroot && (chroot(".") == -1 || chdir("/") == -1))
+        return err_sys(err, "chroot to %s", w->common.queue_directory);
+    if (w->root)
+        return 0;
+    if (setuid(pw->pw_uid) == -1)
         return err_sys(err, "become %s", w->common.mail_owner);
-    if (setuid(0) == 0)
+    if (pw->pw_uid == 0 || setuid(0) == 0)
         return err_permanent(err, "privileges could not be dropped");
     return 0;
 }
 
-static void open_log(const struct worker *w, bool has_log)
+void worker_open_log(const struct worker *w)
 {
+    bool has_log = atomic_load(&w->has_log);
     struct log_target t = {
         .syslog_name = w->common.syslog_name,
-        .program = w->program,
+        .program = w->service->program,
         .facility = w->common.syslog_facility,
         .maillog_fd = has_log ? WORKER_FD_LOG : -1,
-        .no_syslog = w->common.maillog_file[0] != '\0',
+        .no_syslog = has_log,
     };
 
     log_open(&t);
 }
 
-int worker_main(int argc, char **argv, const struct worker_service *service)
+/* Descriptors as promised, and not for programs that the daemon starts. */
+static void take_descriptors(struct worker *w)
 {
-    static struct worker worker;
-    struct worker *w = &worker;
     struct err err = ERR_INIT;
-    bool has_log = false;
-    int ret;
 
-    w->service = service;
-    w->program = xstrdup(service->program);
-    w->name = w->program;
-    w->capacity = 1;
-    lock_init(&w->lock, LOCK_WORKER);
-    log_open(&(struct log_target){
-        .syslog_name = "postfix", .program = service->program, .maillog_fd = -1});
-    take_options(w, argc, argv, &has_log);
-    signal(SIGPIPE, SIG_IGN);
-    mallopt(M_ARENA_MAX, 4); /* many threads, little memory each */
     if (w->nlisten == 0)
         fatal("this program is started by master(8)");
-    if (config_load(NULL, w->overrides, w->noverrides, w->name, &w->cfg, &err) == -1 ||
-        config_bind(w->cfg, &config_common_params, &w->common, &err) == -1 ||
-        config_bind(w->cfg, &worker_params, &w->p, &err) == -1)
-        fatal("%s", err.text);
-    open_log(w, has_log);
     for (int fd = WORKER_FD_STATUS; fd < WORKER_FD_LISTEN + w->nlisten; fd++)
-        if (fd_set_cloexec(fd, true) == -1 && (fd != WORKER_FD_LOG || has_log))
+        if (fd_set_cloexec(fd, true) == -1)
             fatal("descriptor %d from master is missing", fd);
     if (metrics_attach(WORKER_FD_METRICS, &err) == -1)
         fatal("%s", err.text);
     w->status = chan_new(WORKER_FD_STATUS);
+}
+
+/* Clients of a listener that is bound to one address all have it as theirs. */
+static void learn_addresses(struct worker *w)
+{
+    for (int i = 0; i < w->nlisten && w->is_inet; i++) {
+        struct worker_client *n = &w->listen_names[i];
+        const struct sockaddr_in *in = (const struct sockaddr_in *) &n->local;
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) &n->local;
+
+        n->local_len = sizeof(n->local);
+        if (getsockname(WORKER_FD_LISTEN + i, (struct sockaddr *) &n->local, &n->local_len) == -1 ||
+            (n->local.ss_family == AF_INET && in->sin_addr.s_addr == htonl(INADDR_ANY)) ||
+            (n->local.ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr)))
+            n->local_len = 0;
+    }
+}
+
+/* Option -D: debugger_command, in the shell; it names $process_id and puts itself into the background. */
+static void run_debugger(const struct worker *w)
+{
+    const char *command = config_get(w->cfg, "debugger_command");
+    pid_t pid;
+
+    if (command == NULL || command[0] == '\0')
+        return;
+    pid = fork();
+    if (pid == 0) {
+        execl("/bin/sh", "sh", "-c", command, (char *) NULL);
+        _exit(127);
+    }
+    if (pid == -1 || waitpid(pid, NULL, 0) == -1)
+        log_warning("debugger_command: errno %d", errno);
+}
+
+int worker_main(int argc, char **argv, const struct worker_service *service)
+{
+    static struct worker worker; /* sessions and callbacks point to it until the process is gone */
+    struct worker *w = &worker;
+    struct err err = ERR_INIT;
+    int ret = 1;
+
+    w->service = service;
+    w->name = service->program;
+    w->capacity = 1;
+    lock_init(&w->lock, LOCK_WORKER);
+    log_open(&(struct log_target){
+        .syslog_name = "postfix", .program = service->program, .maillog_fd = -1});
+    take_options(w, argc, argv);
+    if (atomic_load(&w->has_log))
+        log_open(&(struct log_target){.syslog_name = "postfix",
+                                      .program = service->program,
+                                      .maillog_fd = WORKER_FD_LOG,
+                                      .no_syslog = true});
+    (void) signal(SIGPIPE, SIG_IGN);
+    (void) mallopt(M_ARENA_MAX, MALLOC_ARENAS);
+    take_descriptors(w);
+    load_config(w);
+    worker_open_log(w);
+    if (w->debug)
+        run_debugger(w);
+    learn_addresses(w);
     w->maps = map_env_new(w->cfg);
     if (chdir(w->common.queue_directory) == -1)
         fatal("chdir %s: errno %d", w->common.queue_directory, errno);
     if (service->shape == WORKER_LOOP)
         w->loop = loop_new();
-    if (service->start != NULL && service->start(w, &err) == -1)
+    if ((service->start != NULL && service->start(w, &err) == -1) || drop_privileges(w, &err) == -1)
         fatal("%s", err.text);
-    if (drop_privileges(w, &err) == -1)
-        fatal("%s", err.text);
-    umask(077);
+    (void) umask(077);
     if (service->ready != NULL && service->ready(w, &err) == -1)
         fatal("%s", err.text);
     switch (service->shape) {
@@ -211,12 +331,11 @@ int worker_main(int argc, char **argv, const struct worker_service *service)
     case WORKER_SINGLE:
         ret = worker_run_single(w);
         break;
-    default:
+    case WORKER_LOOP:
         ret = worker_run_loop(w);
         break;
     }
     if (service->stop != NULL)
         service->stop(w);
-    chan_free(&w->status);
     return ret;
 }

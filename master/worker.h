@@ -14,6 +14,7 @@
 #define PR_WORKER_H
 
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include "base/frame.h"
 #include "base/loop.h"
@@ -66,13 +67,16 @@ struct worker_service {
 
     /* loop: a connection was accepted; the descriptor is the callee's. */
     void (*accepted)(struct worker *w, struct loop *l, const struct worker_client *c);
-    /* loop: a new configuration generation is ready (worker_config()); false: it is refused (err), the old stays. */
+    /* loop: a new configuration generation: cfg. It is worker_config() after the call; what was kept of the old one is to be
+     * bound anew during the call. False: it is refused (err), the old stays. */
     bool (*reload)(struct worker *w, const struct config *cfg, struct err *err);
 
     /* All shapes; may be NULL. */
-    void (*wakeup)(struct worker *w); /* periodic or by trigger; threaded: on a pool thread */
-    void (*drain)(struct worker *w);  /* loop: asked to leave; call worker_leave() when done */
-    void (*stop)(struct worker *w);   /* just before the process ends */
+    void (*wakeup)(
+        struct worker *
+            w); /* periodic or by trigger, and at the start of the system; threaded: on a pool thread */
+    void (*drain)(struct worker *w); /* loop: asked to leave; call worker_leave() when done */
+    void (*stop)(struct worker *w);  /* just before the process ends */
 };
 
 NODISCARD int worker_main(int argc, char **argv, const struct worker_service *service);
@@ -85,13 +89,21 @@ struct map_env *worker_maps(
     struct worker *w); /* of the current generation; loop workers make their own at reload */
 const char *worker_service_name(const struct worker *w); /* master.cf name: "smtp", "relay" */
 const char *worker_log_tag(const struct worker *w);      /* syslog_name */
+/* Words of master.cf after the options ("flags=R", "argv=...": pipe, spawn); NULL-terminated. */
+char *const *worker_args(const struct worker *w);
 /* PREFIX private/NAME or public/NAME below queue_directory as this process sees it (chroot, current directory is queue_directory). */
 void worker_socket_path(const struct worker *w, const char *class_, const char *name,
                         struct buf *out);
 struct loop *worker_loop(struct worker *w); /* loop shape */
 void worker_leave(struct worker *w); /* stop taking clients, end when the last one has gone */
 bool worker_is_draining(const struct worker *w);
+/* The system stops, or master has gone (worker_is_draining() is true, too). The framework ends the input of clients that are
+ * waited for: their sessions see the end of the connection. */
+bool worker_is_stopping(const struct worker *w);
 bool worker_runs_as_root(const struct worker *w); /* effective uid 0 after start-up */
+
+/* Whom the queue belongs to: mail_owner when started as root, else ourselves. Before threads exist. */
+void worker_owner(const struct worker *w, uid_t *uid, gid_t *gid);
 
 /* For single workers: waits until fd is readable. 1: it is; 0: timeout_ms (-1: none) is over; -1: asked to drain, or master
  * has gone: leave serve(). */

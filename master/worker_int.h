@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker_int.h - what the files of the worker framework, and master for its end of it, share. */
+/*
+ * worker_int.h - what the files of the worker framework, and master for its end of it, share.
+ *
+ * A worker inherits descriptors at fixed numbers, and reads nothing of the configuration from the disk: main.cf's text
+ * is a descriptor, too. So a worker that starts after a refused reload has what the running system has.
+ */
 #ifndef PR_WORKER_INT_H
 #define PR_WORKER_INT_H
 
@@ -9,55 +14,74 @@
 #include "mail/proto.h"
 #include "master/worker.h"
 
-/* Descriptors that a worker inherits. */
-enum { WORKER_FD_STATUS = 3, WORKER_FD_METRICS = 4, WORKER_FD_LOG = 5, WORKER_FD_LISTEN = 6 };
+enum {
+    WORKER_FD_STATUS = 3,
+    WORKER_FD_METRICS = 4,
+    WORKER_FD_LOG = 5, /* /dev/null without option -L */
+    WORKER_FD_CONFIG = 6,
+    WORKER_FD_LISTEN = 7,
+};
+#define WORKER_LISTENERS_MAX 64
 
 struct worker_params {
     int64_t max_idle_s, max_use, daemon_timeout_s, threads;
 };
 extern const struct param_set worker_params;
 
+struct worker_session;
+
 struct worker {
     const struct worker_service *service;
     struct config *cfg;
     struct map_env *maps;
-    struct config_common common;
+    struct config_common common; /* of cfg */
     struct worker_params p;
     void *data;
-    char *name; /* service name */
-    char *program;
-    bool is_inet, do_chroot, unprivileged, root;
-    int capacity; /* clients at once */
+    const char *name; /* service name */
+    char **args;
+    bool is_inet, do_chroot, unprivileged, debug, root;
     int nlisten;
     const char **overrides;
     size_t noverrides;
-    struct chan *status; /* to master; NULL: none (started by hand) */
     struct loop *loop;
     struct poller *poller;
+    struct worker_client
+        listen_names[WORKER_LISTENERS_MAX]; /* local addresses; local_len 0: of many */
+    atomic_bool has_log;                    /* WORKER_FD_LOG is a log file */
+    atomic_bool draining;                   /* no more clients are taken */
+    atomic_bool stopping;                   /* and those that are silent are let go */
 
     struct lock lock;
-    atomic_int sessions;
+    struct chan *status GUARDED_BY(lock); /* to master */
+    int capacity GUARDED_BY(lock);        /* clients at once */
+    int sessions GUARDED_BY(lock);        /* clients now */
     uint64_t served GUARDED_BY(lock);
-    bool full GUARDED_BY(lock); /* told master so */
-    atomic_bool draining;
-    bool stopping GUARDED_BY(lock); /* the last one out turns off the light */
+    bool told_full GUARDED_BY(lock);   /* master thinks so */
+    bool drain_begun GUARDED_BY(lock); /* the service was told */
+    bool ended GUARDED_BY(lock);       /* the last client has gone: the threads go */
     struct mono_time idle_since GUARDED_BY(lock);
-    int threads_running GUARDED_BY(lock);
-    atomic_int threads_idle;
-    struct poller_item *status_item;
-    struct poller_item **listen_items;
-    pthread_cond_t thread_left;
+    struct worker_session *listeners; /* threaded: items */
+    struct worker_threads *threads;
 };
 
-/* worker_status.c */
-void worker_tell(struct worker *w, uint32_t capacity, bool ready);
-/* Handles what master says. False when master has gone. */
-bool worker_hear(struct worker *w);
-int worker_accept(struct worker *w, int listener,
-                  struct worker_client *out); /* 1: got one; 0: none; -1: trouble */
+/* worker.c */
+/* The snapshot's text; -1 with err. */
+NODISCARD int worker_read_config(int fd, struct buf *out, struct err *err);
+void worker_open_log(const struct worker *w);
+
+/* worker_status.c: the talk with master. */
+void worker_tell_locked(struct worker *w) REQUIRES(w->lock);
+void worker_tell(struct worker *w);
+/* Handles all that master has said. Afterwards draining and stopping may have become true, or capacity greater. */
+void worker_hear(struct worker *w);
+
+/* 1: got one; 0: none, another worker was faster; -1: trouble, reported. index: of the listener. */
+int worker_accept(struct worker *w, int index, struct worker_client *out);
 
 int worker_run_threaded(struct worker *w);
 int worker_run_single(struct worker *w);
 int worker_run_loop(struct worker *w);
+/* threaded: what worker_leave() and a drain have to wake. */
+void worker_threads_drain(struct worker *w);
 
 #endif

@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* worker_single.c - one client at a time, blocking: for daemons that change their user or fork. */
-#include "master/worker_int.h"
-
 #include <errno.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
+#include "master/worker_int.h"
 
-/* Waits for any of fds, or for master; 1 + index of the ready one, 0 time-out, -1 drain. */
+/* Waits for any of fds, which has room for one more, or for master. 1 + index of a ready one, 0 time-out, -1 drain. */
 static int wait_any(struct worker *w, struct pollfd *fds, int n, int timeout_ms)
 {
     struct mono_time deadline = timeout_ms < 0 ? MONO_NEVER : mono_after_ms(mono_now(), timeout_ms);
 
-    fds[n] = (struct pollfd){.fd = chan_fd(w->status), .events = POLLIN};
+    fds[n] = (struct pollfd){.fd = WORKER_FD_STATUS, .events = POLLIN};
     for (;;) {
         int r;
 
@@ -24,12 +22,15 @@ static int wait_any(struct worker *w, struct pollfd *fds, int n, int timeout_ms)
         r = poll(fds, (nfds_t) n + 1, mono_poll_ms(deadline));
         if (r == 0)
             return 0;
-        if (r == -1 && errno != EINTR)
-            panic("poll: errno %d", errno);
-        if (r == -1)
+        if (r == -1) {
+            if (errno != EINTR)
+                panic("poll: errno %d", errno);
             continue;
-        if (fds[n].revents != 0 && (!worker_hear(w) || atomic_load(&w->draining)))
-            return -1;
+        }
+        if (fds[n].revents != 0) {
+            worker_hear(w);
+            continue; /* looks at the clients after what master said is in force */
+        }
         for (int i = 0; i < n; i++)
             if (fds[i].revents != 0)
                 return i + 1;
@@ -39,18 +40,41 @@ static int wait_any(struct worker *w, struct pollfd *fds, int n, int timeout_ms)
 int worker_wait_readable(struct worker *w, int fd, int timeout_ms)
 {
     struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}};
-    int r = wait_any(w, fds, 1, timeout_ms);
+    int r;
 
+    /* the watchdog is for work, not for a persistent connection on which nothing is asked */
+    (void) alarm(0);
+    r = wait_any(w, fds, 1, timeout_ms);
+    (void) alarm((unsigned) w->p.daemon_timeout_s);
     return r > 0 ? 1 : r;
+}
+
+static void serve(struct worker *w, struct worker_client *client)
+{
+    lock_take(&w->lock);
+    w->sessions = 1;
+    worker_tell_locked(w);
+    lock_release(&w->lock);
+    /* SIGALRM ends a process that is stuck; master logs the signal */
+    (void) alarm((unsigned) w->p.daemon_timeout_s);
+    w->service->serve(w, client);
+    (void) alarm(0);
+    fd_close(&client->fd);
+    lock_take(&w->lock);
+    w->sessions = 0;
+    w->served++;
+    if (!atomic_load(&w->draining) && w->served < (uint64_t) w->p.max_use)
+        worker_tell_locked(w);
+    lock_release(&w->lock);
 }
 
 int worker_run_single(struct worker *w)
 {
-    struct pollfd *fds = xcalloc((size_t) w->nlisten + 1, sizeof(*fds));
-    uint64_t served = 0;
+    struct pollfd fds[WORKER_LISTENERS_MAX + 1];
 
-    worker_tell(w, 1, true);
-    while (served < (uint64_t) w->p.max_use) {
+    w->capacity = 1;
+    worker_tell(w);
+    while (!atomic_load(&w->draining) && w->served < (uint64_t) w->p.max_use) {
         struct worker_client client;
         int i;
 
@@ -59,21 +83,13 @@ int worker_run_single(struct worker *w)
         i = wait_any(w, fds, w->nlisten, (int) (w->p.max_idle_s * 1000));
         if (i <= 0)
             break;
-        if (worker_accept(w, WORKER_FD_LISTEN + i - 1, &client) != 1)
-            continue;
-        atomic_store(&w->sessions, 1);
-        worker_tell(w, 0, true);
-        alarm((unsigned) w->p.daemon_timeout_s); /* SIGALRM ends a process that is stuck */
-        w->service->serve(w, &client);
-        alarm(0);
-        fd_close(&client.fd);
-        atomic_store(&w->sessions, 0);
-        served++;
-        if (atomic_load(&w->draining))
-            break;
-        worker_tell(w, 1, true);
+        i = worker_accept(w, i - 1, &client);
+        if (i == 1)
+            serve(w, &client);
+        else if (i == -1)
+            (void) poll(NULL, 0, 50); /* out of descriptors or memory: not in a tight loop */
     }
-    worker_tell(w, 0, true);
-    free(fds);
+    atomic_store(&w->draining, true);
+    worker_tell(w);
     return 0;
 }

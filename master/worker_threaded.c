@@ -3,18 +3,26 @@
  * worker_threaded.c - many clients in one process: those that wait are parked in the poller; a thread takes whichever has
  * something to do, works on it, and parks it again.
  *
- * Listeners and master's socket are items of the same poller. A listener is not armed while the worker is full. Threads are
- * started when the last idle one gets work.
+ * Listeners and master's socket are items of the same poller. An item belongs to the poller while it is armed, else to the
+ * thread that got it; a listener that is paused (the worker is full) belongs to whoever clears `paused` under the lock.
+ * Threads are started when the last idle one gets work, up to worker_threads.
+ *
+ * Drain: `draining` is set, then every item is woken. The thread that gets a listener closes it: a service that is gone
+ * from master.cf must not keep its port. Sessions see POLLER_WOKEN. When the last session has gone, the poller is stopped.
+ * Stop: besides, input of clients is shut down when their item is woken, so that sessions that wait for them end.
  */
-#include "master/worker_int.h"
-
 #include <poll.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
+#include "master/worker_int.h"
 
-#define STACK_BYTES (512 * 1024) /* of address space; what is touched counts */
+#define STACK_BYTES     (256 * 1024)
+#define ACCEPT_PAUSE_MS 50   /* out of descriptors or memory: not in a tight loop */
+#define WATCH_PERIOD_MS 1000 /* how often stuck threads are looked for, at most */
+#define AGAIN_IN_A_ROW  8
 
 enum item_kind { ITEM_STATUS, ITEM_LISTENER, ITEM_SESSION };
 
@@ -22,11 +30,29 @@ struct worker_session {
     enum item_kind kind;
     struct worker *worker;
     struct poller_item *item;
-    int fd;     /* client or listener */
-    void *user; /* the service's session */
+    int fd;      /* client */
+    int index;   /* of a listener */
+    bool paused; /* listener: GUARDED_BY(worker->lock) */
+    bool shut;   /* session: its client's input is shut down */
+    void *user;  /* the service's session */
     int wait_fd;
     unsigned wait_events;
     struct mono_time deadline;
+};
+
+/* One for each thread that may be. */
+struct worker_thread {
+    struct worker *worker;
+    _Atomic int64_t since_us; /* monotonic: at work since then; 0: idle */
+};
+
+struct worker_threads {
+    int running GUARDED_BY(worker->lock);
+    int started GUARDED_BY(worker->lock);
+    atomic_int idle;
+    pthread_cond_t left;
+    bool stuck_reported;
+    struct worker_thread each[]; /* worker_threads of them */
 };
 
 void worker_wait_for(struct worker_session *s, int fd, unsigned events, struct mono_time deadline)
@@ -43,86 +69,151 @@ void worker_wake(struct worker_session *s)
 
 static void arm_listener(struct worker_session *l)
 {
-    poller_arm(l->item, l->fd, POLLER_READ, MONO_NEVER);
+    poller_arm(l->item, WORKER_FD_LISTEN + l->index, POLLER_READ, MONO_NEVER);
 }
 
-static void arm_status(struct worker_session *s)
+static void close_listener(struct worker_session *l)
 {
-    struct worker *w = s->worker;
+    poller_forget_fd(l->item);
+    (void) close(WORKER_FD_LISTEN + l->index);
+}
 
-    poller_arm(s->item, chan_fd(w->status), POLLER_READ,
-               mono_after_ms(mono_now(), w->p.max_idle_s * 1000));
+/* The paused listeners are the caller's: bits of a set. */
+static uint64_t take_paused_locked(struct worker *w) REQUIRES(w->lock)
+{
+    uint64_t set = 0;
+
+    for (int i = 0; i < w->nlisten; i++) {
+        if (w->listeners[i].paused)
+            set |= UINT64_C(1) << i;
+        w->listeners[i].paused = false;
+    }
+    return set;
+}
+
+static void resume(struct worker *w, uint64_t set)
+{
+    for (int i = 0; i < w->nlisten; i++) {
+        if ((set >> i & 1) == 0)
+            continue;
+        if (atomic_load(&w->draining))
+            close_listener(&w->listeners[i]);
+        else
+            arm_listener(&w->listeners[i]);
+    }
 }
 
 /* The last client has gone from a worker that leaves: the threads may go. */
 static void check_end(struct worker *w)
 {
-    bool stop;
+    bool end;
 
     lock_take(&w->lock);
-    stop = atomic_load(&w->draining) && atomic_load(&w->sessions) == 0 && !w->stopping;
-    w->stopping |= stop;
+    end = atomic_load(&w->draining) && w->sessions == 0 && !w->ended;
+    w->ended |= end;
     lock_release(&w->lock);
-    if (stop)
+    if (end)
         poller_stop(w->poller);
 }
 
-void worker_leave(struct worker *w)
+void worker_threads_drain(struct worker *w)
 {
-    if (w->loop != NULL) {
-        loop_stop(w->loop);
-        return;
-    }
-    if (atomic_exchange(&w->draining, true))
-        return;
-    worker_tell(w, 0, true);
-    if (w->poller != NULL) {
-        poller_wake_all(w->poller);
-        check_end(w);
-    }
+    uint64_t paused;
+    bool first;
+
+    lock_take(&w->lock);
+    first = !w->drain_begun;
+    w->drain_begun = true;
+    lock_release(&w->lock);
+    if (first && w->service->drain != NULL)
+        w->service->drain(w);
+    lock_take(&w->lock);
+    worker_tell_locked(w);
+    paused = take_paused_locked(w);
+    lock_release(&w->lock);
+    resume(w, paused);
+    poller_wake_all(w->poller);
+    check_end(w);
+}
+
+/* A client's place is free again. served: it had been served. */
+static void release_place(struct worker *w, bool served)
+{
+    uint64_t paused = 0;
+    bool used_up;
+
+    lock_take(&w->lock);
+    w->sessions--;
+    w->served += served;
+    if (w->sessions == 0)
+        w->idle_since = mono_now();
+    used_up = w->served >= (uint64_t) (w->p.max_use * w->capacity);
+    if (atomic_load(&w->draining) || (w->told_full && !used_up))
+        worker_tell_locked(w);
+    if (!used_up)
+        paused = take_paused_locked(w);
+    lock_release(&w->lock);
+    resume(w, paused);
+    if (used_up)
+        worker_leave(w);
+    check_end(w);
 }
 
 static void close_session(struct worker_session *s)
 {
     struct worker *w = s->worker;
-    bool was_full;
-    bool use_up;
 
     if (s->user != NULL)
         w->service->session_close(s->user);
-    poller_forget_fd(s->item);
     poller_item_free(&s->item);
     fd_close(&s->fd);
     free(s);
-    lock_take(&w->lock);
-    was_full = w->full;
-    w->full = false;
-    if (atomic_fetch_sub(&w->sessions, 1) == 1)
-        w->idle_since = mono_now();
-    w->served++;
-    use_up = w->served >= (uint64_t) (w->p.max_use * w->capacity);
-    if (was_full && !atomic_load(&w->draining))
-        worker_tell(w, 1, true);
-    lock_release(&w->lock);
-    if (was_full && !atomic_load(&w->draining))
-        for (int i = 0; i < w->nlisten; i++)
-            poller_wake(w->listen_items[i]); /* armed again by whoever gets it */
-    if (use_up)
-        worker_leave(w);
-    check_end(w);
+    release_place(w, true);
 }
 
 static void work(struct worker_session *s, unsigned events)
 {
+    struct worker *w = s->worker;
     enum worker_verdict v;
+    int rounds = 0;
 
-    do
-        v = s->worker->service->session_work(s->user, events);
-    while (v == WORKER_AGAIN && (events = 0) == 0);
-    if (v == WORKER_CLOSE)
+    if ((events & POLLER_WOKEN) != 0 && !s->shut && atomic_load(&w->stopping)) {
+        s->shut = true;
+        (void) shutdown(s->fd, SHUT_RD); /* fails if the client has gone: just as well */
+    }
+    do {
+        v = w->service->session_work(s->user, events);
+        events = 0;
+    } while (v == WORKER_AGAIN && ++rounds < AGAIN_IN_A_ROW);
+    if (v == WORKER_CLOSE) {
         close_session(s);
-    else
-        poller_arm(s->item, s->wait_fd, s->wait_events, s->deadline);
+        return;
+    }
+    if (v == WORKER_AGAIN) {
+        poller_wake(s->item); /* goes to the end of the queue of those that are ready */
+        poller_arm(s->item, -1, 0, MONO_NEVER);
+        return;
+    }
+    poller_arm(s->item, s->wait_fd, s->wait_events, s->deadline);
+}
+
+/* Not to be armed now: the worker is full. Else the caller arms it (while draining, that leads to its end). */
+static bool pause_if_full(struct worker_session *l, bool reserve)
+{
+    struct worker *w = l->worker;
+    bool full;
+
+    lock_take(&w->lock);
+    full = w->sessions >= w->capacity && !atomic_load(&w->draining);
+    if (full) {
+        l->paused = true;
+        if (!w->told_full)
+            worker_tell_locked(w);
+    } else if (reserve) {
+        w->sessions++;
+    }
+    lock_release(&w->lock);
+    return full;
 }
 
 /* Takes one client, lets others take the next, and works on it. */
@@ -131,49 +222,29 @@ static void take_client(struct worker_session *l)
     struct worker *w = l->worker;
     struct worker_client client;
     struct worker_session *s;
-    bool full;
     int got;
 
-    if (atomic_load(&w->draining))
-        return; /* not armed again: master listens on */
-    lock_take(&w->lock);
-    full = atomic_load(&w->sessions) >= w->capacity;
-    if (!full)
-        atomic_fetch_add(&w->sessions, 1);
-    if (full && !w->full) {
-        w->full = true;
-        worker_tell(w, 0, true);
-    }
-    lock_release(&w->lock);
-    if (full) {
-        poller_arm(l->item, -1, 0, MONO_NEVER); /* until a client leaves and wakes it */
+    if (atomic_load(&w->draining)) {
+        close_listener(l);
         return;
     }
-    got = worker_accept(w, l->fd, &client);
-    if (got == 1 && atomic_load(&w->sessions) >= w->capacity) {
-        lock_take(&w->lock);
-        if (!w->full && atomic_load(&w->sessions) >= w->capacity) {
-            w->full = true;
-            worker_tell(w, 0, true);
-        }
-        full = w->full;
-        lock_release(&w->lock);
-    }
-    if (!full) {
-        if (got == -1)
-            (void) poll(NULL, 0, 50); /* out of descriptors or memory: not in a tight loop */
+    if (pause_if_full(l, true))
+        return;
+    got = worker_accept(w, l->index, &client);
+    if (got == -1)
+        (void) poll(NULL, 0, ACCEPT_PAUSE_MS);
+    if (!pause_if_full(l, false))
         arm_listener(l);
-    } else {
-        poller_arm(l->item, -1, 0, MONO_NEVER);
-    }
     if (got != 1) {
-        atomic_fetch_sub(&w->sessions, 1);
+        release_place(w, false);
         return;
     }
     s = xcalloc(1, sizeof(*s));
     s->kind = ITEM_SESSION;
     s->worker = w;
     s->fd = s->wait_fd = client.fd;
+    s->wait_events = POLLER_READ;
+    s->deadline = MONO_NEVER;
     s->item = poller_item_new(w->poller, s);
     s->user = w->service->session_open(w, s, &client);
     if (s->user == NULL)
@@ -182,29 +253,67 @@ static void take_client(struct worker_session *l)
         work(s, 0);
 }
 
+/*
+ * Watchdog. A thread that is at work on one client for longer than daemon_timeout is stuck. The worker takes no more
+ * clients, and ends when only stuck threads are left: the others' clients are not cut off.
+ */
+static void watch_threads(struct worker *w)
+{
+    int64_t limit_us = mono_now().us - w->p.daemon_timeout_s * 1000000;
+    struct worker_threads *t = w->threads;
+    int stuck = 0;
+    int started;
+    bool only_stuck;
+
+    lock_take(&w->lock);
+    started = t->started;
+    lock_release(&w->lock);
+    for (int i = 0; i < started; i++) {
+        int64_t since_us = atomic_load(&t->each[i].since_us);
+
+        stuck += since_us != 0 && since_us < limit_us;
+    }
+    if (stuck == 0)
+        return;
+    if (!t->stuck_reported)
+        log_warning("watchdog: %d of %d threads are at work on one client for more than %d s",
+                    stuck, started, (int) w->p.daemon_timeout_s);
+    t->stuck_reported = true;
+    worker_leave(w);
+    lock_take(&w->lock);
+    only_stuck = w->sessions <= stuck;
+    lock_release(&w->lock);
+    if (only_stuck) {
+        log_warning("watchdog timeout: service %s, process %d ends", w->name, (int) getpid());
+        _exit(1);
+    }
+}
+
+static void arm_status(struct worker_session *s)
+{
+    struct worker *w = s->worker;
+    int64_t wait_ms = w->p.max_idle_s * 1000;
+
+    if (wait_ms > w->p.daemon_timeout_s * 500)
+        wait_ms = w->p.daemon_timeout_s * 500;
+    /* without master nothing is to be heard; only the watchdog goes on */
+    poller_arm(s->item, atomic_load(&w->stopping) ? -1 : WORKER_FD_STATUS, POLLER_READ,
+               mono_after_ms(mono_now(), wait_ms < WATCH_PERIOD_MS ? WATCH_PERIOD_MS : wait_ms));
+}
+
 static void hear(struct worker_session *s, unsigned events)
 {
     struct worker *w = s->worker;
-    bool was_draining = atomic_load(&w->draining);
     bool idle;
 
     if ((events & (POLLER_READ | POLLER_HANGUP)) != 0) {
-        bool master_lives = worker_hear(w);
-
-        if (atomic_load(&w->draining) && !was_draining) {
-            for (int i = 0; i < w->nlisten; i++)
-                poller_wake(w->listen_items[i]);
-            if (w->service->drain != NULL)
-                w->service->drain(w);
-            poller_wake_all(w->poller);
-            check_end(w);
-        }
-        if (!master_lives)
-            return; /* drained like any other; nothing more will come from there */
+        worker_hear(w);
+        if (atomic_load(&w->draining))
+            worker_threads_drain(w);
     }
+    watch_threads(w);
     lock_take(&w->lock);
-    idle = atomic_load(&w->sessions) == 0 &&
-           mono_diff_ms(mono_now(), w->idle_since) >= w->p.max_idle_s * 1000;
+    idle = w->sessions == 0 && mono_diff_ms(mono_now(), w->idle_since) >= w->p.max_idle_s * 1000;
     lock_release(&w->lock);
     if (idle)
         worker_leave(w);
@@ -213,33 +322,42 @@ static void hear(struct worker_session *s, unsigned events)
 
 static void *run(void *arg);
 
-static void start_thread_locked(struct worker *w)
+static void start_thread_locked(struct worker *w) REQUIRES(w->lock)
 {
+    struct worker_threads *t = w->threads;
     pthread_attr_t attr;
     pthread_t thread;
+    int code;
 
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_BYTES);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    if (pthread_create(&thread, &attr, run, w) == 0) {
-        w->threads_running++;
-        atomic_fetch_add(&w->threads_idle, 1);
-    } else if (w->threads_running == 0) {
-        fatal("no thread can be started");
+    t->each[t->started].worker = w;
+    code = pthread_create(&thread, &attr, run, &t->each[t->started]);
+    if (code == 0) {
+        t->started++;
+        t->running++;
+        atomic_fetch_add(&t->idle, 1);
+    } else if (t->started == 0) {
+        fatal("no thread can be started: errno %d", code);
     }
     pthread_attr_destroy(&attr);
 }
 
 static void *run(void *arg)
 {
-    struct worker *w = arg;
+    struct worker_thread *me = arg;
+    struct worker *w = me->worker;
+    struct worker_threads *t = w->threads;
     struct worker_session *s;
     unsigned events;
 
     while ((s = poller_next(w->poller, &events)) != NULL) {
-        if (atomic_fetch_sub(&w->threads_idle, 1) == 1) {
+        atomic_store_explicit(&me->since_us, mono_now().us, memory_order_relaxed);
+        /* the last idle one: another must be there for those that come in meanwhile */
+        if (atomic_fetch_sub(&t->idle, 1) == 1) {
             lock_take(&w->lock);
-            if (w->threads_running < w->p.threads)
+            if (t->started < w->p.threads)
                 start_thread_locked(w);
             lock_release(&w->lock);
         }
@@ -254,52 +372,49 @@ static void *run(void *arg)
             work(s, events);
             break;
         }
-        atomic_fetch_add(&w->threads_idle, 1);
+        atomic_fetch_add(&t->idle, 1);
+        atomic_store_explicit(&me->since_us, 0, memory_order_relaxed);
     }
     lock_take(&w->lock);
-    w->threads_running--;
-    pthread_cond_signal(&w->thread_left);
+    t->running--;
+    pthread_cond_signal(&t->left);
     lock_release(&w->lock);
     return NULL;
-}
-
-static struct worker_session *item(struct worker *w, enum item_kind kind, int fd)
-{
-    struct worker_session *s = xcalloc(1, sizeof(*s));
-
-    s->kind = kind;
-    s->worker = w;
-    s->fd = fd;
-    s->item = poller_item_new(w->poller, s);
-    return s;
 }
 
 int worker_run_threaded(struct worker *w)
 {
     struct err err = ERR_INIT;
-    struct worker_session *status;
-    struct worker_session **listeners = xcalloc((size_t) w->nlisten, sizeof(*listeners));
+    struct worker_threads *t =
+        xcalloc(1, sizeof(*t) + (size_t) w->p.threads * sizeof(struct worker_thread));
+    struct worker_session *status = xcalloc(1, sizeof(*status));
 
     w->poller = poller_new(&err);
     if (w->poller == NULL)
         fatal("%s", err.text);
-    pthread_cond_init(&w->thread_left, NULL);
+    pthread_cond_init(&t->left, NULL);
+    w->threads = t;
     w->idle_since = mono_now();
-    w->listen_items = xcalloc((size_t) w->nlisten, sizeof(struct poller_item *));
-    status = item(w, ITEM_STATUS, -1);
+    w->listeners = xcalloc((size_t) w->nlisten, sizeof(*w->listeners));
+    status->kind = ITEM_STATUS;
+    status->worker = w;
+    status->item = poller_item_new(w->poller, status);
     for (int i = 0; i < w->nlisten; i++) {
-        listeners[i] = item(w, ITEM_LISTENER, WORKER_FD_LISTEN + i);
-        w->listen_items[i] = listeners[i]->item;
+        struct worker_session *l = &w->listeners[i];
+
+        l->kind = ITEM_LISTENER;
+        l->worker = w;
+        l->index = i;
+        l->item = poller_item_new(w->poller, l);
     }
-    worker_tell(w, 1, true);
+    worker_tell(w);
     arm_status(status);
     for (int i = 0; i < w->nlisten; i++)
-        arm_listener(listeners[i]);
+        arm_listener(&w->listeners[i]);
     lock_take(&w->lock);
     start_thread_locked(w);
-    while (w->threads_running > 0)
-        lock_wait(&w->lock, &w->thread_left);
+    while (t->running > 0)
+        lock_wait(&w->lock, &t->left);
     lock_release(&w->lock);
-    free(listeners);
     return 0;
 }

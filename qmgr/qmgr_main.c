@@ -96,6 +96,8 @@ static void damaged(void *arg, const char *text)
 static int start(struct worker *w, struct err *err)
 {
     struct qmgr *q = xcalloc(1, sizeof(*q));
+    uid_t uid;
+    gid_t gid;
 
     q->worker = w;
     queue_init(&q->queue);
@@ -105,6 +107,9 @@ static int start(struct worker *w, struct err *err)
     q->scratch = BUF_INIT(FRAME_PAYLOAD_MAX);
     q->reading = arena_new(0);
     worker_set_data(w, q);
+    worker_owner(w, &uid, &gid);
+    if (store_make_directories(".", uid, gid, err) == -1)
+        return -1;
     return qmgr_config_new(worker_config(w), &q->gen, err);
 }
 
