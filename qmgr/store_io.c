@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -15,14 +17,40 @@
 
 #include "base/file.h"
 
+/* The owner and group of the directory that path is in. */
+static int owner_of_parent(const char *path, struct stat *st)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir;
+    int ret;
+
+    if (slash == NULL || slash == path)
+        return stat(slash == NULL ? "." : "/", st);
+    dir = xstrndup(path, (size_t) (slash - path));
+    ret = stat(dir, st);
+    free(dir);
+    return ret;
+}
+
 static int posix_open(void *ctx, const char *path, int flags, mode_t mode)
 {
+    struct stat st, parent;
     int fd;
 
     (void) ctx;
     do
         fd = open(path, flags | O_CLOEXEC, mode);
     while (fd == -1 && errno == EINTR);
+    if (fd == -1 || (flags & O_CREAT) == 0 || geteuid() != 0)
+        return fd;
+    /* a queue command that root runs: the daemons must be able to read what it makes */
+    if (fstat(fd, &st) == -1 || owner_of_parent(path, &parent) == -1 ||
+        (st.st_uid != parent.st_uid && fchown(fd, parent.st_uid, parent.st_gid) == -1)) {
+        int saved = errno;
+
+        fd_close(&fd);
+        errno = saved;
+    }
     return fd;
 }
 
@@ -135,8 +163,16 @@ static int posix_unlink(void *ctx, const char *path)
 
 static int posix_mkdir(void *ctx, const char *path, mode_t mode)
 {
+    struct stat parent;
+
     (void) ctx;
-    return mkdir(path, mode);
+    if (mkdir(path, mode) == -1)
+        return -1;
+    if (geteuid() != 0)
+        return 0;
+    if (owner_of_parent(path, &parent) == -1)
+        return -1;
+    return parent.st_uid == 0 ? 0 : chown(path, parent.st_uid, parent.st_gid);
 }
 
 static int posix_lock(void *ctx, int fd)

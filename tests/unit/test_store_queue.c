@@ -453,6 +453,51 @@ static void test_twin_ids(void **state)
     end(f);
 }
 
+/* What a command of root's makes belongs to the mail system. */
+static void test_owner_of_files(void **state)
+{
+    static const char *const names[] = {"journal/lock", "deferred", "hold/ID", "deferred/X/ID"};
+    struct fixture *f;
+    struct model_msg *m;
+    struct err err;
+    struct stat st;
+    char path[512];
+
+    (void) state;
+    if (geteuid() != 0)
+        skip();
+    f = begin();
+    store_writer_close(&f->writer);
+    store_close(&f->store);
+    assert_int_equal(store_make_directories(f->root, 65534, 65534, &err), 0);
+    open_writer(f);
+    open_store(f);
+    m = put(f, 9000);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        int n = 0;
+
+        if (i == 2)
+            assert_int_equal(store_msg_hold(f->store, m->handle, &err), 0);
+        if (i == 3)
+            assert_int_equal(store_msg_release(f->store, m->handle, &err), 0);
+        for (const char *x = "0123456789ABCDEF"; *x != '\0'; x++) {
+            if (i == 3)
+                snprintf(path, sizeof(path), "%s/deferred/%c/%s", f->root, *x, m->id);
+            else if (i == 2)
+                snprintf(path, sizeof(path), "%s/hold/%s", f->root, m->id);
+            else
+                snprintf(path, sizeof(path), "%s/%s", f->root, names[i]);
+            if (stat(path, &st) == -1)
+                continue;
+            n++;
+            if (st.st_uid != 65534)
+                fail_msg("%s: got owner %d, wanted 65534", path, (int) st.st_uid);
+        }
+        assert_true(n > 0);
+    }
+    end(f);
+}
+
 static void *many_puts(void *arg)
 {
     struct fixture *f = arg;
@@ -494,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_lost_announcement),
         cmocka_unit_test(test_readonly),
         cmocka_unit_test(test_twin_ids),
+        cmocka_unit_test(test_owner_of_files),
         cmocka_unit_test(test_threads),
     };
 
