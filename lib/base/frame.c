@@ -276,6 +276,8 @@ bool chan_has_frame(const struct chan *c)
 
 static enum chan_result take_fds(struct chan *c, struct msghdr *msg, struct err *err)
 {
+    bool flood = false;
+
     for (struct cmsghdr *cm = CMSG_FIRSTHDR(msg); cm != NULL; cm = CMSG_NXTHDR(msg, cm)) {
         size_t n;
 
@@ -286,14 +288,16 @@ static enum chan_result take_fds(struct chan *c, struct msghdr *msg, struct err 
             int fd;
 
             memcpy(&fd, CMSG_DATA(cm) + i * sizeof(int), sizeof(int));
-            if (c->in_nfds < FDS_MAX)
+            if (c->in_nfds < FDS_MAX) {
                 c->in_fds[c->in_nfds++] = fd;
-            else
+            } else {
                 fd_close(&fd);
+                flood = true;
+            }
         }
     }
-    if ((msg->msg_flags & MSG_CTRUNC) != 0) {
-        err_input(err, "descriptors were lost");
+    if (flood || (msg->msg_flags & MSG_CTRUNC) != 0) {
+        err_input(err, "more descriptors than frames that carry one");
         return CHAN_ERROR;
     }
     return CHAN_OK;

@@ -278,6 +278,7 @@ static void test_flood_of_descriptors(void **state)
         send_descriptors(chan_fd(e.a), "\0\0\20\0\1\0\0\0", i == 0 ? 8 : 4, 8);
         res = chan_get(e.b, &f, &err);
     }
+    check_int("ended", res, CHAN_ERROR);
     assert_true(open_descriptors() <= before + 2 + 40);
     free_ends(&e);
     check_int("open descriptors", open_descriptors(), before);
