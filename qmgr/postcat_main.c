@@ -35,6 +35,7 @@ static struct command parse(int argc, char **argv)
     struct err err;
     int ch;
 
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     while ((ch = getopt(argc, argv, "bc:defhoqrs:v")) != -1) {
         switch (ch) {
         case 'b':

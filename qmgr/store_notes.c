@@ -108,15 +108,25 @@ static int open_file(struct store *s, const struct store_msg *m, int flags, uint
 /* m->pending holds notes as they are given, each encoded under epoch 1: the file's is known once it is open. */
 #define PENDING_EPOCH 1
 
+/* The one at `at`; its length. */
+static size_t pending_note(const struct store_msg *m, size_t at, struct journal_note *n)
+{
+    size_t used = journal_note_get(m->pending->ptr + at, m->pending->len - at, PENDING_EPOCH, n);
+
+    if (used == 0)
+        panic("a note on a message is not as it was put");
+    return used;
+}
+
 void store_pending_each_locked(const struct store_msg *m,
                                void (*fn)(const struct journal_note *n, void *arg), void *arg)
 {
     size_t at = 0;
 
     while (m->pending != NULL && at < m->pending->len) {
-        struct journal_note n;
+        struct journal_note n = {0};
 
-        at += journal_note_get(m->pending->ptr + at, m->pending->len - at, PENDING_EPOCH, &n);
+        at += pending_note(m, at, &n);
         fn(&n, arg);
     }
 }
@@ -134,9 +144,9 @@ static int flush_file(struct store *s, struct store_msg *m, struct err *err) REQ
     if (fd == -1)
         goto done;
     while (at < m->pending->len) {
-        struct journal_note n;
+        struct journal_note n = {0};
 
-        at += journal_note_get(m->pending->ptr + at, m->pending->len - at, PENDING_EPOCH, &n);
+        at += pending_note(m, at, &n);
         journal_note_put(&n, epoch, &out);
     }
     iov = (struct iovec){out.ptr, out.len};
@@ -418,7 +428,7 @@ int store_notes_each_locked(struct store *s, const struct store_msg *m, uint64_t
     uint64_t *offsets = NULL;
     size_t count = 0;
     size_t cap = 0;
-    struct journal_note n;
+    struct journal_note n = {0};
     int ret = -1;
 
     for (uint64_t at = m->log_at; at != 0 && at > after; at = n.prev) {

@@ -446,7 +446,7 @@ int store_look_for_segments_locked(struct store *s, struct err *err)
     if (list.count > 0)
         qsort(list.numbers, list.count, sizeof(*list.numbers), compare_numbers);
     for (size_t i = 0; i < list.count; i++) {
-        struct segment *seg;
+        struct segment *seg = NULL;
         int r;
 
         if (store_segment_find(s, list.numbers[i]) != NULL)
@@ -454,7 +454,7 @@ int store_look_for_segments_locked(struct store *s, struct err *err)
         r = store_segment_open(s, list.numbers[i], &seg, err);
         if (r == 1)
             continue; /* the writer gave it back */
-        if (r == -1 || load_segment(s, seg, err) == -1)
+        if (r != 0 || load_segment(s, seg, err) == -1)
             goto done;
     }
     ret = 0;

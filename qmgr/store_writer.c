@@ -26,9 +26,11 @@
 #define PREPARE_RETRY_MS 1000
 #define SPACE_CHECK_MS   1000
 
-static void segment_unref(struct store_writer *w, struct wsegment *seg) REQUIRES(w->lock)
+static void segment_unref(struct store_writer *w, struct wsegment *seg, unsigned count)
+    REQUIRES(w->lock)
 {
-    if (--seg->refs > 0)
+    seg->refs -= count;
+    if (seg->refs > 0)
         return;
     w->io->close(w->io->ctx, seg->file.fd);
     free(seg);
@@ -55,7 +57,7 @@ static void give_up(struct store_writer *w, struct wsegment *seg) REQUIRES(w->lo
             (unsigned long long) seg->file.number);
     if (w->current == seg) {
         w->current = NULL;
-        segment_unref(w, seg);
+        segment_unref(w, seg, 1);
     }
 }
 
@@ -232,6 +234,7 @@ static void commit_segment(struct store_writer *w, struct entry *first, const st
     struct wsegment *seg = first->seg;
     uint64_t upto = 0;
     struct err err = ERR_INIT;
+    unsigned count = 0;
     bool failed;
 
     for (const struct entry *e = first; e != end; e = e->next)
@@ -262,10 +265,12 @@ static void commit_segment(struct store_writer *w, struct entry *first, const st
 
         first = e->next;
         store_entry_finish(w, e, failed ? -1 : 0, failed ? &err : NULL);
-        lock_take(&w->lock);
-        segment_unref(w, seg);
-        lock_release(&w->lock);
+        count++;
     }
+    lock_take(&w->lock);
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): each entry had a reference until now */
+    segment_unref(w, seg, count);
+    lock_release(&w->lock);
 }
 
 static void *committer(void *arg)
@@ -360,9 +365,9 @@ static void writer_free(struct store_writer *w)
 {
     lock_take(&w->lock);
     if (w->current != NULL)
-        segment_unref(w, w->current);
+        segment_unref(w, w->current, 1);
     if (w->next != NULL)
-        segment_unref(w, w->next);
+        segment_unref(w, w->next, 1);
     lock_release(&w->lock);
     pthread_cond_destroy(&w->work);
     pthread_cond_destroy(&w->prepare);
