@@ -136,7 +136,7 @@ static int flush_file(struct store *s, struct store_msg *m, struct err *err) REQ
     struct buf path = BUF_INIT(SIZE_MAX);
     struct buf out = BUF_INIT(SIZE_MAX);
     struct iovec iov;
-    uint64_t epoch;
+    uint64_t epoch = 0;
     size_t at = 0;
     int ret = -1;
     int fd = open_file(s, m, O_RDWR, &epoch, &path, err);

@@ -454,7 +454,7 @@ int store_look_for_segments_locked(struct store *s, struct err *err)
         r = store_segment_open(s, list.numbers[i], &seg, err);
         if (r == 1)
             continue; /* the writer gave it back */
-        if (r != 0 || load_segment(s, seg, err) == -1)
+        if (r != 0 || seg == NULL || load_segment(s, seg, err) == -1)
             goto done;
     }
     ret = 0;
