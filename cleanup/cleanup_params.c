@@ -3,6 +3,7 @@
  * cleanup_params.c - the parameters of cleanup(8), and the list of this folder's parameter sets.
  */
 #include "cleanup/cleanup_int.h"
+#include "cleanup/maildrop.h"
 
 #define STRING(name, default_, text)                                                               \
     PARAM_STRING(#name, struct cleanup_params, name, .def = default_, .services = "cleanup",       \
@@ -52,9 +53,17 @@ static const struct param rows[] = {
 
 const struct param_set cleanup_params = PARAM_SET("cleanup", struct cleanup_params, rows);
 
+static const struct param submit_rows[] = {
+    PARAM_STRING("authorized_submit_users", struct postdrop_params, authorized_submit_users,
+                 .def = "static:anyone", .services = "sendmail,postdrop",
+                 .doc = "Users who may hand in mail with sendmail."),
+};
+const struct param_set postdrop_params = PARAM_SET("postdrop", struct postdrop_params, submit_rows);
+
 extern const struct param_set *const cleanup_param_sets[];
 
 const struct param_set *const cleanup_param_sets[] = {
     &cleanup_params,
+    &postdrop_params,
     NULL,
 };

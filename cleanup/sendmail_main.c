@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sendmail_main.c - sendmail(1), mailq(1), newaliases(1): what cron, PHP, git and all others call.
+ */
+#include <errno.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "cleanup/sendmail.h"
+#include "maps/map_build.h"
+
+struct options {
+    enum { MODE_SEND, MODE_SMTP, MODE_MAILQ, MODE_NEWALIASES, MODE_FLUSH } mode;
+    bool extract, ignore_dots;
+    const char *sender, *full_name, *config_dir, *flush_site, *flush_id;
+    struct submission sub;
+};
+
+static struct config *cfg;
+static struct config_common common;
+
+NORETURN static void usage(void)
+{
+    fatal("usage: sendmail [-t] [-i] [-f sender] [-F name] [-bm|-bs|-bp|-bi] [-q] [recipient ...]");
+}
+
+NORETURN static void run(const char *const *argv)
+{
+    struct buf path = BUF_INIT(8192);
+
+    path_join(&path, common.command_directory, argv[0]);
+    execv(buf_cstr(&path), (char *const *) (uintptr_t) argv);
+    fatal("cannot run %s: errno %d", buf_cstr(&path), errno);
+}
+
+static void take_o(struct options *o, const char *value)
+{
+    if (strcmp(value, "i") == 0)
+        o->ignore_dots = true;
+    /* others are of the original sendmail; nothing here hangs on them */
+}
+
+static void take_b(struct options *o, const char *value)
+{
+    switch (value[0]) {
+    case 'm':
+        o->mode = MODE_SEND;
+        break;
+    case 's':
+        o->mode = MODE_SMTP;
+        break;
+    case 'p':
+        o->mode = MODE_MAILQ;
+        break;
+    case 'i':
+        o->mode = MODE_NEWALIASES;
+        break;
+    case 'd':
+    case 'l':
+        fatal("-b%c: the daemon is started with \"postfix start\"", value[0]);
+    default:
+        fatal("unsupported: -b%s", value);
+    }
+}
+
+static void take_options(struct options *o, int argc, char **argv)
+{
+    struct err err = ERR_INIT;
+    int c;
+
+    while ((c = getopt(argc, argv, "A:B:C:F:GIL:N:O:R:UV:X:b:f:h:imno:p:q:r:stvx")) != -1) {
+        switch (c) {
+        case 'B':
+            if (strcasecmp(optarg, "8BITMIME") == 0)
+                o->sub.flags |= MAIL_8BITMIME;
+            else if (strcasecmp(optarg, "7BIT") != 0)
+                fatal("-B: 7BIT or 8BITMIME is wanted");
+            break;
+        case 'C':
+            o->config_dir = optarg;
+            break;
+        case 'F':
+            o->full_name = optarg;
+            break;
+        case 'I':
+            o->mode = MODE_NEWALIASES;
+            break;
+        case 'N':
+            if (dsn_notify_parse(slice_str(optarg), &o->sub.notify, &err) == -1)
+                fatal("-N: %s", err.text);
+            break;
+        case 'R':
+            if (strcasecmp(optarg, "full") == 0)
+                o->sub.dsn_ret = DSN_RET_FULL;
+            else if (strcasecmp(optarg, "hdrs") == 0)
+                o->sub.dsn_ret = DSN_RET_HDRS;
+            else
+                fatal("-R: full or hdrs is wanted");
+            break;
+        case 'V':
+            o->sub.envid = slice_str(optarg);
+            break;
+        case 'b':
+            take_b(o, optarg);
+            break;
+        case 'f':
+        case 'r':
+            o->sender = optarg;
+            break;
+        case 'i':
+            o->ignore_dots = true;
+            break;
+        case 'o':
+            take_o(o, optarg);
+            break;
+        case 'q':
+            o->mode = MODE_FLUSH;
+            if (optarg[0] == 'R')
+                o->flush_site = optarg + 1;
+            else if (optarg[0] == 'I')
+                o->flush_id = optarg + 1;
+            break;
+        case 't':
+            o->extract = true;
+            break;
+        case 'v':
+        case 'A':
+        case 'G':
+        case 'L':
+        case 'O':
+        case 'U':
+        case 'X':
+        case 'h':
+        case 'm':
+        case 'n':
+        case 'p':
+        case 's':
+        case 'x':
+            break; /* of the original sendmail, without a meaning here */
+        default:
+            usage();
+        }
+    }
+}
+
+/* getopt wants an argument after -q; sendmail takes it alone: "-q" becomes "-q0". */
+static char **normalise(int argc, char **argv)
+{
+    char **out = xcalloc((size_t) argc + 1, sizeof(char *));
+
+    for (int i = 0; i < argc; i++)
+        out[i] = strcmp(argv[i], "-q") == 0 ? xstrdup("-q0") : argv[i];
+    return out;
+}
+
+static char *login_name(void)
+{
+    const struct passwd *pw = getpwuid(getuid()); /* NOLINT(concurrency-mt-unsafe): no threads */
+    struct buf b = BUF_INIT(64);
+
+    if (pw != NULL)
+        return xstrdup(pw->pw_name);
+    buf_printf(&b, "%ld", (long) getuid());
+    return buf_take(&b);
+}
+
+static char *login_full_name(void)
+{
+    const struct passwd *pw = getpwuid(getuid()); /* NOLINT(concurrency-mt-unsafe): no threads */
+
+    return xstrndup(pw != NULL ? pw->pw_gecos : "", pw != NULL ? strcspn(pw->pw_gecos, ",") : 0);
+}
+
+static int newaliases(void)
+{
+    struct slice rest = slice_str(config_get(cfg, "alias_database"));
+    struct slice spec;
+
+    while (slice_token(&rest, ", \t\r\n", &spec)) {
+        struct err err = ERR_INIT;
+        char *text = slice_dup(spec);
+
+        if (postalias_build(cfg, text, &err) == -1)
+            fatal("%s", err.text);
+        free(text);
+    }
+    return 0;
+}
+
+static int send_message(struct options *o, int argc, char **argv)
+{
+    struct err err = ERR_INIT;
+    char *login = login_name();
+    char *name = login_full_name();
+    int ret;
+
+    o->sub.sender = slice_str(o->sender != NULL ? o->sender : login);
+    o->sub.full_name = slice_str(o->full_name != NULL     ? o->full_name
+                                 : getenv("NAME") != NULL ? getenv("NAME")
+                                                          : name);
+    o->sub.command_directory = common.command_directory;
+    o->sub.config_directory = config_dir(cfg);
+    for (int i = optind; i < argc; i++)
+        submission_add_recipients(&o->sub, slice_str(argv[i]));
+    ret = submission_read(&o->sub, 0, o->extract, o->ignore_dots, &err);
+    if (ret == 0)
+        ret = submission_send(&o->sub, &err);
+    if (ret == -1)
+        fatal("%s", err.text);
+    submission_fini(&o->sub);
+    free(login);
+    free(name);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.mode = MODE_SEND};
+    const char *base = strrchr(argv[0], '/');
+    struct err err = ERR_INIT;
+
+    base = base != NULL ? base + 1 : argv[0];
+    if (strcmp(base, "mailq") == 0)
+        o.mode = MODE_MAILQ;
+    else if (strcmp(base, "newaliases") == 0)
+        o.mode = MODE_NEWALIASES;
+    log_fatal_status(EX_TEMPFAIL);
+    log_open(&(struct log_target){.syslog_name = "postfix",
+                                  .program = "sendmail",
+                                  .maillog_fd = -1,
+                                  .to_stderr = true,
+                                  .no_syslog = true});
+    signal(SIGPIPE, SIG_IGN);
+    argv = normalise(argc, argv);
+    take_options(&o, argc, argv);
+    if (config_load(o.config_dir, NULL, 0, NULL, &cfg, &err) == -1 ||
+        config_bind(cfg, &config_common_params, &common, &err) == -1)
+        fatal("%s", err.text);
+    if (o.config_dir != NULL && setenv("MAIL_CONFIG", config_dir(cfg), 1) ==
+                                    -1) /* NOLINT(concurrency-mt-unsafe): no threads */
+        fatal("out of memory");
+    switch (o.mode) {
+    case MODE_MAILQ:
+        run((const char *const[]){"postqueue", "-p", NULL});
+    case MODE_FLUSH:
+        if (o.flush_site != NULL)
+            run((const char *const[]){"postqueue", "-s", o.flush_site, NULL});
+        if (o.flush_id != NULL)
+            run((const char *const[]){"postqueue", "-i", o.flush_id, NULL});
+        run((const char *const[]){"postqueue", "-f", NULL});
+    case MODE_NEWALIASES:
+        return newaliases();
+    case MODE_SMTP:
+        o.sub.command_directory = common.command_directory;
+        o.sub.config_directory = config_dir(cfg);
+        return sendmail_smtp(&o.sub, common.myhostname, common.mail_name);
+    case MODE_SEND:
+        break;
+    }
+    return send_message(&o, argc, argv);
+}
