@@ -458,5 +458,6 @@ int store_flush(struct store *s, struct err *err)
     lock_take(&s->lock);
     ret = store_flush_locked(s, err);
     lock_release(&s->lock);
+    store_announce(s);
     return ret;
 }

@@ -21,14 +21,18 @@
 
 struct store_options {
     const char *queue_directory; /* "." in a worker */
-    int64_t segment_bytes;   /* journal_segment_size (ours): default 16 MiB */
-    int64_t large_bytes;     /* journal_large_message_size (ours): content from here on goes to a file of its own; 1 MiB */
-    int64_t min_free_bytes;  /* queue_minfree */
+    int64_t segment_bytes;       /* journal_segment_size (ours): default 16 MiB */
+    int64_t
+        large_bytes; /* journal_large_message_size (ours): content from here on goes to a file of its own; 1 MiB */
+    int64_t min_free_bytes; /* queue_minfree */
 };
-extern const struct param_set store_params; /* of struct store_params_values, see store_options_from() */
-NODISCARD int store_options_from(const struct config *cfg, struct store_options *out, struct err *err);
+extern const struct param_set
+    store_params; /* of struct store_params_values, see store_options_from() */
+NODISCARD int store_options_from(const struct config *cfg, struct store_options *out,
+                                 struct err *err);
 /* Makes missing directories (journal, journal/free, large, deferred, hold, corrupt), as root owned by uid, gid. */
-NODISCARD int store_make_directories(const char *queue_directory, uid_t uid, gid_t gid, struct err *err);
+NODISCARD int store_make_directories(const char *queue_directory, uid_t uid, gid_t gid,
+                                     struct err *err);
 
 /* --- writers --------------------------------------------------------------------------------- */
 
@@ -58,8 +62,8 @@ uint64_t store_put_bytes(const struct store_put *p);
  * it is durable or has failed. *p is consumed in any case. Concurrent commits share one fdatasync. May block for a new segment and, with
  * large content, for the sync of its file. env->queue_id is required; env->content_bytes is taken from what was written.
  */
-void store_put_commit(struct store_put **p, const struct mail_envelope *env, const struct mail_rcpt *rcpts,
-                      size_t nrcpts, store_done_fn done, void *arg);
+void store_put_commit(struct store_put **p, const struct mail_envelope *env,
+                      const struct mail_rcpt *rcpts, size_t nrcpts, store_done_fn done, void *arg);
 void store_put_abort(struct store_put **p);
 
 /* --- owner ----------------------------------------------------------------------------------- */
@@ -77,6 +81,7 @@ struct store_state {
     bool forced_expire;
 };
 
+/* Called on the owner's thread, from within store_recover, _committed, _writer_gone, _flush and _housekeeping. */
 struct store_events {
     /* A message that is in the queue: at recovery, or new after store_committed(). Called once for each. */
     void (*found)(void *arg, struct store_msg *m);
@@ -85,11 +90,11 @@ struct store_events {
 };
 
 /* Takes the queue's lock (err: "the queue is in use by process N"). */
-NODISCARD int store_open(const struct store_options *opt, const struct store_events *ev, void *arg, struct store **out,
-                         struct err *err);
+NODISCARD int store_open(const struct store_options *opt, const struct store_events *ev, void *arg,
+                         struct store **out, struct err *err);
 /* Without lock, to look only (postcat, mailq of a stopped system by a user who may). */
-NODISCARD int store_open_readonly(const struct store_options *opt, const struct store_events *ev, void *arg,
-                                  struct store **out, struct err *err);
+NODISCARD int store_open_readonly(const struct store_options *opt, const struct store_events *ev,
+                                  void *arg, struct store **out, struct err *err);
 void store_close(struct store **s); /* writes and syncs what was noted */
 /* Finds everything: segments, their torn tails and completion records, files. */
 NODISCARD int store_recover(struct store *s, struct err *err);
@@ -118,30 +123,35 @@ struct store_rcpt {
     struct slice code;   /* its enhanced status code */
 };
 /* Reads and checks the record (checksum). Everything lives in arena. Damage: -1, permanent; call store_msg_corrupt(). */
-NODISCARD int store_msg_read(struct store *s, struct store_msg *m, struct arena *arena, struct mail_envelope *env,
-                             struct store_rcpt **rcpts, size_t *nrcpts, struct err *err);
+NODISCARD int store_msg_read(struct store *s, struct store_msg *m, struct arena *arena,
+                             struct mail_envelope *env, struct store_rcpt **rcpts, size_t *nrcpts,
+                             struct err *err);
 /*
  * The content: a descriptor that the store keeps, and where in it the content lies. Use, dup or pass it at once: it is valid
  * until the content of some other messages was asked for, or this one is removed or changes queue. The bytes
  * stay where they are, for duplicates too, until store_msg_set_state() (the attempt is over) or store_msg_remove().
  */
-NODISCARD int store_msg_content(struct store *s, struct store_msg *m, int *fd, uint64_t *offset, uint64_t *bytes,
-                                struct err *err);
+NODISCARD int store_msg_content(struct store *s, struct store_msg *m, int *fd, uint64_t *offset,
+                                uint64_t *bytes, struct err *err);
 
 /* Records; batched and written by store_flush() (or by itself when many have gathered). */
 void store_rcpt_done(struct store *s, struct store_msg *m, uint32_t rcpt_index);
-void store_rcpt_deferred(struct store *s, struct store_msg *m, uint32_t rcpt_index, struct slice code, struct slice reason);
+void store_rcpt_deferred(struct store *s, struct store_msg *m, uint32_t rcpt_index,
+                         struct slice code, struct slice reason);
 void store_msg_set_state(struct store *s, struct store_msg *m, const struct store_state *state);
 /* Finished: the handle is gone after this. */
 void store_msg_remove(struct store *s, struct store_msg **m);
+/* Writes what was noted, and calls found() and damaged() for what is to be said. The owner's thread. */
 NODISCARD int store_flush(struct store *s, struct err *err);
 
 /* Moves: durable when they return 0. Blocking (file and directory sync): for a helper thread, or a command. Other threads may use other
  * messages meanwhile, but not this one. hold, release: a message that the store is just promoting gives a temporary error. A corrupt
  * one is not in the queue any more: its bytes lie in corrupt/ID, its handle lives until store_msg_remove(), which leaves them there. */
 NODISCARD int store_msg_hold(struct store *s, struct store_msg *m, struct err *err);
-NODISCARD int store_msg_release(struct store *s, struct store_msg *m, struct err *err); /* hold -> deferred, retry now */
-NODISCARD int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why, struct err *err);
+NODISCARD int store_msg_release(struct store *s, struct store_msg *m,
+                                struct err *err); /* hold -> deferred, retry now */
+NODISCARD int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why,
+                                struct err *err);
 /*
  * Housekeeping, a bounded bit of work for each call; true when there is more to do now: promotes mail that keeps a nearly finished
  * segment from being recycled (or was deferred several times) to deferred/, recycles finished segments. Promotion's syncs

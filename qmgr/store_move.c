@@ -12,6 +12,17 @@
 #include "base/log.h"
 #include "qmgr/store_owner_int.h"
 
+/* Without announcing anything: see store_msg_corrupt(). */
+static int flush_quietly(struct store *s, struct err *err)
+{
+    int ret;
+
+    lock_take(&s->lock);
+    ret = store_flush_locked(s, err);
+    lock_release(&s->lock);
+    return ret;
+}
+
 static int sync_message_dir(struct store *s, enum store_queue q, struct slice id, struct err *err)
 {
     struct buf path = BUF_INIT(SIZE_MAX);
@@ -118,7 +129,7 @@ int store_msg_release(struct store *s, struct store_msg *m, struct err *err)
     state = m->state;
     state.next_retry_us = 0;
     store_msg_set_state(s, m, &state);
-    return store_flush(s, err);
+    return flush_quietly(s, err);
 }
 
 int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why, struct err *err)
@@ -140,7 +151,7 @@ int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why, str
         store_segment_unlink_locked(s, m);
         m->queue = STORE_CORRUPT;
         lock_release(&s->lock);
-        if (store_flush(s, err) == -1)
+        if (flush_quietly(s, err) == -1)
             return -1;
     } else if (move_file(s, m, STORE_CORRUPT, err) == -1) {
         return -1;
@@ -148,6 +159,5 @@ int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why, str
     lock_take(&s->lock);
     store_damage_locked(s, "%s: message is damaged (%s), kept as corrupt/%s", m->id, why, m->id);
     lock_release(&s->lock);
-    store_announce(s);
-    return 0;
+    return 0; /* said on the owner's thread, which this may not be */
 }
