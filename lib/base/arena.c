@@ -104,11 +104,9 @@ struct slice arena_slice(struct arena *a, struct slice s)
 
 char *arena_strdup(struct arena *a, const char *s)
 {
-    size_t len = strlen(s);
-    char *p = arena_alloc(a, len + 1);
+    size_t size = strlen(s) + 1;
 
-    memcpy(p, s, len);
-    return p;
+    return memcpy(arena_alloc(a, size), s, size);
 }
 
 char *arena_printf(struct arena *a, const char *fmt, ...)

@@ -25,7 +25,7 @@ static void advance(struct iovec **iov, int *count, size_t n)
         (*iov)++;
         (*count)--;
     }
-    if (n > 0) {
+    if (n > 0 && *count > 0) {
         (*iov)->iov_base = (char *) (*iov)->iov_base + n;
         (*iov)->iov_len -= n;
     }

@@ -186,7 +186,7 @@ static bool send_syslog(const char *line, size_t len)
          * threads never send on a stranger's descriptor */
         fresh = connect_syslog();
         if (fresh == -1) {
-            atomic_store(&syslog_retry_us, now_us + RECONNECT_MS * 1000);
+            atomic_store(&syslog_retry_us, now_us + RECONNECT_MS * INT64_C(1000));
             return fd == -1;
         }
         if (fd == -1) {
@@ -404,7 +404,7 @@ void fatal(const char *fmt, ...)
     va_start(ap, fmt);
     message(LOG_LEVEL_FATAL, "fatal: ", fmt, ap);
     va_end(ap);
-    exit(fatal_status);
+    exit(fatal_status); /* NOLINT(concurrency-mt-unsafe): at start-up there is one thread */
 }
 
 void panic(const char *fmt, ...)

@@ -33,7 +33,7 @@ int num_parse_u64_base(struct slice s, int base, uint64_t max, uint64_t *out, st
 int num_parse_i64(struct slice s, int64_t min, int64_t max, int64_t *out, struct err *err)
 {
     bool negative = s.len > 0 && s.ptr[0] == '-';
-    uint64_t n;
+    uint64_t n = 0;
     int64_t value;
 
     if (num_parse_u64_base(negative ? slice_sub(s, 1, s.len) : s, 10,
@@ -54,7 +54,7 @@ int num_parse_time(struct slice s, char default_unit, int64_t max_seconds, int64
     char unit = default_unit;
     struct slice number = s;
     int64_t factor;
-    int64_t n;
+    int64_t n = 0;
 
     if (s.len > 0 && ascii_is_alpha((unsigned char) s.ptr[s.len - 1])) {
         unit = s.ptr[s.len - 1];

@@ -68,7 +68,7 @@ struct pool *pool_new(const char *name, unsigned max_threads, size_t stack_bytes
     pthread_cond_init(&p->work, NULL);
     p->tail = &p->head;
     p->max_threads = max_threads > 0 ? max_threads : 1;
-    p->stack_bytes = stack_bytes > 0 ? stack_bytes : 256 * 1024;
+    p->stack_bytes = stack_bytes > 0 ? stack_bytes : (size_t) 256 * 1024;
     p->threads = xcalloc(p->max_threads, sizeof(*p->threads));
     snprintf(p->name, sizeof(p->name), "%s", name);
     return p;
