@@ -97,6 +97,8 @@ void store_segment_free(struct store *s, struct segment *seg)
 {
     if (seg->fd != -1)
         s->io->close(s->io->ctx, seg->fd);
+    if (seg->content_fd != -1)
+        s->io->close(s->io->ctx, seg->content_fd);
     if (seg->companion_fd != -1)
         s->io->close(s->io->ctx, seg->companion_fd);
     buf_fini(&seg->notes);

@@ -127,7 +127,7 @@ NODISCARD int store_msg_read(struct store *s, struct store_msg *m, struct arena 
                              struct mail_envelope *env, struct store_rcpt **rcpts, size_t *nrcpts,
                              struct err *err);
 /*
- * The content: a descriptor that the store keeps, and where in it the content lies. Use, dup or pass it at once: it is valid
+ * The content: a descriptor, for reading only, that the store keeps, and where in it the content lies. Use, dup or pass it at once: it is valid
  * until the content of some other messages was asked for, or this one is removed or changes queue. The bytes
  * stay where they are, for duplicates too, until store_msg_set_state() (the attempt is over) or store_msg_remove().
  */

@@ -19,6 +19,7 @@ struct segment {
     uint64_t epoch;
     uint64_t bytes;
     int fd;
+    int content_fd;   /* for reading only, to be given away; -1: not opened yet */
     uint64_t scanned; /* all before it has been read */
     bool sealed;      /* nothing will be added */
     bool keep;        /* holds damage that could not be set aside: never recycled by this process */

@@ -150,11 +150,18 @@ int store_msg_content(struct store *s, struct store_msg *m, int *fd, uint64_t *o
     *bytes = m->content_bytes;
     *offset = m->large != 0 ? 0 : m->offset + JOURNAL_RECORD_BYTES + journal_align(m->meta_bytes);
     if (m->large == 0 && m->queue == STORE_JOURNAL) {
+        if (m->seg->content_fd == -1)
+            m->seg->content_fd = s->io->open(
+                s->io->ctx, store_path_segment(&path, s->directory, m->seg->number), O_RDONLY, 0);
+        if (m->seg->content_fd == -1) {
+            store_err_sys(err, "open", buf_cstr(&path));
+            goto done;
+        }
         if (m->pin == NULL) {
             m->pin = m->seg;
             m->pin->pins++;
         }
-        *fd = m->seg->fd;
+        *fd = m->seg->content_fd;
         ret = 0;
         goto done;
     }

@@ -69,7 +69,7 @@ static struct segment *segment_new(uint64_t number)
     struct segment *seg = xcalloc(1, sizeof(*seg));
 
     seg->number = number;
-    seg->fd = seg->companion_fd = -1;
+    seg->fd = seg->content_fd = seg->companion_fd = -1;
     seg->scanned = JOURNAL_SEGMENT_START;
     seg->notes = BUF_INIT(SIZE_MAX);
     seg->large_done = VEC_INIT;

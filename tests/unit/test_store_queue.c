@@ -293,6 +293,7 @@ static void test_pin(void **state)
     (void) state;
     store_msg_set_state(f->store, m->handle, &st);
     assert_int_equal(store_msg_content(f->store, m->handle, &fd, &offset, &bytes, &err), 0);
+    assert_int_equal(write(fd, "x", 1), -1); /* it goes to delivery agents */
     for (int i = 0; i < 50; i++) {
         struct timespec ts = {0, 2000000};
 
