@@ -31,6 +31,8 @@ struct map_build_options {
 /* Builds path's table of the type from the text in file path (or fd, if not -1). Warnings go to the log with file and line. */
 NODISCARD int map_build(const struct map_type *type, const char *path, int source_fd,
                         const struct map_build_options *opt, struct err *err);
+/* NULL: no such type. */
+const struct map_type *map_type_find(struct slice name);
 /* newaliases: "type:path" (or a path of default_database_type). */
 NODISCARD int postalias_build(const struct config *cfg, const char *spec, struct err *err);
 

@@ -1,11 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * maps_params.c - the list of this folder's parameter sets. Each set stands beside the code that uses it.
- */
+/* maps_params.c - the parameters of tables, and the list of this folder's parameter sets. */
 #include "postconf/param.h"
+
+struct maps_params {
+    char unused;
+};
+static const struct param rows[] = {
+    PARAM_BY_NAME("default_database_type", PARAM_TYPE_STRING, .def = "hash",
+                  .services = "sendmail,postmap,postalias",
+                  .doc = "The type of a table that is named without one."),
+    PARAM_BY_NAME("alias_database", PARAM_TYPE_STRING, .def = "hash:/etc/aliases",
+                  .services = "sendmail,postalias",
+                  .doc = "The alias tables that newaliases builds."),
+};
+static const struct param_set maps_params = PARAM_SET("maps", struct maps_params, rows);
 
 extern const struct param_set *const maps_param_sets[];
 
 const struct param_set *const maps_param_sets[] = {
+    &maps_params,
     NULL,
 };
