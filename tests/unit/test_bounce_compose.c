@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_bounce_compose.c - the text of reports: RFC 3464's fields, UTF-8, and nothing foreign that begins a line. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "qmgr/bounce_int.h"
+
+static const struct bounce bounce = {
+    .p = {.mail_name = "Postfix", .myhostname = "mx.example.org", .myorigin = "example.org"}};
+
+static struct proto_report_rcpt rcpt = {
+    .addr = SLICE_LIT("user@example.net"),
+    .outcome = OUTCOME_BOUNCED,
+    .code = SLICE_LIT("5.1.1"),
+    .text = SLICE_LIT("host mx.example.net[192.0.2.1] said: 550 5.1.1 no such user (in reply to "
+                      "RCPT TO command)"),
+    .diag_type = SLICE_LIT("smtp"),
+    .diag_text = SLICE_LIT("550 5.1.1 no such user"),
+    .mta_name = SLICE_LIT("mx.example.net"),
+};
+
+static char *compose(enum report_kind kind, uint32_t flags, struct bounce_notice *n,
+                     const struct proto_report_rcpt *r)
+{
+    struct proto_report_rcpt copy = *r;
+    struct bounce_request req = {
+        .r = {.kind = (uint32_t) kind,
+              .queue_id = SLICE_LIT("ABCDEF0123"),
+              .sender = SLICE_LIT("sender@example.com"),
+              .flags = flags,
+              .arrival_us = 1700741781000000,
+              .expires_us = 1701173781000000,
+              .dsn_envid = SLICE_LIT("id+2B1")},
+        .rcpts = &copy,
+        .nrcpts = 1,
+        .fd = -1,
+    };
+    struct buf out = BUF_INIT(1 << 20);
+
+    if (n->to == NULL)
+        n->to = "sender@example.com";
+    memcpy(n->boundary, "BOUNDARY", 9);
+    bounce_compose_head(&bounce, &req, n, &out);
+    bounce_compose_tail(n, &out);
+    return buf_take(&out);
+}
+
+static void has(const char *text, const char *part)
+{
+    if (strstr(text, part) == NULL)
+        fail_msg("wanted \"%s\" in:\n%s", part, text);
+}
+
+static void has_not(const char *text, const char *part)
+{
+    if (strstr(text, part) != NULL)
+        fail_msg("did not want \"%s\" in:\n%s", part, text);
+}
+
+/* CRLF everywhere, no line over RFC 5322's limit, no other control bytes than TAB. */
+static void is_clean(const char *text)
+{
+    size_t line = 0;
+
+    for (const char *s = text; *s != '\0'; s++) {
+        if (*s == '\r') {
+            assert_int_equal(s[1], '\n');
+            continue;
+        }
+        if (*s == '\n') {
+            assert_int_equal(s[-1], '\r');
+            line = 0;
+            continue;
+        }
+        assert_true((unsigned char) *s >= 32 || *s == '\t');
+        assert_true(++line <= 998);
+    }
+}
+
+static void failure(void **state)
+{
+    struct bounce_notice n = {.full = true};
+    char *t = compose(REPORT_FAILURE, 0, &n, &rcpt);
+
+    (void) state;
+    is_clean(t);
+    has(t, "From: MAILER-DAEMON@example.org (Mail Delivery System)\r\n"
+           "Subject: Undelivered Mail Returned to Sender\r\nTo: sender@example.com\r\n"
+           "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"
+           "Content-Type: multipart/report; report-type=delivery-status;\r\n"
+           "\tboundary=\"BOUNDARY\"\r\n");
+    has_not(t, "Content-Transfer-Encoding");
+    has(t, "\r\n--BOUNDARY\r\nContent-Description: Notification\r\n"
+           "Content-Type: text/plain; charset=us-ascii\r\n\r\n");
+    has(t, "\r\n<user@example.net>: host mx.example.net[192.0.2.1] said: 550 5.1.1 no such user\r\n"
+           "    (in reply to RCPT TO command)\r\n");
+    has(t, "Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.org\r\n"
+           "Original-Envelope-Id: id+1\r\nX-Postfix-Queue-ID: ABCDEF0123\r\n"
+           "X-Postfix-Sender: rfc822; sender@example.com\r\nArrival-Date: ");
+    has(t, "\r\n\r\nFinal-Recipient: rfc822; user@example.net\r\nAction: failed\r\n"
+           "Status: 5.1.1\r\nRemote-MTA: dns; mx.example.net\r\n"
+           "Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n");
+    has(t, "Content-Description: Undelivered Message\r\nContent-Type: message/rfc822\r\n\r\n");
+    has(t, "\r\n--BOUNDARY--\r\n");
+    free(t);
+}
+
+static void kinds(void **state)
+{
+    static const struct {
+        const char *name;
+        enum report_kind kind;
+        bool postmaster;
+        const char *subject, *action;
+    } cases[] = {
+        {"failure", REPORT_FAILURE, false, "Subject: Undelivered Mail Returned to Sender\r\n",
+         "Action: failed\r\n"},
+        {"copy", REPORT_FAILURE, true, "Subject: Postmaster Copy: Undelivered Mail\r\n",
+         "Action: failed\r\n"},
+        {"delay", REPORT_DELAY, false, "Subject: Delayed Mail (still being retried)\r\n",
+         "Action: delayed\r\n"},
+        {"delay copy", REPORT_DELAY, true, "Subject: Postmaster Warning: Delayed Mail\r\n",
+         "Will-Retry-Until: "},
+        {"success", REPORT_SUCCESS, false, "Subject: Successful Mail Delivery Report\r\n",
+         "Action: relayed\r\n"},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct bounce_notice n = {.is_postmaster = cases[i].postmaster};
+        struct proto_report_rcpt r = rcpt;
+        char *t;
+
+        if (cases[i].kind == REPORT_SUCCESS)
+            r.outcome = OUTCOME_SENT;
+        t = compose(cases[i].kind, 0, &n, &r);
+        is_clean(t);
+        has(t, cases[i].subject);
+        has(t, cases[i].action);
+        has(t, "Content-Type: text/rfc822-headers\r\n");
+        free(t);
+    }
+}
+
+static void originals(void **state)
+{
+    static const struct {
+        const char *orcpt, *orig, *wanted;
+    } cases[] = {
+        {"rfc822;a+2Bb@example.org", "x@example.org",
+         "Original-Recipient: rfc822;a+b@example.org\r\n"},
+        {"", "alias@example.org", "Original-Recipient: rfc822;alias@example.org\r\n"},
+        {"rfc822;bad+zz", "alias@example.org", "Original-Recipient: rfc822;alias@example.org\r\n"},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct bounce_notice n = {0};
+        struct proto_report_rcpt r = rcpt;
+        char *t;
+
+        r.orcpt = slice_str(cases[i].orcpt);
+        r.orig = slice_str(cases[i].orig);
+        t = compose(REPORT_FAILURE, 0, &n, &r);
+        has(t, cases[i].wanted);
+        has(t, "(expanded from <");
+        free(t);
+    }
+}
+
+static void utf8(void **state)
+{
+    struct bounce_notice n = {.utf8 = true, .full = true, .to = "s\xc3\xa4@example.org"};
+    struct proto_report_rcpt r = rcpt;
+    char *t;
+
+    (void) state;
+    r.addr = SLICE_LIT("\xc3\xbc@example.net");
+    t = compose(REPORT_FAILURE, MAIL_SMTPUTF8, &n, &r);
+    has(t, "report-type=global-delivery-status");
+    has(t, "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n");
+    has(t, "Content-Type: message/global-delivery-status\r\n");
+    has(t, "Final-Recipient: utf-8; \xc3\xbc@example.net\r\n");
+    has(t, "Content-Type: message/global\r\n");
+    free(t);
+}
+
+static void hostile_text(void **state)
+{
+    struct bounce_notice n = {0};
+    struct proto_report_rcpt r = rcpt;
+    char longword[3001];
+    char *t;
+
+    (void) state;
+    r.text = SLICE_LIT("550 a\r\nSubject: injected\r\n\r\n--BOUNDARY\r\n.\r\n\001\x7f\xff");
+    r.diag_text = r.text;
+    r.mta_name = SLICE_LIT("x\r\nX-Evil: 1");
+    t = compose(REPORT_FAILURE, 0, &n, &r);
+    is_clean(t);
+    has_not(t, "\r\nSubject: injected");
+    has_not(t, "\r\nX-Evil");
+    has_not(t, "a\r\n--BOUNDARY");
+    free(t);
+    memset(longword, 'x', 3000);
+    longword[3000] = '\0';
+    r.text = r.diag_text = slice_str(longword);
+    t = compose(REPORT_FAILURE, 0, &n, &r);
+    is_clean(t);
+    free(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(failure), cmocka_unit_test(kinds),        cmocka_unit_test(originals),
+        cmocka_unit_test(utf8),    cmocka_unit_test(hostile_text),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
