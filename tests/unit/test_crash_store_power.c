@@ -296,7 +296,7 @@ static void test_rounds(void **state)
 {
     const char *one = getenv("PR_CRASH_SEED");
     const char *rounds = getenv("PR_CRASH_ROUNDS");
-    uint64_t n = rounds != NULL ? strtoull(rounds, NULL, 10) : 800;
+    uint64_t n = rounds != NULL ? strtoull(rounds, NULL, 10) : 500;
 
     (void) state;
     if (one != NULL) {
