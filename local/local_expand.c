@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* local_expand.c - aliases(5), .forward files, and the user's mailbox. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "local/local_int.h"
+#include "mail/address.h"
+
+#define DEPTH_MAX    100
+#define ELEMENTS_MAX 10000
+#define FORWARD_MAX  (1U << 20)
+
+void local_fail(struct local_job *j, const struct err *err)
+{
+    if (j->err.kind == ERR_NONE || (j->err.kind == ERR_PERMANENT && err->kind != ERR_PERMANENT))
+        j->err = *err;
+}
+
+PRINTF_LIKE(4, 5)
+static void fail(struct local_job *j, enum err_kind kind, const char *dsn, const char *fmt, ...)
+{
+    struct err err = ERR_INIT;
+    char text[ERR_TEXT_MAX];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void) vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    err_set(&err, kind, dsn, "%s", text);
+    local_fail(j, &err);
+}
+
+static bool is_allowed(const char *list, const char *origin)
+{
+    struct slice rest = slice_str(list);
+    struct slice word;
+
+    while (slice_token(&rest, ", \t", &word))
+        if (slice_eq_str(word, origin))
+            return true;
+    return false;
+}
+
+static void deliver_file(struct local_job *j, const char *path, const struct local_rights *rights)
+{
+    struct mailbox_headers h = {.return_path = j->r->msg.sender,
+                                .original_to =
+                                    j->rcpt->orig.len > 0 ? j->rcpt->orig : j->rcpt->addr,
+                                .delivered_to = j->delivered_to};
+    struct err err = ERR_INIT;
+    size_t len = strlen(path);
+
+    if (mailbox_deliver(j->r, path, &rights->owner, &h, &j->l->mailbox, &err) == -1) {
+        local_fail(j, &err);
+        return;
+    }
+    j->delivered++;
+    if (j->how.len == 0)
+        buf_puts(&j->how, len > 0 && path[len - 1] == '/' ? "delivered to maildir"
+                          : rights->user != NULL          ? "delivered to mailbox"
+                                                          : "delivered to file");
+}
+
+static void elements(struct local_job *j, struct slice text, const struct local_rights *rights,
+                     unsigned depth);
+
+static void include(struct local_job *j, const char *path, unsigned depth)
+{
+    struct local_rights rights = {.origin = "include"};
+    struct buf text = BUF_INIT(FORWARD_MAX);
+    struct err err = ERR_INIT;
+    struct stat st;
+
+    if (path[0] != '/' || stat(path, &st) == -1) {
+        fail(j, ERR_TEMPORARY, "4.3.5", "cannot open include file %s", path);
+        return;
+    }
+    /* what root owns is not done as root */
+    rights.owner =
+        st.st_uid == 0 ? j->l->default_privs : (struct mailbox_owner){st.st_uid, st.st_gid};
+    if (file_read(path, &text, &err) == -1)
+        fail(j, ERR_TEMPORARY, "4.3.5", "include file: %s", err.text);
+    else
+        elements(j, buf_view(&text), &rights, depth + 1);
+    buf_fini(&text);
+}
+
+static void user_mailbox(struct local_job *j, const struct passwd *pw)
+{
+    struct local_rights rights = {.owner = {pw->pw_uid, pw->pw_gid},
+                                  .origin = "mailbox",
+                                  .user = pw->pw_name,
+                                  .home = pw->pw_dir};
+    struct buf path = BUF_INIT(4096);
+    struct err err = ERR_INIT;
+
+    if (j->l->p.mailbox_command[0] != '\0') {
+        if (local_command(j, j->l->p.mailbox_command, &rights, &err) == -1)
+            local_fail(j, &err);
+    } else {
+        if (j->l->p.home_mailbox[0] != '\0')
+            path_join(&path, pw->pw_dir, j->l->p.home_mailbox);
+        else
+            path_join(&path, j->l->p.mail_spool_directory, pw->pw_name);
+        deliver_file(j, buf_cstr(&path), &rights);
+    }
+    buf_fini(&path);
+}
+
+/* One thing that an alias or .forward file names. */
+static void element(struct local_job *j, struct slice text, const struct local_rights *rights,
+                    unsigned depth)
+{
+    struct buf plain = BUF_INIT(65536);
+    const char *s;
+
+    if (++j->elements > ELEMENTS_MAX) {
+        fail(j, ERR_PERMANENT, "5.4.6", "alias expansion of %.*s is too large",
+             SLICE_FMT(j->rcpt->addr));
+        return;
+    }
+    address_unquote(text, &plain);
+    s = buf_cstr(&plain);
+    if (strncmp(s, ":include:", 9) == 0) {
+        include(j, s + 9, depth);
+    } else if (s[0] == '|') {
+        struct err err = ERR_INIT;
+
+        if (!is_allowed(j->l->p.allow_commands, rights->origin))
+            fail(j, ERR_PERMANENT, "5.7.1", "mail to command is restricted");
+        else if (local_command(j, s + 1, rights, &err) == -1)
+            local_fail(j, &err);
+    } else if (s[0] == '/') {
+        if (!is_allowed(j->l->p.allow_files, rights->origin))
+            fail(j, ERR_PERMANENT, "5.7.1", "mail to file is restricted");
+        else
+            deliver_file(j, s, rights);
+    } else {
+        struct slice addr = buf_view(&plain);
+        bool to_mailbox = addr.len > 0 && addr.ptr[0] == '\\';
+
+        if (to_mailbox)
+            addr = slice_sub(addr, 1, addr.len);
+        /* the user himself, named in his own file: his mailbox */
+        if (rights->user != NULL && (slice_caseeq_str(addr, rights->user) ||
+                                     (slice_caseeq_str(address_local(addr), rights->user) &&
+                                      route_domain_is_local(j->l->route, address_domain(addr))))) {
+            const struct passwd *pw =
+                getpwnam(rights->user); /* NOLINT(concurrency-mt-unsafe): single-threaded */
+
+            if (pw != NULL)
+                user_mailbox(j, pw);
+        } else if (addr.len > 0) {
+            vec_push(&j->forward, arena_printf(j->arena, "%.*s", SLICE_FMT(addr)));
+        }
+    }
+    buf_fini(&plain);
+}
+
+/* Elements are divided by commas and line ends outside of quotes; # begins a comment at the begin of a line. */
+static void elements(struct local_job *j, struct slice text, const struct local_rights *rights,
+                     unsigned depth)
+{
+    if (depth > DEPTH_MAX) {
+        fail(j, ERR_PERMANENT, "5.4.6", "alias expansion of %.*s is nested too deep",
+             SLICE_FMT(j->rcpt->addr));
+        return;
+    }
+    while (text.len > 0) {
+        ptrdiff_t nl = slice_find(text, '\n');
+        struct slice line = slice_trim(slice_sub(text, 0, nl == -1 ? text.len : (size_t) nl), NULL);
+
+        text = nl == -1 ? SLICE_EMPTY : slice_sub(text, (size_t) nl + 1, text.len);
+        if (line.len == 0 || line.ptr[0] == '#')
+            continue;
+        for (size_t at = 0; at <= line.len;) {
+            size_t end = at;
+            bool quoted = false;
+
+            while (end < line.len && (quoted || line.ptr[end] != ',')) {
+                if (line.ptr[end] == '"')
+                    quoted = !quoted;
+                else if (line.ptr[end] == '\\')
+                    end++;
+                end++;
+            }
+            struct slice one = slice_trim(slice_sub(line, at, end), NULL);
+            if (one.len > 0)
+                element(j, one, rights, depth);
+            at = end + 1;
+        }
+    }
+}
+
+/* 1: an alias; 0: none; -1: it cannot be told. */
+static int alias(struct local_job *j, struct slice name, unsigned depth)
+{
+    struct local_rights rights = {.owner = j->l->default_privs, .origin = "alias"};
+    struct buf value = BUF_INIT(MAP_VALUE_MAX);
+    struct buf owner = BUF_INIT(1024);
+    struct err err = ERR_INIT;
+    enum map_result res = map_list_lookup(j->l->aliases, name, 0, &value, NULL, &err);
+
+    if (res == MAP_RETRY) {
+        fail(j, ERR_TEMPORARY, "4.3.0", "alias database unavailable: %s", err.text);
+    } else if (res == MAP_FOUND) {
+        struct buf who = BUF_INIT(MAP_VALUE_MAX);
+
+        /* mail for a list comes from its owner, so that reports go there */
+        buf_printf(&owner, "owner-%.*s", SLICE_FMT(name));
+        if (j->r->msg.sender.len > 0 &&
+            map_list_lookup(j->l->aliases, buf_view(&owner), 0, &who, NULL, &err) == MAP_FOUND) {
+            if (j->l->p.expand_owner_alias)
+                j->sender = arena_slice(j->arena, slice_trim(buf_view(&who), NULL));
+            else
+                j->sender = slice_str(
+                    arena_printf(j->arena, "%.*s@%s", SLICE_FMT(buf_view(&owner)), j->l->myorigin));
+        }
+        buf_fini(&who);
+        elements(j, buf_view(&value), &rights, depth + 1);
+    }
+    buf_fini(&value);
+    buf_fini(&owner);
+    return res == MAP_FOUND ? 1 : res == MAP_RETRY ? -1 : 0;
+}
+
+/* $home $user $extension $recipient_delimiter $shell $domain of forward_path. */
+static void put_path(const struct local_job *j, struct slice word, const struct passwd *pw,
+                     struct slice ext, struct buf *out)
+{
+    char delimiter[2] = {ext.len > 0 ? j->l->delimiter[0] : '\0', '\0'};
+    const struct {
+        const char *name;
+        struct slice value;
+    } names[] = {{"home", slice_str(pw->pw_dir)},
+                 {"user", slice_str(pw->pw_name)},
+                 {"extension", ext},
+                 {"recipient_delimiter", slice_str(delimiter)},
+                 {"shell", slice_str(pw->pw_shell)},
+                 {"domain", address_domain(j->rcpt->addr)}};
+
+    for (size_t i = 0; i < word.len;) {
+        size_t start = i + 1;
+        size_t end;
+        bool brace;
+
+        if (word.ptr[i] != '$') {
+            buf_putc(out, word.ptr[i++]);
+            continue;
+        }
+        brace = start < word.len && (word.ptr[start] == '{' || word.ptr[start] == '(');
+        start += brace;
+        end = start;
+        while (end < word.len &&
+               (ascii_is_alnum((unsigned char) word.ptr[end]) || word.ptr[end] == '_'))
+            end++;
+        for (size_t k = 0; k < ARRAY_LEN(names); k++)
+            if (slice_eq_str(slice_sub(word, start, end), names[k].name))
+                buf_put_slice(out, names[k].value);
+        i = end + (brace && end < word.len ? 1 : 0);
+    }
+}
+
+/* 1: a .forward file was followed; 0: there is none; -1: trouble. */
+static int forward_file(struct local_job *j, const struct passwd *pw, struct slice ext,
+                        unsigned depth)
+{
+    struct local_rights rights = {.owner = {pw->pw_uid, pw->pw_gid},
+                                  .origin = "forward",
+                                  .user = pw->pw_name,
+                                  .home = pw->pw_dir};
+    struct slice rest = slice_str(j->l->p.forward_path);
+    struct slice word;
+    int found = 0;
+
+    while (found == 0 && slice_token(&rest, ", \t", &word)) {
+        struct buf path = BUF_INIT(4096);
+        struct buf text = BUF_INIT(FORWARD_MAX);
+        struct err err = ERR_INIT;
+        struct stat st;
+        bool there;
+
+        put_path(j, word, pw, ext, &path);
+        if (mailbox_become(&rights.owner, &err) == -1) {
+            local_fail(j, &err);
+            found = -1;
+        } else {
+            there = stat(buf_cstr(&path), &st) == 0;
+            if (there && (!S_ISREG(st.st_mode) || (st.st_uid != pw->pw_uid && st.st_uid != 0) ||
+                          (st.st_mode & 002) != 0)) {
+                log_warning("%s is not followed: wrong owner, or writable for others",
+                            buf_cstr(&path));
+                there = false;
+            }
+            if (there && file_read(buf_cstr(&path), &text, &err) == -1) {
+                fail(j, ERR_TEMPORARY, "4.3.0", "%s", err.text);
+                found = -1;
+            }
+            mailbox_become_root();
+            if (there && found == 0 && slice_trim(buf_view(&text), NULL).len > 0) {
+                elements(j, buf_view(&text), &rights, depth + 1);
+                found = 1;
+            }
+        }
+        buf_fini(&path);
+        buf_fini(&text);
+    }
+    return found;
+}
+
+void local_recipient(struct local_job *j, struct slice name, unsigned depth)
+{
+    struct slice user;
+    struct slice ext;
+    const struct passwd *pw;
+    char *login;
+
+    (void) address_split_extension(name, j->l->delimiter, &user, &ext);
+    int found = alias(j, name, depth);
+    if (found == 0 && ext.len > 0)
+        found = alias(j, user, depth);
+    if (found != 0)
+        return;
+    login = slice_dup(user);
+    for (char *p = login; *p != '\0'; p++)
+        *p = (char) ascii_lower((unsigned char) *p);
+    errno = 0;
+    pw = getpwnam(login); /* NOLINT(concurrency-mt-unsafe): single-threaded */
+    if (pw == NULL && errno != 0 && errno != ENOENT && errno != ESRCH) {
+        fail(j, ERR_TEMPORARY, "4.3.0", "user lookup error: errno %d", errno);
+    } else if (pw == NULL && j->l->p.luser_relay[0] != '\0') {
+        vec_push(&j->forward, arena_strdup(j->arena, j->l->p.luser_relay));
+    } else if (pw == NULL) {
+        fail(j, ERR_PERMANENT, "5.1.1", "unknown user: \"%s\"", login);
+    } else if (forward_file(j, pw, ext, depth) == 0) {
+        user_mailbox(j, pw);
+    }
+    free(login);
+}

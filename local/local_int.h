@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * local_int.h - what the files of local(8) share.
+ *
+ * The way of a recipient: local_main.c; aliases and .forward files give elements (local_expand.c); an element is an address (gathered,
+ * sent on as one message by local_forward.c), a file, a command (local_command.c), an :include: file, or the user's own mailbox.
+ */
+#ifndef PR_LOCAL_INT_H
+#define PR_LOCAL_INT_H
+
+#include "base/arena.h"
+#include "base/vec.h"
+#include "local/local_params.h"
+#include "mail/intake.h"
+#include "maps/policy.h"
+#include "master/worker.h"
+#include "route/route.h"
+
+struct local {
+    struct local_params p;
+    struct mailbox_options mailbox;
+    struct map_list *aliases;
+    struct route *route;
+    struct intake_pool *intake;
+    const char *myorigin, *myhostname, *delimiter, *mail_name;
+    struct mailbox_owner default_privs;
+    bool long_ids;
+};
+
+/* One recipient under way. What went wrong first decides; a temporary failure outranks a permanent one. */
+struct local_job {
+    struct local *l;
+    struct deliver_request *r;
+    const struct proto_deliver_rcpt *rcpt;
+    struct arena *arena;
+    struct slice delivered_to; /* user@domain as in Delivered-To: */
+    struct slice sender;       /* of what is sent on: the message's, or owner-NAME */
+    struct vec forward;        /* char *, addresses to send on to */
+    unsigned elements;         /* so far: expansion is bounded */
+    unsigned delivered;
+    struct buf how; /* "delivered to maildir" ... */
+    struct err err; /* of the worst failure */
+};
+
+/* Who an element belongs to. */
+struct local_rights {
+    struct mailbox_owner owner;
+    const char *origin; /* "alias", "forward", "include" */
+    const char *user;   /* login name, or NULL for aliases */
+    const char *home;
+};
+
+/* local_expand.c */
+void local_recipient(struct local_job *j, struct slice name, unsigned depth);
+void local_fail(struct local_job *j, const struct err *err);
+/* local_command.c: runs "sh -c command" with the message on standard input. */
+NODISCARD int local_command(struct local_job *j, const char *command,
+                            const struct local_rights *rights, struct err *err);
+/* local_forward.c */
+NODISCARD int local_forward(struct local_job *j, struct err *err);
+
+#endif
