@@ -1,17 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check.c - every finding about a generation: parameters, services, tables. */
+/*
+ * check.c - every finding about a generation: parameters, services, tables.
+ *
+ * What is wrong in a parameter that is effective, or in a table that a parameter names, is fatal: the daemons would meet it
+ * with every client. What merely has no effect is a warning.
+ */
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "base/htable.h"
+#include "base/file.h"
+#include "base/mtime.h"
 #include "maps/map.h"
 #include "master/master_int.h"
+#include "master/worker_int.h"
+
+#define APART_LIMIT_MS 60000
+#define FINDINGS_MAX   (1U << 20)
 
 struct check {
     const struct generation *g;
     check_report_fn fn;
     void *arg;
     int fatal;
+    const struct config *cfg;             /* main.cf, or with a service's -o */
+    const struct master_service *service; /* NULL: main.cf */
     struct map_env *env;
 };
 
@@ -28,26 +44,46 @@ PRINTF_LIKE(3, 4) static void report(struct check *c, bool is_fatal, const char 
     buf_fini(&text);
 }
 
+/* --- parameters and tables ---------------------------------------------------------------------- */
+
 static void on_config(enum config_finding kind, const char *file, int line, const char *text,
                       void *arg)
 {
     struct check *c = arg;
 
-    if (file != NULL && line > 0)
+    if (c->service != NULL) {
+        /* main.cf's own findings were reported once; what a service's -o breaks is its */
+        if (kind == CONFIG_FATAL && line == 0 && strstr(text, "/main.cf, line ") == NULL)
+            report(c, true, "%s, line %d: service %s: %s", c->g->cf->path, c->service->line,
+                   c->service->name, text);
+    } else if (file != NULL && line > 0) {
         report(c, kind == CONFIG_FATAL, "%s, line %d: %s", file, line, text);
-    else
+    } else {
         report(c, kind == CONFIG_FATAL, "%s", text);
+    }
 }
 
-static bool is_table_type(struct slice type, bool *known)
-{
-    static const char *const files[] = {"hash", "btree", "texthash", "regexp",
-                                        "pcre", "cidr",  "inline"};
+struct type_search {
+    struct slice name;
+    bool found;
+};
 
-    *known = false;
-    for (size_t i = 0; i < ARRAY_LEN(files); i++)
-        *known |= slice_eq_str(type, files[i]);
-    return *known;
+static void on_map_type(const struct map_type *t, void *arg)
+{
+    struct type_search *s = arg;
+
+    s->found |= slice_eq_str(s->name, t->name);
+}
+
+/* "type:name" with a type that is built in; anything else with a colon may be an address, a transport, a time. */
+static bool is_table(struct slice spec)
+{
+    ptrdiff_t colon = slice_find(spec, ':');
+    struct type_search s = {.name = slice_sub(spec, 0, colon < 1 ? 0 : (size_t) colon)};
+
+    if (colon > 0)
+        map_type_each(on_map_type, &s);
+    return s.found;
 }
 
 /* Elements "type:name" of a value; {...} of inline tables kept together. */
@@ -58,65 +94,194 @@ static void check_tables(const struct param *p, void *arg)
     struct slice rest;
     struct slice word;
 
-    if (p->name[0] == '*' || p->status == PARAM_PENDING || p->type != PARAM_TYPE_STRING ||
-        !config_is_set(c->g->cfg, p->name))
+    if (p->name[0] == '*' || p->status != PARAM_EFFECTIVE || p->type != PARAM_TYPE_STRING ||
+        !config_is_set(c->cfg, p->name) || (c->service != NULL && config_line(c->cfg, p->name) > 0))
         return;
-    value = config_get(c->g->cfg, p->name);
+    value = config_get(c->cfg, p->name);
     rest = slice_str(value);
     while (value != NULL && slice_token_braces(&rest, ", \t\r\n", &word)) {
         struct slice spec = word;
         struct err err = ERR_INIT;
-        ptrdiff_t colon;
-        bool known;
 
         while (spec.len > 0 && spec.ptr[0] == '!')
             spec = slice_sub(spec, 1, spec.len);
         if (slice_starts_with(spec, SLICE_LIT("proxy:")))
             spec = slice_sub(spec, 6, spec.len);
-        colon = slice_find(spec, ':');
-        if (colon < 1 || !is_table_type(slice_sub(spec, 0, (size_t) colon), &known))
+        if (!is_table(spec) || map_check(c->env, spec, &err) == 0)
             continue;
-        if (map_check(c->env, spec, &err) == -1)
-            report(c, true, "%s, line %d: %s: %s", "main.cf", config_line(c->g->cfg, p->name),
-                   p->name, err.text);
+        if (c->service != NULL)
+            report(c, true, "%s, line %d: service %s: %s: %s", c->g->cf->path, c->service->line,
+                   c->service->name, p->name, err.text);
+        else
+            report(c, true, "%s/main.cf, line %d: %s: %s", config_dir(c->cfg),
+                   config_line(c->cfg, p->name), p->name, err.text);
     }
 }
 
-static void check_services(struct check *c)
+/* --- services ----------------------------------------------------------------------------------- */
+
+static void check_override_names(struct check *c, const struct master_service *s)
 {
-    for (size_t i = 0; i < c->g->cf->services.len; i++) {
-        const struct master_service *s = c->g->cf->services.items[i];
+    for (char **o = s->overrides; *o != NULL; o++) {
+        char *name = slice_dup(slice_trim(slice_of(*o, strcspn(*o, "=")), NULL));
+        const char *near;
 
-        if (service_kind(c->g, s) == SERVICE_MISSING)
-            report(c, false, "%s, line %d: service %s: there is no program %s in %s",
-                   c->g->cf->path, s->line, s->name, s->command, c->g->common.daemon_directory);
-        for (char **o = s->overrides; *o != NULL; o++) {
-            char *name = xstrndup(*o, strcspn(*o, "= "));
-            const char *near;
-
-            if (param_find(name) == NULL && !config_is_set(c->g->cfg, name)) {
-                near = param_suggest(name);
-                report(c, false, "%s, line %d: unknown parameter %s%s%s", c->g->cf->path, s->line,
-                       name, near != NULL ? ": did you mean " : "", near != NULL ? near : "");
-            }
-            free(name);
+        if (param_find(name) == NULL && !config_is_set(c->g->cfg, name)) {
+            near = param_suggest(name);
+            report(c, false, "%s, line %d: unknown parameter %s%s%s", c->g->cf->path, s->line, name,
+                   near != NULL ? ": did you mean " : "", near != NULL ? near : "");
         }
+        free(name);
     }
-    static const char *const needed[] = {"qmgr", "cleanup"};
-    for (size_t i = 0; i < ARRAY_LEN(needed); i++)
-        if (master_cf_find(c->g->cf, needed[i], SERVICE_UNIX) == NULL)
-            report(c, false, "%s: there is no service \"%s unix\"; no mail will flow",
-                   c->g->cf->path, needed[i]);
+}
+
+/* The configuration as this service sees it, if it has -o. */
+static void check_overrides(struct check *c, const struct master_service *s)
+{
+    struct buf text = BUF_INIT(SIZE_MAX);
+    struct config *cfg = NULL;
+    struct err err = ERR_INIT;
+    size_t n = 0;
+
+    while (s->overrides[n] != NULL)
+        n++;
+    if (n == 0)
+        return;
+    check_override_names(c, s);
+    c->service = s;
+    if (worker_read_config(c->g->config_fd, &text, &err) == -1 ||
+        config_load_text(config_dir(c->g->cfg), buf_view(&text), (const char *const *) s->overrides,
+                         n, s->name, &cfg, &err) == -1) {
+        report(c, true, "%s, line %d: service %s: %s", c->g->cf->path, s->line, s->name, err.text);
+    } else {
+        c->cfg = cfg;
+        c->env = map_env_new(cfg);
+        config_check(cfg, on_config, c);
+        param_each(check_tables, c);
+        map_env_free(&c->env);
+        config_unref(&cfg);
+    }
+    c->service = NULL;
+    c->cfg = c->g->cfg;
+    buf_fini(&text);
+}
+
+static void check_service(struct check *c, const struct master_service *s)
+{
+    const char *path = c->g->cf->path;
+
+    switch (service_kind(c->g, s)) {
+    case SERVICE_RUN:
+        check_overrides(c, s);
+        break;
+    case SERVICE_ABSORBED:
+        break;
+    case SERVICE_MISSING:
+        report(c, false, "%s, line %d: service %s is not started: there is no program %s in %s",
+               path, s->line, s->name, s->command, c->g->common.daemon_directory);
+        break;
+    case SERVICE_NO_TYPE:
+        report(c, false, "%s, line %d: service %s is not started: type %s is not served", path,
+               s->line, s->name, service_type_name(s->type));
+        break;
+    }
 }
 
 int check_generation(const struct generation *g, check_report_fn fn, void *arg)
 {
-    struct check c = {.g = g, .fn = fn, .arg = arg};
+    static const char *const needed[] = {"qmgr", "cleanup"};
+    struct check c = {.g = g, .fn = fn, .arg = arg, .cfg = g->cfg};
 
     config_check(g->cfg, on_config, &c);
     c.env = map_env_new(g->cfg);
     param_each(check_tables, &c);
     map_env_free(&c.env);
-    check_services(&c);
+    for (size_t i = 0; i < g->cf->services.len; i++)
+        check_service(&c, g->cf->services.items[i]);
+    for (size_t i = 0; i < ARRAY_LEN(needed); i++)
+        if (master_cf_find(g->cf, needed[i], SERVICE_UNIX) == NULL &&
+            master_cf_find(g->cf, needed[i], SERVICE_FIFO) == NULL)
+            report(&c, false, "%s: there is no service \"%s unix\": no mail will flow", g->cf->path,
+                   needed[i]);
     return c.fatal;
+}
+
+/* --- in a process of its own -------------------------------------------------------------------- */
+
+static void send_finding(bool is_fatal, const char *text, void *arg)
+{
+    struct buf line = BUF_INIT(FINDINGS_MAX);
+    const int *fd = arg;
+
+    buf_printf(&line, "%c%s\n", is_fatal ? 'F' : 'W', text);
+    if (fd_write_all(*fd, line.ptr, line.len) == -1)
+        _exit(2);
+    buf_fini(&line);
+}
+
+/* All that the process says, until it ends; -1: the time is up. */
+static int read_findings(int fd, struct buf *out)
+{
+    struct mono_time deadline = mono_after_ms(mono_now(), APART_LIMIT_MS);
+
+    for (;;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        char piece[4096];
+        ssize_t n;
+
+        if (poll(&p, 1, mono_poll_ms(deadline)) == 0)
+            return -1;
+        n = fd_read_some(fd, piece, sizeof(piece));
+        if (n <= 0)
+            return 0;
+        buf_put(out, piece, (size_t) n);
+    }
+}
+
+int check_generation_apart(const struct generation *g, check_report_fn fn, void *arg)
+{
+    struct buf findings = BUF_INIT(FINDINGS_MAX);
+    struct slice rest;
+    struct slice line;
+    const char *trouble = NULL;
+    int fatal = 0;
+    int status = 0;
+    int pair[2];
+    pid_t pid;
+
+    if (pipe(pair) == -1) {
+        fn(true, "the configuration check cannot be started: no pipe", arg);
+        return 1;
+    }
+    pid = fork();
+    if (pid == 0) {
+        (void) close(pair[0]);
+        _exit(check_generation(g, send_finding, &pair[1]) > 0 ? 1 : 0);
+    }
+    fd_close(&pair[1]);
+    if (pid == -1) {
+        trouble = "the configuration check cannot be started: no process";
+    } else {
+        if (read_findings(pair[0], &findings) == -1) {
+            trouble = "the configuration check takes too long";
+            (void) kill(pid, SIGKILL);
+        }
+        if (waitpid(pid, &status, 0) == -1 || !WIFEXITED(status) || WEXITSTATUS(status) > 1)
+            trouble = trouble != NULL ? trouble : "the configuration check ended untimely";
+    }
+    fd_close(&pair[0]);
+    rest = buf_view(&findings);
+    while (slice_token(&rest, "\n", &line)) {
+        char *text = slice_dup(slice_sub(line, 1, line.len));
+
+        fatal += line.ptr[0] == 'F';
+        fn(line.ptr[0] == 'F', text, arg);
+        free(text);
+    }
+    if (trouble != NULL) {
+        fn(true, trouble, arg);
+        fatal++;
+    }
+    buf_fini(&findings);
+    return fatal;
 }

@@ -24,10 +24,9 @@ static int make_one(const char *dir, const char *name, mode_t mode, uid_t uid, g
     else if (geteuid() == 0 && (st.st_uid != uid || st.st_gid != gid) &&
              chown(buf_cstr(&path), uid, gid) == -1)
         ret = err_sys(err, "chown %s", buf_cstr(&path));
-    else if ((st.st_mode & 07777) != mode && st.st_uid == geteuid() &&
+    /* after chown, which may clear bits; a directory of somebody else's is as it is */
+    else if ((geteuid() == 0 || ((st.st_mode & 07777) != mode && st.st_uid == geteuid())) &&
              chmod(buf_cstr(&path), mode) == -1)
-        ret = err_sys(err, "chmod %s", buf_cstr(&path));
-    else if (geteuid() == 0 && chmod(buf_cstr(&path), mode) == -1)
         ret = err_sys(err, "chmod %s", buf_cstr(&path));
     buf_fini(&path);
     return ret;
@@ -62,18 +61,15 @@ int make_directories(const struct generation *g, struct err *err)
         uid_t uid;
         gid_t gid;
     } dirs[] = {
-        {"pid", 0755, geteuid(), getegid()}, {"public", 0710, owner, drop},
-        {"private", 0700, owner, group},     {"maildrop", 0730, owner, drop},
+        {"pid", 0755, geteuid(), getegid()}, {"public", 02710, owner, drop},
+        {"private", 0700, owner, group},     {"maildrop", 01730, owner, drop},
         {"incoming", 0700, owner, group},    {"active", 0700, owner, group},
     };
     if (dir_make(queue, 0755, err) == -1 ||
         make_one(g->common.data_directory, "", 0700, owner, group, err) == -1)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
-        if (make_one(queue, dirs[i].name,
-                     dirs[i].mode |
-                         (drop != group && dirs[i].gid == drop && dirs[i].mode == 0730 ? 01000 : 0),
-                     dirs[i].uid, dirs[i].gid, err) == -1)
+        if (make_one(queue, dirs[i].name, dirs[i].mode, dirs[i].uid, dirs[i].gid, err) == -1)
             return -1;
     return 0;
 }

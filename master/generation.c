@@ -1,52 +1,131 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* generation.c - main.cf and master.cf read together. */
+/* generation.c - main.cf and master.cf read together, main.cf kept as it was read. */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "master/master_int.h"
 
-int generation_load(const char *dir, struct generation **out, struct err *err)
+#define MAIN_CF_MAX (16U << 20)
+
+static int snapshot(struct slice text, struct err *err)
+{
+    int fd = memfd_create("main.cf", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd == -1)
+        return err_sys(err, "memory for main.cf");
+    if (fd_write_all(fd, text.ptr, text.len) == -1 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == -1) {
+        err_sys(err, "memory for main.cf");
+        fd_close(&fd);
+    }
+    return fd;
+}
+
+static int load_main(const char *dir, struct generation *g, struct err *err)
+{
+    struct buf text = BUF_INIT(MAIN_CF_MAX);
+    struct buf path = BUF_INIT(8192);
+    int ret = -1;
+
+    if (dir == NULL || dir[0] == '\0')
+        dir = getenv("MAIL_CONFIG");
+    if (dir == NULL || dir[0] == '\0')
+        dir = "/etc/postfix";
+    path_join(&path, dir, "main.cf");
+    if (file_read(buf_cstr(&path), &text, err) == -1 ||
+        config_load_text(dir, buf_view(&text), NULL, 0, NULL, &g->cfg, err) == -1 ||
+        config_bind(g->cfg, &config_common_params, &g->common, err) == -1 ||
+        config_bind(g->cfg, &master_params, &g->p, err) == -1)
+        goto done;
+    g->config_fd = snapshot(buf_view(&text), err);
+    ret = g->config_fd == -1 ? -1 : 0;
+done:
+    buf_fini(&path);
+    buf_fini(&text);
+    return ret;
+}
+
+static struct generation *generation_new(void)
 {
     struct generation *g = xcalloc(1, sizeof(*g));
 
-    if (config_load(dir, NULL, 0, NULL, &g->cfg, err) == -1 ||
-        config_bind(g->cfg, &config_common_params, &g->common, err) == -1 ||
-        config_bind(g->cfg, &master_params, &g->p, err) == -1 ||
-        master_cf_load(config_dir(g->cfg), &g->cf, err) == -1) {
-        generation_free(&g);
+    g->refs = 1;
+    g->config_fd = -1;
+    return g;
+}
+
+int generation_load_main(const char *dir, struct generation **out, struct err *err)
+{
+    struct generation *g = generation_new();
+
+    if (load_main(dir, g, err) == -1) {
+        generation_unref(&g);
         return -1;
     }
     *out = g;
     return 0;
 }
 
-void generation_free(struct generation **g)
+int generation_load(const char *dir, struct generation **out, struct err *err)
 {
-    if (*g == NULL)
+    struct generation *g = generation_new();
+
+    if (load_main(dir, g, err) == -1 || master_cf_load(config_dir(g->cfg), &g->cf, err) == -1) {
+        generation_unref(&g);
+        return -1;
+    }
+    *out = g;
+    return 0;
+}
+
+struct generation *generation_ref(struct generation *g)
+{
+    g->refs++;
+    return g;
+}
+
+void generation_unref(struct generation **generation)
+{
+    struct generation *g = *generation;
+
+    *generation = NULL;
+    if (g == NULL || --g->refs > 0)
         return;
-    master_cf_free(&(*g)->cf);
-    config_unref(&(*g)->cfg);
-    free(*g);
-    *g = NULL;
+    master_cf_free(&g->cf);
+    config_unref(&g->cfg);
+    fd_close(&g->config_fd);
+    free(g);
+}
+
+void service_program(const struct generation *g, const struct master_service *s, struct buf *out)
+{
+    /* the old queue manager's configuration is served by the one there is */
+    path_join(out, g->common.daemon_directory,
+              strcmp(s->command, "oqmgr") == 0 ? "qmgr" : s->command);
 }
 
 enum service_kind service_kind(const struct generation *g, const struct master_service *s)
 {
     /* what Postfix runs as a process of its own, and we have inside others, or need not */
-    static const char *const absorbed[] = {"tlsmgr", "trivial-rewrite", "scache", "flush",
-                                           "showq",  "postlogd",        "anvil",  "proxymap"};
+    static const char *const absorbed[] = {
+        "tlsmgr", "trivial-rewrite", "scache",  "flush",    "showq",
+        "anvil",  "postlogd",        "dnsblog", "tlsproxy", "proxymap",
+    };
     struct buf path = BUF_INIT(8192);
-    enum service_kind kind = SERVICE_RUN;
+    enum service_kind kind = SERVICE_MISSING;
 
-    path_join(&path, g->common.daemon_directory, s->command);
-    if (access(buf_cstr(&path), X_OK) == -1) {
-        kind = SERVICE_MISSING;
-        for (size_t i = 0; i < ARRAY_LEN(absorbed); i++)
-            if (strcmp(s->command, absorbed[i]) == 0)
-                kind = SERVICE_ABSORBED;
-    }
+    service_program(g, s, &path);
+    if (access(buf_cstr(&path), X_OK) == 0)
+        kind = SERVICE_RUN;
+    for (size_t i = 0; kind == SERVICE_MISSING && i < ARRAY_LEN(absorbed); i++)
+        if (strcmp(s->command, absorbed[i]) == 0)
+            kind = SERVICE_ABSORBED;
+    if (kind == SERVICE_RUN && (s->type == SERVICE_PASS || s->type == SERVICE_UNIX_DGRAM))
+        kind = SERVICE_NO_TYPE;
     buf_fini(&path);
     return kind;
 }

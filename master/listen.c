@@ -1,67 +1,118 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* listen.c - the listening sockets of the services. */
+/*
+ * listen.c - the listening sockets of the services.
+ *
+ * A socket is known by its key, which names its address. A new generation takes those that are open already and opens the
+ * others; what neither generation wants any more is closed when its last reference goes.
+ */
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/frame.h"
 #include "master/master_int.h"
+#include "master/worker_int.h"
 
-void listeners_close(struct listeners *l)
+#define SOCKET_MODE 0666 /* who may connect is decided by the directory, as with Postfix */
+
+static void release(struct listener *l)
 {
-    for (size_t i = 0; i < l->count; i++) {
-        fd_close(&l->fds[i]);
-        free(l->keys[i]);
+    if (--l->refs > 0)
+        return;
+    for (size_t i = 0; i < l->set->len; i++) {
+        if (l->set->items[i] == l) {
+            vec_remove(l->set, i);
+            break;
+        }
     }
-    free(l->keys);
-    free(l->fds);
+    fd_close(&l->fd);
+    if (l->path != NULL)
+        (void) unlink(l->path);
+    free(l->key);
+    free(l->path);
+    free(l);
+}
+
+void listeners_release(struct listeners *l)
+{
+    for (size_t i = 0; i < l->count; i++)
+        release(l->items[i]);
+    free(l->items);
     *l = (struct listeners){0};
 }
 
-static void push(struct listeners *l, const char *key, int fd)
+/* What is being opened for one service. */
+struct opening {
+    const struct generation *g;
+    const struct master_service *s;
+    struct vec *set;
+    struct listeners *out;
+};
+
+static struct listener *find(const struct vec *set, const char *key)
 {
-    l->keys = xrealloc(l->keys, (l->count + 1) * sizeof(*l->keys));
-    l->fds = xrealloc(l->fds, (l->count + 1) * sizeof(*l->fds));
-    l->keys[l->count] = xstrdup(key);
-    l->fds[l->count++] = fd;
+    for (size_t i = 0; i < set->len; i++)
+        if (strcmp(((const struct listener *) set->items[i])->key, key) == 0)
+            return set->items[i];
+    return NULL;
 }
 
-/* A socket that is open already. */
-static int take_old(struct listeners *old, size_t nold, const char *key)
+/* The service has this one, too. */
+static int claim(struct opening *o, struct listener *l, struct err *err)
 {
-    for (size_t i = 0; i < nold; i++) {
-        for (size_t k = 0; k < old[i].count; k++) {
-            if (old[i].fds[k] != -1 && strcmp(old[i].keys[k], key) == 0) {
-                int fd = old[i].fds[k];
-
-                old[i].fds[k] = -1;
-                return fd;
-            }
-        }
-    }
-    return -1;
+    if (l->claimed == o->g)
+        return err_input(err, "%s is another service's already", l->key);
+    if (o->out->count == WORKER_LISTENERS_MAX)
+        return err_input(err, "more than %d addresses", WORKER_LISTENERS_MAX);
+    l->claimed = o->g;
+    l->refs++;
+    o->out->items = xrealloc(o->out->items, (o->out->count + 1) * sizeof(struct listener *));
+    o->out->items[o->out->count++] = l;
+    return 0;
 }
 
-static int open_inet(const struct addrinfo *ai, const char *key, int backlog, struct err *err)
+static int add(struct opening *o, const char *key, const char *path, int fd, struct err *err)
+{
+    struct listener *l = xcalloc(1, sizeof(*l));
+    int ret;
+
+    l->set = o->set;
+    l->key = xstrdup(key);
+    l->path = path != NULL ? xstrdup(path) : NULL;
+    l->fd = fd;
+    l->refs = 1;
+    vec_push(o->set, l);
+    ret = claim(o, l, err);
+    release(l);
+    return ret;
+}
+
+static int open_inet(const struct addrinfo *ai, int64_t backlog)
 {
     int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int one = 1;
+    int saved;
 
     if (fd == -1)
-        return err_sys(err, "socket for %s", key);
-    (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (ai->ai_family == AF_INET6)
-        (void) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == -1 || listen(fd, backlog) == -1) {
-        err_sys(err, "listen on %s", key);
-        fd_close(&fd);
-    }
-    return fd;
+        return -1;
+    /* clients' sockets inherit TCP_NODELAY: a system call less for each */
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0 &&
+        (ai->ai_family != AF_INET6 ||
+         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) == 0) &&
+        bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, (int) backlog) == 0)
+        return fd;
+    saved = errno;
+    fd_close(&fd);
+    errno = saved;
+    return -1;
 }
 
 /* "port", "host:port", "[v6]:port" */
@@ -70,12 +121,8 @@ static void split_name(const char *name, char **host, char **port)
     const char *colon = strrchr(name, ':');
 
     *host = NULL;
-    if (colon == NULL) {
-        *port = xstrdup(name);
-        return;
-    }
-    *port = xstrdup(colon + 1);
-    if (colon == name)
+    *port = xstrdup(colon == NULL ? name : colon + 1);
+    if (colon == NULL || colon == name)
         return;
     if (name[0] == '[' && colon[-1] == ']')
         *host = xstrndup(name + 1, (size_t) (colon - name) - 2);
@@ -83,114 +130,160 @@ static void split_name(const char *name, char **host, char **port)
         *host = xstrndup(name, (size_t) (colon - name));
 }
 
-static int add_host(const struct generation *g, const char *host, const char *port,
-                    struct listeners *old, size_t nold, struct listeners *out, struct err *err)
+/* The number of a port that known_tcp_ports names ("lmtp=24, smtps=submissions=465"): no look-up in /etc/services. */
+static struct slice known_port(const struct generation *g, struct slice name)
 {
-    const char *protocols = config_get(g->cfg, "inet_protocols");
-    bool v4 =
-        protocols == NULL || strstr(protocols, "all") != NULL || strstr(protocols, "ipv4") != NULL;
-    bool v6 =
-        protocols == NULL || strstr(protocols, "all") != NULL || strstr(protocols, "ipv6") != NULL;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_PASSIVE,
-                             .ai_family = v4 && v6 ? AF_UNSPEC
-                                          : v6     ? AF_INET6
-                                                   : AF_INET};
+    struct slice rest = slice_str(g->p.known_tcp_ports);
+    struct slice group;
+
+    while (slice_token(&rest, ", \t\r\n", &group)) {
+        ptrdiff_t last = slice_rfind(group, '=');
+        struct slice names = slice_sub(group, 0, last < 0 ? 0 : (size_t) last);
+        struct slice one;
+
+        while (slice_token(&names, "=", &one))
+            if (slice_eq(one, name))
+                return slice_sub(group, (size_t) last + 1, group.len);
+    }
+    return name;
+}
+
+static bool has_protocol(const struct generation *g, const char *name)
+{
+    struct slice rest = slice_str(g->p.inet_protocols);
+    struct slice word;
+
+    while (slice_token(&rest, ", \t\r\n", &word))
+        if (slice_caseeq_str(word, name) || slice_caseeq_str(word, "all"))
+            return true;
+    return false;
+}
+
+static int add_address(struct opening *o, const struct addrinfo *ai, bool *no_family,
+                       struct err *err)
+{
+    char addr[NI_MAXHOST];
+    char number[NI_MAXSERV];
+    char key[NI_MAXHOST + NI_MAXSERV + 16];
+    struct listener *known;
+    int fd;
+
+    if (getnameinfo(ai->ai_addr, ai->ai_addrlen, addr, sizeof(addr), number, sizeof(number),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return err_permanent(err, "an address that cannot be printed");
+    (void) snprintf(key, sizeof(key), "inet [%s]:%s", addr, number);
+    known = find(o->set, key);
+    if (known != NULL) {
+        /* "localhost" may be there twice in /etc/hosts */
+        for (size_t i = 0; i < o->out->count; i++)
+            if (o->out->items[i] == known)
+                return 0;
+        return claim(o, known, err);
+    }
+    fd = open_inet(ai, o->g->p.listen_backlog);
+    if (fd == -1) {
+        *no_family = errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL;
+        return err_sys(err, "listen on [%s]:%s", addr, number);
+    }
+    return add(o, key, NULL, fd, err);
+}
+
+/* host NULL: every address. */
+static int add_host(struct opening *o, const char *host, const char *port, struct err *err)
+{
+    bool v4 = has_protocol(o->g, "ipv4");
+    bool v6 = has_protocol(o->g, "ipv6");
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *list = NULL;
-    int code = getaddrinfo(host, port, &hints, &list);
+    size_t before = o->out->count;
+    int code;
     int ret = 0;
 
+    hints.ai_family = v4 && v6 ? AF_UNSPEC : v6 ? AF_INET6 : AF_INET;
+    code = getaddrinfo(host, port, &hints, &list);
     if (code != 0)
         return err_input(err, "%s%s%s: %s", host != NULL ? host : "", host != NULL ? ":" : "port ",
                          port, gai_strerror(code));
     for (const struct addrinfo *ai = list; ai != NULL && ret == 0; ai = ai->ai_next) {
-        char addr[NI_MAXHOST];
-        char number[NI_MAXSERV];
-        char key[NI_MAXHOST + NI_MAXSERV + 16];
-        int fd;
+        bool no_family = false;
 
-        if (getnameinfo(ai->ai_addr, ai->ai_addrlen, addr, sizeof(addr), number, sizeof(number),
-                        NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-            continue;
-        (void) snprintf(key, sizeof(key), "inet [%s]:%s", addr, number);
-        fd = take_old(old, nold, key);
-        if (fd == -1)
-            fd = open_inet(ai, key, (int) g->p.listen_backlog, err);
-        /* a host without IPv6 has no IPv6 address to listen on */
-        if (fd == -1 && host == NULL && ai->ai_family == AF_INET6 && v4 &&
-            (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
-            continue;
-        if (fd == -1)
-            ret = -1;
-        else
-            push(out, key, fd);
+        ret = add_address(o, ai, &no_family, err);
+        /* a name, or "all", has IPv6 addresses where the kernel has none: one that can be served is enough */
+        if (ret == -1 && no_family && (ai->ai_next != NULL || o->out->count > before))
+            ret = 0;
     }
     freeaddrinfo(list);
     return ret;
 }
 
-static int add_inet(const struct generation *g, const struct master_service *s,
-                    struct listeners *old, size_t nold, struct listeners *out, struct err *err)
+static int add_inet(struct opening *o, struct err *err)
 {
-    const char *interfaces = config_get(g->cfg, "inet_interfaces");
-    struct slice rest = slice_str(interfaces);
+    struct slice rest = slice_str(o->g->p.inet_interfaces);
+    struct slice number;
     struct slice word;
     char *host;
+    char *name;
     char *port;
     int ret = 0;
 
-    split_name(s->name, &host, &port);
-    if (host != NULL) {
-        ret = add_host(g, host, port, old, nold, out, err);
-    } else if (interfaces == NULL || slice_caseeq_str(slice_trim(rest, NULL), "all")) {
-        ret = add_host(g, NULL, port, old, nold, out, err);
-    } else {
-        while (ret == 0 && slice_token(&rest, ", \t\r\n", &word)) {
-            char *one;
+    split_name(o->s->name, &host, &name);
+    number = known_port(o->g, slice_str(name));
+    port = slice_dup(number);
+    if (host != NULL)
+        ret = add_host(o, host, port, err);
+    while (host == NULL && ret == 0 && slice_token(&rest, ", \t\r\n", &word)) {
+        char *one;
 
-            if (slice_caseeq_str(word, "loopback-only"))
-                word = SLICE_LIT("localhost");
-            if (word.ptr[0] == '[' && word.ptr[word.len - 1] == ']')
-                word = slice_sub(word, 1, word.len - 1);
-            one = slice_dup(word);
-            ret = add_host(g, one, port, old, nold, out, err);
-            free(one);
-        }
+        if (slice_caseeq_str(word, "loopback-only"))
+            word = SLICE_LIT("localhost");
+        else if (word.ptr[0] == '[' && word.ptr[word.len - 1] == ']')
+            word = slice_sub(word, 1, word.len - 1);
+        one = slice_dup(word);
+        ret = add_host(o, slice_caseeq_str(word, "all") ? NULL : one, port, err);
+        free(one);
     }
+    if (ret == 0 && o->out->count == 0)
+        ret = err_input(err, "inet_interfaces is empty");
     free(host);
+    free(name);
     free(port);
     return ret;
 }
 
-int listeners_open(const struct generation *g, const struct master_service *s,
-                   struct listeners *old, size_t nold, struct listeners *out, struct err *err)
+static int add_unix(struct opening *o, struct err *err)
 {
-    *out = (struct listeners){0};
-    if (s->type == SERVICE_INET) {
-        if (add_inet(g, s, old, nold, out, err) == -1) {
-            err_prefix(err, "%s, line %d: service %s: ", g->cf->path, s->line, s->name);
-            return -1;
-        }
-        return 0;
-    }
-    if (s->type == SERVICE_UNIX || s->type == SERVICE_FIFO) {
-        struct buf path = BUF_INIT(4096);
-        struct buf key = BUF_INIT(4096);
-        int fd;
+    struct buf path = BUF_INIT(4096);
+    struct buf key = BUF_INIT(4096);
+    struct listener *known;
+    int ret = -1;
+    int fd;
 
-        buf_printf(&path, "%s/%s", s->is_private ? "private" : "public", s->name);
-        buf_printf(&key, "unix %s", buf_cstr(&path));
-        fd = take_old(old, nold, buf_cstr(&key));
-        if (fd == -1)
-            fd = unix_listen(buf_cstr(&path), 0666, (int) g->p.listen_backlog, err);
+    buf_printf(&path, "%s/%s", o->s->is_private ? "private" : "public", o->s->name);
+    buf_printf(&key, "unix %s", buf_cstr(&path));
+    known = find(o->set, buf_cstr(&key));
+    if (known != NULL) {
+        ret = claim(o, known, err);
+    } else {
+        fd = unix_listen(buf_cstr(&path), SOCKET_MODE, (int) o->g->p.listen_backlog, err);
         if (fd != -1)
-            push(out, buf_cstr(&key), fd);
-        buf_fini(&path);
-        buf_fini(&key);
-        return fd == -1
-                   ? err_prefix(err, "%s, line %d: service %s: ", g->cf->path, s->line, s->name)
-                   : 0;
+            ret = add(o, buf_cstr(&key), buf_cstr(&path), fd, err);
     }
-    return err_input(err, "%s, line %d: service %s: type %s is not there yet", g->cf->path, s->line,
-                     s->name, service_type_name(s->type));
+    buf_fini(&path);
+    buf_fini(&key);
+    return ret;
+}
+
+int listeners_open(const struct generation *g, const struct master_service *s, struct vec *set,
+                   struct listeners *out, struct err *err)
+{
+    struct opening o = {.g = g, .s = s, .set = set, .out = out};
+    int ret;
+
+    *out = (struct listeners){0};
+    ret = s->type == SERVICE_INET ? add_inet(&o, err) : add_unix(&o, err);
+    if (ret == -1) {
+        listeners_release(out);
+        err_prefix(err, "%s, line %d: service %s: ", g->cf->path, s->line, s->name);
+    }
+    return ret;
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * master_int.h - what the files of master(8) and postfix(1) share.
+ * master_int.h - what the files of master(8), postfix(1) and postlog(1) share.
  */
 #ifndef PR_MASTER_INT_H
 #define PR_MASTER_INT_H
+
+#include <sys/types.h>
 
 #include "base/loop.h"
 #include "base/vec.h"
@@ -13,40 +15,93 @@
 struct master_params {
     int64_t default_process_limit, sessions_per_process, service_throttle_time_s, listen_backlog,
         stop_grace_s;
+    const char *inet_interfaces, *inet_protocols, *known_tcp_ports, *import_environment,
+        *maillog_file_permissions, *maillog_file_prefixes, *postlog_service_name;
 };
 extern const struct param_set master_params;
 
-/* One generation of everything that is read from files. */
+/* --- generation.c ----------------------------------------------------------------------------- */
+
+/* One generation of everything that is read from files. Immutable; counted references. */
 struct generation {
+    unsigned refs;
     struct config *cfg;
     struct config_common common;
     struct master_params p;
     struct master_cf *cf;
+    int config_fd; /* main.cf's text as it was read: what workers get */
 };
 NODISCARD int generation_load(const char *dir, struct generation **out, struct err *err);
-void generation_free(struct generation **g);
+/* Without master.cf (cf is NULL): what stop, status and reload need. */
+NODISCARD int generation_load_main(const char *dir, struct generation **out, struct err *err);
+struct generation *generation_ref(struct generation *g);
+void generation_unref(struct generation **g);
 
 /* What a command is to us. */
-enum service_kind { SERVICE_RUN, SERVICE_ABSORBED, SERVICE_MISSING };
+enum service_kind {
+    SERVICE_RUN,
+    SERVICE_ABSORBED, /* part of other programs: nothing to run */
+    SERVICE_MISSING,  /* there is no such program */
+    SERVICE_NO_TYPE,  /* a service type that is not served */
+};
 enum service_kind service_kind(const struct generation *g, const struct master_service *s);
+/* DAEMON_DIRECTORY/COMMAND */
+void service_program(const struct generation *g, const struct master_service *s, struct buf *out);
 
-/* check.c: every finding; returns the number of those that keep the system from starting. */
+/* --- check.c: every finding ------------------------------------------------------------------- */
+
+/* is_fatal: keeps the system from starting, and a reload from being done. */
 typedef void (*check_report_fn)(bool is_fatal, const char *text, void *arg);
+/* Returns the number of fatal findings. Opens every table that is named. */
 int check_generation(const struct generation *g, check_report_fn fn, void *arg);
+/*
+ * The same in a process of its own: whatever a table's library does with a broken file, it does not happen in master. A
+ * process that dies, or takes longer than a minute, is a fatal finding.
+ */
+int check_generation_apart(const struct generation *g, check_report_fn fn, void *arg);
 
-/* listen.c: the listening sockets of a service: inet may have several. */
+/* --- listen.c: listening sockets -------------------------------------------------------------- */
+
+/* One socket, shared by the generations that want it. Lives in the set until the last reference has gone. */
+struct listener {
+    struct vec *set;
+    char *key;  /* "inet [127.0.0.1]:25", "unix private/smtp" */
+    char *path; /* of a UNIX socket; removed at the end. Else NULL */
+    int fd;
+    unsigned refs;
+    const struct generation *claimed; /* by a service of this generation */
+};
 struct listeners {
-    char **keys; /* "inet 127.0.0.1:25", "unix private/smtp" */
-    int *fds;
+    struct listener **items;
     size_t count;
 };
-/* Takes sockets with the same key from old (they become -1 there), opens the others. */
+/*
+ * The sockets of service s: those of the set (struct listener *) with the same key, others are opened and added. -1: nothing
+ * has changed. UNIX sockets are relative to the current directory, the queue directory.
+ */
 NODISCARD int listeners_open(const struct generation *g, const struct master_service *s,
-                             struct listeners *old, size_t nold, struct listeners *out,
-                             struct err *err);
-void listeners_close(struct listeners *l);
+                             struct vec *set, struct listeners *out, struct err *err);
+void listeners_release(struct listeners *l);
 
-/* directories.c: what the queue needs; as root with its owners. */
+/* --- directories.c, environment.c, maillog.c -------------------------------------------------- */
+
+/* What the queue needs; as root with its owners. */
 NODISCARD int make_directories(const struct generation *g, struct err *err);
+
+/* The environment of every daemon: import_environment, with MAIL_CONFIG. Heap; ends with the process. */
+char **daemon_environment(const struct generation *g);
+
+/* Opens maillog_file for appending: 0 with *fd -1 when there is none. /dev/stdout is standard output. */
+NODISCARD int maillog_open(const struct generation *g, int *fd, struct err *err);
+/* public/postlog, where commands send their lines; -1 with err. */
+NODISCARD int postlog_listen(const struct generation *g, struct err *err);
+/* Appends what was sent there to log_fd: whole lines, without control bytes. */
+void postlog_receive(int fd, int log_fd);
+/*
+ * Opens the log of a command as maillog_file wants it: master's socket; the file itself if that is not there and the
+ * caller may; else syslog. whole_tag: program is all that stands before the process id, without syslog_name.
+ */
+void command_log_open(const struct generation *g, const char *program, bool whole_tag,
+                      bool to_stderr);
 
 #endif

@@ -37,19 +37,56 @@ static const struct param master_rows[] = {
     PARAM_TIME("stop_grace_time", M, stop_grace_s, .def = "5s", .min = 0, .max = 3600,
                .services = "master",
                .doc = "Time that workers have to finish when the system stops."),
-    PARAM_BY_NAME(
-        "import_environment", PARAM_TYPE_STRING,
+    PARAM_STRING(
+        "inet_interfaces", M, inet_interfaces, .def = "all", .not_empty = true,
+        .doc = "Addresses on which mail comes in: all, loopback-only, or names and addresses."),
+    PARAM_STRING("inet_protocols", M, inet_protocols, .def = "all", .not_empty = true,
+                 .doc = "IP versions that are used: all, or ipv4, ipv6."),
+    PARAM_STRING("known_tcp_ports", M, known_tcp_ports,
+                 .def = "lmtp=24, smtp=25, smtps=submissions=465, submission=587",
+                 .doc = "Names of ports that are known without the services database."),
+    PARAM_STRING(
+        "import_environment", M, import_environment,
         .def =
             "MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ XAUTHORITY DISPLAY LANG=C POSTLOG_SERVICE POSTLOG_HOSTNAME",
         .services = "master",
-        .doc = "Environment variables that workers keep (name) or get (name=value)."),
+        .doc = "Environment variables that daemons keep (name) or get (name=value)."),
+    PARAM_STRING("maillog_file_permissions", M, maillog_file_permissions, .def = "0600",
+                 .not_empty = true, .services = "master",
+                 .doc = "The mode with which maillog_file is created, octal."),
+    PARAM_STRING("maillog_file_prefixes", M, maillog_file_prefixes, .def = "/var, /dev/stdout",
+                 .services = "master", .doc = "Where maillog_file may lie."),
+    PARAM_STRING("postlog_service_name", M, postlog_service_name, .def = "postlog",
+                 .not_empty = true, .services = "master",
+                 .doc = "The socket in public/ that commands send log lines to."),
 };
 const struct param_set master_params = PARAM_SET("master", M, master_rows);
+
+/* Read by name. */
+static const struct param by_name[] = {
+    PARAM_BY_NAME("debugger_command", PARAM_TYPE_STRING, .def = "",
+                  .doc = "The command that a daemon runs at its start with option -D."),
+    PARAM_BY_NAME("process_id_directory", PARAM_TYPE_STRING, .status = PARAM_BUILT_IN, .def = "pid",
+                  .note = "always pid", .doc = "Where master.pid lies, below queue_directory."),
+    PARAM_BY_NAME("postlogd_watchdog_timeout", PARAM_TYPE_TIME, .status = PARAM_BUILT_IN,
+                  .def = "10s", .note = "master appends the lines itself",
+                  .doc = "The watchdog of postlogd."),
+    PARAM_BY_NAME("maillog_file_compressor", PARAM_TYPE_STRING, .def = "gzip",
+                  .doc = "The command with which postfix logrotate compresses the old file."),
+    PARAM_BY_NAME("maillog_file_rotate_suffix", PARAM_TYPE_STRING, .def = "%Y%m%d-%H%M%S",
+                  .doc = "What postfix logrotate appends to the old file's name, as in date(1)."),
+};
+struct no_members {
+    char unused;
+};
+static const struct param_set by_name_params =
+    PARAM_SET("master by name", struct no_members, by_name);
 
 extern const struct param_set *const master_param_sets[];
 
 const struct param_set *const master_param_sets[] = {
     &worker_params,
     &master_params,
+    &by_name_params,
     NULL,
 };

@@ -1,218 +1,185 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* master_services.c - starting, watching and ending the workers of the services. */
-#include "master/master_services.h"
-
-#include <errno.h>
-#include <fcntl.h>
+/*
+ * master_services.c - when a service's workers are started, told to leave, and counted.
+ *
+ * maxproc bounds clients at once over all workers of a service. A worker is given the clients it may have when it is started:
+ * sessions_per_process, or what the limit leaves. A worker that leaves counts with the clients that it still has; what it
+ * frees is given to those that were started with less, so that reloads do not split a service into ever smaller workers.
+ */
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "base/file.h"
 #include "base/log.h"
-#include "master/worker_int.h"
+#include "master/master_services.h"
 
+#define RETRY_MS       1000 /* after a failed fork, or a loop worker that ended quickly */
 #define QUICK_DEATH_MS 1000
+#define LIMIT_WARN_MS  60000
+#define STRESS_MS                                                                                  \
+    1000000 /* how long workers are started with stress=yes after the limit was reached */
+#define NO_LIMIT INT32_MAX
 
-static void watch(struct service *s);
-
-static void worker_free(struct child *c)
+static bool has_shape(const struct service *s, enum worker_shape shape)
 {
-    loop_io_free(&c->io);
-    chan_free(&c->chan);
-    free(c);
+    return s->shape == 1 + (int) shape;
 }
 
 static int limit_of(const struct service *s)
 {
-    int64_t n =
-        s->cf->max_processes == -1 ? s->m->gen->p.default_process_limit : s->cf->max_processes;
+    int64_t n = s->cf->max_processes == -1 ? s->gen->p.default_process_limit : s->cf->max_processes;
 
-    return n == 0 ? INT32_MAX : (int) n;
-}
-
-static bool is_loop(const struct service *s)
-{
-    return strcmp(s->cf->command, "qmgr") == 0 || strcmp(s->cf->command, "pickup") == 0;
-}
-
-static bool is_single(const struct service *s)
-{
-    static const char *const names[] = {"local", "virtual", "pipe", "spawn"};
-
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (strcmp(s->cf->command, names[i]) == 0)
-            return true;
-    return false;
+    return n <= 0 || n > NO_LIMIT ? NO_LIMIT : (int) n;
 }
 
 /* Clients that the living workers may have at once. */
 static int given(const struct service *s)
 {
-    int n = 0;
+    int64_t n = 0;
 
-    for (size_t i = 0; i < s->children.len; i++)
-        n += ((const struct child *) s->children.items[i])->capacity;
-    return n;
+    for (size_t i = 0; i < s->children.len; i++) {
+        const struct child *c = s->children.items[i];
+
+        n += c->leaving ? c->sessions : c->capacity;
+    }
+    return n > NO_LIMIT ? NO_LIMIT : (int) n;
 }
 
+/* Some worker takes the next client, or will when it is up. */
 static bool has_room(const struct service *s)
 {
     for (size_t i = 0; i < s->children.len; i++) {
         const struct child *c = s->children.items[i];
 
-        if (!c->draining && !c->full)
+        if (!c->leaving && !c->full)
             return true;
     }
     return false;
 }
 
-static void on_status(void *arg, unsigned events)
+/* Whether a worker may be started now, if there is reason. */
+static bool may_start(const struct service *s)
 {
-    struct child *c = arg;
-    struct err err = ERR_INIT;
-    struct frame f;
-
-    (void) events;
-    for (;;) {
-        struct proto_worker_status st;
-
-        switch (chan_get(c->chan, &f, &err)) {
-        case CHAN_AGAIN:
-            watch(c->service);
-            return;
-        case CHAN_EOF:
-        case CHAN_ERROR:
-            loop_io_free(&c->io); /* its end is told by SIGCHLD */
-            return;
-        case CHAN_OK:
-            break;
-        }
-        if (proto_decode(&f, &msg_worker_status, &st, &err) == -1) {
-            log_warning("service %s: status of process %d: %s", c->service->cf->name, (int) c->pid,
-                        err.text);
-            continue;
-        }
-        c->ready |= st.ready != 0;
-        c->full = st.capacity == 0;
-    }
+    if (s->throttled || s->removed || s->m->stopping)
+        return false;
+    /* a loop worker is the only one: the next waits until it has left */
+    if (has_shape(s, WORKER_LOOP))
+        return s->children.len == 0;
+    return given(s) < limit_of(s);
 }
 
-/* In the child, between fork and exec: descriptors to their places. */
-static void place_descriptors(struct service *s, int status)
+static bool is_resident(const struct service *s)
 {
-    int from[WORKER_FD_LISTEN + 64];
-    int n = WORKER_FD_LISTEN + (int) s->listeners.count;
-    int high;
-
-    from[WORKER_FD_STATUS] = status;
-    from[WORKER_FD_METRICS] = s->m->metrics_fd;
-    from[WORKER_FD_LOG] = s->m->log_fd != -1 ? s->m->log_fd : s->m->null_fd;
-    for (size_t i = 0; i < s->listeners.count; i++)
-        from[WORKER_FD_LISTEN + i] = s->listeners.fds[i];
-    /* first out of the way of each other, then down */
-    high = n + 64;
-    for (int i = WORKER_FD_STATUS; i < n; i++) {
-        int fd = fcntl(from[i], F_DUPFD, high);
-
-        if (fd == -1)
-            _exit(1);
-        from[i] = fd;
-    }
-    for (int i = WORKER_FD_STATUS; i < n; i++)
-        if (dup2(from[i], i) == -1)
-            _exit(1);
-    for (int i = WORKER_FD_STATUS; i < n; i++)
-        close(from[i]);
-    if (dup2(s->m->null_fd, 0) == -1)
-        _exit(1);
+    return s->cf->wakeup_s > 0 && !s->cf->wakeup_if_used;
 }
 
-static void exec_worker(struct service *s, int status, int capacity)
+static void throttle(struct service *s, int64_t ms)
 {
-    struct buf path = BUF_INIT(8192);
-    struct vec argv = VEC_INIT;
-    char listeners[16];
-    char max[16];
-    sigset_t none;
-
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    place_descriptors(s, status);
-    path_join(&path, s->m->gen->common.daemon_directory, s->cf->command);
-    snprintf(listeners, sizeof(listeners), "%zu", s->listeners.count);
-    snprintf(max, sizeof(max), "%d", capacity);
-    vec_push(&argv, s->cf->command);
-    const char *const fixed[] = {"-n", s->cf->name, "-t", service_type_name(s->cf->type),
-                                 "-s", listeners,   "-m", max};
-    for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
-        vec_push(&argv, (void *) (uintptr_t) fixed[i]);
-    if (s->m->log_fd != -1)
-        vec_push(&argv, (void *) (uintptr_t) "-L");
-    if (s->cf->chroot && geteuid() == 0)
-        vec_push(&argv, (void *) (uintptr_t) "-c");
-    if (s->cf->unprivileged)
-        vec_push(&argv, (void *) (uintptr_t) "-u");
-    for (char **a = s->cf->args; *a != NULL; a++)
-        vec_push(&argv, *a);
-    vec_push(&argv, NULL);
-    execv(buf_cstr(&path), (char **) argv.items);
-    log_error("exec %s: errno %d", buf_cstr(&path), errno);
-    _exit(1);
+    s->throttled = true;
+    loop_timer_set(s->retry, ms);
 }
 
-static void spawn(struct service *s)
+static void start(struct service *s)
 {
     int room = limit_of(s) - given(s);
-    int capacity = is_single(s) ? 1 : (int) s->m->gen->p.sessions_per_process;
+    int64_t capacity = s->gen->p.sessions_per_process;
+    bool stressed = s->cf->type == SERVICE_INET && s->limit_reached.us != 0 &&
+                    mono_diff_ms(mono_now(), s->limit_reached) < STRESS_MS;
     struct child *c;
-    int pair[2];
 
-    if (is_loop(s)) {
-        if (s->children.len > 0)
-            return;
+    if (has_shape(s, WORKER_SINGLE))
         capacity = 1;
-    } else if (room < capacity) {
+    if (capacity > room)
         capacity = room;
-    }
-    if (capacity < 1) {
-        if (mono_diff_ms(mono_now(), s->limit_warned) > 60000 || s->limit_warned.us == 0) {
-            log_warning(
-                "service \"%s\" has reached its process limit \"%d\": new clients may experience noticeable delays",
-                s->cf->name, limit_of(s));
-            s->limit_warned = mono_now();
-        }
+    c = child_start(s, (int) capacity, stressed);
+    if (c == NULL) {
+        throttle(s, RETRY_MS);
         return;
     }
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1) {
-        log_error("socketpair: errno %d", errno);
-        return;
-    }
-    c = xcalloc(1, sizeof(*c));
-    c->pid = fork();
-    if (c->pid == 0)
-        exec_worker(s, pair[1], capacity);
-    fd_close(&pair[1]);
-    if (c->pid == -1) {
-        log_warning("fork for service %s: errno %d -- try again later", s->cf->name, errno);
-        fd_close(&pair[0]);
-        free(c);
-        loop_timer_set(s->retry, 1000);
-        s->throttled = true;
-        return;
-    }
-    c->service = s;
-    c->capacity = capacity;
-    c->born = mono_now();
-    c->chan = chan_new(pair[0]);
-    c->io = loop_io_new(s->m->loop, pair[0], LOOP_READ, on_status, c);
     vec_push(&s->children, c);
     s->used = true;
-    log_debug("service %s: process %d started", s->cf->name, (int) c->pid);
+}
+
+/* All workers are full, and there may be no more. */
+static void report_limit(struct service *s)
+{
+    struct mono_time now = mono_now();
+
+    if (limit_of(s) == 1 || has_shape(s, WORKER_LOOP) || given(s) < limit_of(s))
+        return;
+    if (s->limit_reached.us == 0 || mono_diff_ms(now, s->limit_reached) > LIMIT_WARN_MS) {
+        log_warning("service \"%s\" (%s) has reached its process limit \"%d\": new clients may "
+                    "experience noticeable delays",
+                    s->cf->name, s->listeners.count > 0 ? s->listeners.items[0]->key : "none",
+                    limit_of(s));
+        log_warning("to avoid this condition, raise maxproc in %s or shorten the time per client",
+                    s->gen->cf->path);
+    }
+    s->limit_reached = now;
+}
+
+/* What the limit has to spare goes to workers that were started with less than a full share. */
+static void spread(struct service *s)
+{
+    int64_t share = s->gen->p.sessions_per_process;
+    int room = limit_of(s) - given(s);
+
+    for (size_t i = 0; i < s->children.len && room > 0; i++) {
+        struct child *c = s->children.items[i];
+        int more = (int) (share < c->capacity ? 0 : share - c->capacity);
+
+        if (c->leaving || !c->ready || more == 0 || !has_shape(s, WORKER_THREADED))
+            continue;
+        if (more > room)
+            more = room;
+        child_grant(c, c->capacity + more);
+        room -= more;
+    }
+}
+
+/* How many clients it still has, it tells at once; until then no other worker gets their share. */
+static void tell_drain(struct service *s, struct child *c)
+{
+    child_send(c, PROTO_WORKER_DRAIN, -1);
+    c->leaving = true;
+    if (c->ready && has_shape(s, WORKER_THREADED))
+        c->sessions = c->capacity;
+}
+
+static void tell_reload(struct service *s, struct child *c)
+{
+    c->reload_due = false;
+    if (has_shape(s, WORKER_LOOP)) {
+        child_send(c, PROTO_WORKER_RELOAD, s->gen->config_fd);
+        return;
+    }
+    tell_drain(s, c);
+}
+
+void service_update(struct service *s)
+{
+    bool wanted;
+
+    for (size_t i = 0; i < s->children.len; i++) {
+        struct child *c = s->children.items[i];
+
+        if (!c->ready)
+            continue;
+        s->failed_starts = 0;
+        if (has_shape(s, WORKER_SINGLE))
+            c->capacity = 1;
+        if (c->reload_due && !c->leaving)
+            tell_reload(s, c);
+    }
+    spread(s);
+    if (s->m->stopping || s->removed)
+        return;
+    if (!has_room(s) && s->children.len > 0)
+        report_limit(s);
+    wanted = may_start(s) && !has_room(s);
+    for (size_t i = 0; s->ios != NULL && i < s->listeners.count; i++)
+        loop_io_set(s->ios[i], wanted ? LOOP_READ : 0);
 }
 
 static void on_client(void *arg, unsigned events)
@@ -220,19 +187,9 @@ static void on_client(void *arg, unsigned events)
     struct service *s = arg;
 
     (void) events;
-    if (!s->throttled && !s->m->stopping && !has_room(s))
-        spawn(s);
-    watch(s);
-}
-
-/* Master watches a service's listeners while no worker of it does. */
-static void watch(struct service *s)
-{
-    bool wanted = !s->throttled && !s->m->stopping && !has_room(s) &&
-                  (is_loop(s) ? s->children.len == 0 : given(s) < limit_of(s));
-
-    for (size_t i = 0; i < s->listeners.count; i++)
-        loop_io_set(s->ios[i], wanted ? LOOP_READ : 0);
+    if (may_start(s) && !has_room(s))
+        start(s);
+    service_update(s);
 }
 
 static void on_retry(void *arg)
@@ -240,9 +197,9 @@ static void on_retry(void *arg)
     struct service *s = arg;
 
     s->throttled = false;
-    if (is_loop(s) && !s->m->stopping)
-        spawn(s);
-    watch(s);
+    if (is_resident(s))
+        service_wake(s);
+    service_update(s);
 }
 
 static void on_wakeup(void *arg)
@@ -250,79 +207,149 @@ static void on_wakeup(void *arg)
     struct service *s = arg;
 
     service_wake(s);
-    loop_timer_set(s->wakeup, (int64_t) s->cf->wakeup_s * 1000);
+    loop_timer_set(s->wakeup, (int64_t) s->wakeup_s * 1000);
 }
 
 void service_wake(struct service *s)
 {
-    if (s->m->stopping || s->throttled || (s->cf->wakeup_if_used && !s->used))
-        return;
-    for (size_t i = 0; i < s->children.len; i++) {
-        struct child *c = s->children.items[i];
-        struct err err = ERR_INIT;
+    struct child *to = NULL;
 
-        if (c->draining)
-            continue;
-        proto_put_empty(c->chan, PROTO_WORKER_WAKEUP);
-        if (chan_flush(c->chan, &err) == CHAN_ERROR)
-            log_debug("wake-up of %s: %s", s->cf->name, err.text);
+    if (s->cf->wakeup_if_used && !s->used)
         return;
+    for (size_t i = 0; i < s->children.len && to == NULL; i++)
+        if (!((struct child *) s->children.items[i])->leaving)
+            to = s->children.items[i];
+    if (to == NULL && may_start(s)) {
+        size_t before = s->children.len;
+
+        start(s);
+        if (s->children.len > before)
+            to = s->children.items[before];
     }
-    spawn(s);
-    watch(s);
+    if (to != NULL)
+        child_send(to, PROTO_WORKER_WAKEUP, -1);
+    service_update(s);
 }
 
-struct service *service_new(struct master *m, const struct master_service *cf,
-                            struct listeners *listeners)
+struct service *service_new(struct master *m, struct generation *gen,
+                            const struct master_service *cf)
 {
     struct service *s = xcalloc(1, sizeof(*s));
 
     s->m = m;
+    s->gen = generation_ref(gen);
     s->cf = cf;
     s->retry = loop_timer_new(m->loop, on_retry, s);
     s->wakeup = loop_timer_new(m->loop, on_wakeup, s);
-    service_take_listeners(s, listeners);
     return s;
 }
 
-void service_take_listeners(struct service *s, struct listeners *listeners)
+void service_unwatch(struct service *s)
 {
     for (size_t i = 0; s->ios != NULL && i < s->listeners.count; i++)
         loop_io_free(&s->ios[i]);
     free(s->ios);
-    listeners_close(&s->listeners);
+    s->ios = NULL;
+}
+
+void service_drop_listeners(struct service *s)
+{
+    service_unwatch(s);
+    listeners_release(&s->listeners);
+}
+
+static bool same_words(char *const *a, char *const *b)
+{
+    while (*a != NULL && *b != NULL && strcmp(*a, *b) == 0) {
+        a++;
+        b++;
+    }
+    return *a == NULL && *b == NULL;
+}
+
+/* What a running process cannot change. */
+static bool same_entry(const struct master_service *a, const struct master_service *b)
+{
+    return strcmp(a->command, b->command) == 0 && a->unprivileged == b->unprivileged &&
+           a->chroot == b->chroot && a->is_private == b->is_private && same_words(a->args, b->args);
+}
+
+static bool same_listeners(const struct listeners *a, const struct listeners *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (a->items[i] != b->items[i])
+            return false;
+    return true;
+}
+
+void service_adopt(struct service *s, struct generation *gen, const struct master_service *cf,
+                   struct listeners *listeners)
+{
+    bool same = same_entry(s->cf, cf) && same_listeners(&s->listeners, listeners) &&
+                strcmp(s->gen->common.daemon_directory, gen->common.daemon_directory) == 0 &&
+                strcmp(s->gen->common.mail_owner, gen->common.mail_owner) == 0;
+    struct generation *old = s->gen;
+
+    service_drop_listeners(s);
     s->listeners = *listeners;
     *listeners = (struct listeners){0};
     s->ios = xcalloc(s->listeners.count + 1, sizeof(struct loop_io *));
     for (size_t i = 0; i < s->listeners.count; i++)
-        s->ios[i] = loop_io_new(s->m->loop, s->listeners.fds[i], 0, on_client, s);
+        s->ios[i] = loop_io_new(s->m->loop, s->listeners.items[i]->fd, 0, on_client, s);
+    s->gen = generation_ref(gen);
+    s->cf = cf;
+    generation_unref(&old);
+    /* an administrator who mended something need not wait */
+    s->throttled = false;
+    s->failed_starts = 0;
+    loop_timer_cancel(s->retry);
+    for (size_t i = 0; i < s->children.len; i++) {
+        struct child *c = s->children.items[i];
+
+        if (c->leaving)
+            continue;
+        if (!same)
+            tell_drain(s, c);
+        else if (s->shape == 0)
+            c->reload_due = true;
+        else
+            tell_reload(s, c);
+    }
 }
 
 void service_begin(struct service *s)
 {
-    if (s->cf->wakeup_s > 0)
-        loop_timer_set(s->wakeup, (int64_t) s->cf->wakeup_s * 1000);
-    else
-        loop_timer_cancel(s->wakeup);
-    if (is_loop(s) && s->children.len == 0)
-        spawn(s);
-    watch(s);
+    if (s->wakeup_s != s->cf->wakeup_s) {
+        /* an unchanged one goes on: reloads in quick succession must not put it off for ever */
+        s->wakeup_s = s->cf->wakeup_s;
+        if (s->wakeup_s > 0)
+            loop_timer_set(s->wakeup, (int64_t) s->wakeup_s * 1000);
+        else
+            loop_timer_cancel(s->wakeup);
+    }
+    if (is_resident(s) && !has_room(s))
+        service_wake(s);
+    service_update(s);
 }
 
-void service_drain(struct service *s, bool reload)
+void service_drain(struct service *s, bool stop)
 {
     for (size_t i = 0; i < s->children.len; i++) {
         struct child *c = s->children.items[i];
-        struct err err = ERR_INIT;
-        bool in_place = reload && is_loop(s);
 
-        if (c->draining)
-            continue;
-        c->draining = !in_place;
-        proto_put_empty(c->chan, in_place ? PROTO_WORKER_RELOAD : PROTO_WORKER_DRAIN);
-        if (chan_flush(c->chan, &err) == CHAN_ERROR)
-            log_debug("drain of %s: %s", s->cf->name, err.text);
+        if (stop || !c->leaving)
+            child_send(c, stop ? PROTO_WORKER_STOP : PROTO_WORKER_DRAIN, -1);
+        c->leaving = true;
     }
+    service_unwatch(s);
+}
+
+void service_new_log(struct service *s)
+{
+    for (size_t i = 0; i < s->children.len; i++)
+        child_send(s->children.items[i], PROTO_WORKER_LOG, s->m->log_fd);
 }
 
 void service_kill(struct service *s, int sig)
@@ -331,43 +358,69 @@ void service_kill(struct service *s, int sig)
         (void) kill(((const struct child *) s->children.items[i])->pid, sig);
 }
 
+/* How it ended: Postfix's lines. */
 static void report_end(const struct service *s, const struct child *c, int status)
 {
+    struct buf path = BUF_INIT(8192);
+
+    service_program(s->gen, s->cf, &path);
     if (WIFSIGNALED(status))
-        log_warning("process %s/%s pid %d killed by signal %d", s->m->gen->common.daemon_directory,
-                    s->cf->command, (int) c->pid, WTERMSIG(status));
+        log_warning("process %s pid %d killed by signal %d%s", buf_cstr(&path), (int) c->pid,
+                    WTERMSIG(status), WTERMSIG(status) == SIGALRM ? " (watchdog timeout)" : "");
     else if (WEXITSTATUS(status) != 0)
-        log_warning("process %s/%s pid %d exit status %d", s->m->gen->common.daemon_directory,
-                    s->cf->command, (int) c->pid, WEXITSTATUS(status));
+        log_warning("process %s pid %d exit status %d", buf_cstr(&path), (int) c->pid,
+                    WEXITSTATUS(status));
+    buf_fini(&path);
+}
+
+/*
+ * A worker that ended before it was ready. One that says so (exit status) has a reason that will not go away by itself; one
+ * that was killed by hand is replaced at once, one that crashes is not started again and again.
+ */
+static void failed_start(struct service *s, int status)
+{
+    struct buf path = BUF_INIT(8192);
+    bool killed =
+        WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
+
+    s->failed_starts++;
+    if (killed && s->failed_starts < 3)
+        return;
+    service_program(s->gen, s->cf, &path);
+    log_warning("%s: bad command startup -- throttling", buf_cstr(&path));
+    throttle(s, s->gen->p.service_throttle_time_s * 1000);
+    buf_fini(&path);
 }
 
 bool service_reap(struct service *s, pid_t pid, int status)
 {
-    for (size_t i = 0; i < s->children.len; i++) {
-        struct child *c = s->children.items[i];
-        bool failed = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    bool failed = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    struct child *c = NULL;
 
-        if (c->pid != pid)
+    for (size_t i = 0; i < s->children.len && c == NULL; i++) {
+        if (((const struct child *) s->children.items[i])->pid != pid)
             continue;
-        if (!s->m->stopping || failed)
-            report_end(s, c, status);
-        if (failed && !c->ready && !s->m->stopping && WIFEXITED(status)) {
-            log_warning("%s: bad command startup -- throttling", s->cf->command);
-            s->throttled = true;
-            loop_timer_set(s->retry, s->m->gen->p.service_throttle_time_s * 1000);
-        } else if (failed && is_loop(s) && mono_diff_ms(mono_now(), c->born) < QUICK_DEATH_MS &&
-                   !s->m->stopping) {
-            s->throttled = true;
-            loop_timer_set(s->retry, QUICK_DEATH_MS);
-        }
+        c = s->children.items[i];
         vec_remove(&s->children, i);
-        worker_free(c);
-        if (is_loop(s) && !s->throttled && !s->m->stopping && !s->removed)
-            spawn(s);
-        watch(s);
-        return true;
     }
-    return false;
+    if (c == NULL)
+        return false;
+    child_read(
+        c); /* a worker that told it was ready, and ended before we read it, did not fail at its start */
+    if (failed && !(s->m->stopping && s->m->stop_signal != 0))
+        report_end(s, c, status);
+    if (!s->m->stopping && !s->removed && !s->throttled) {
+        if (failed && !c->ready)
+            failed_start(s, status);
+        else if (has_shape(s, WORKER_LOOP) && !c->leaving &&
+                 mono_diff_ms(mono_now(), c->born) < QUICK_DEATH_MS && failed)
+            throttle(s, RETRY_MS);
+        if (is_resident(s) && !s->throttled && !has_room(s))
+            service_wake(s);
+    }
+    child_free(c);
+    service_update(s);
+    return true;
 }
 
 void service_free(struct service **service)
@@ -377,14 +430,12 @@ void service_free(struct service **service)
     if (s == NULL)
         return;
     for (size_t i = 0; i < s->children.len; i++)
-        worker_free(s->children.items[i]);
+        child_free(s->children.items[i]);
     vec_fini(&s->children);
-    for (size_t i = 0; i < s->listeners.count; i++)
-        loop_io_free(&s->ios[i]);
-    free(s->ios);
-    listeners_close(&s->listeners);
+    service_drop_listeners(s);
     loop_timer_free(&s->retry);
     loop_timer_free(&s->wakeup);
+    generation_unref(&s->gen);
     free(s);
     *service = NULL;
 }

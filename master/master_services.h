@@ -1,21 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* master_services.h - a service that runs, and its worker processes. */
+/*
+ * master_services.h - master's state: services, their workers, the generation in force.
+ *
+ * Everything runs on master's one loop. A service is named by (type, name); it lives from the generation that brings it
+ * to the one that does not, and then until its last worker has left. Master watches a service's sockets only while none of
+ * its workers can take a client; workers accept clients themselves.
+ */
 #ifndef PR_MASTER_SERVICES_H
 #define PR_MASTER_SERVICES_H
-
-#include <sys/types.h>
 
 #include "base/frame.h"
 #include "base/mtime.h"
 #include "master/master_int.h"
+#include "master/worker_int.h"
 
 struct master {
     struct loop *loop;
     struct generation *gen;
-    struct vec services; /* struct service * */
-    struct vec leaving;  /* services that are gone from master.cf, while their workers finish */
-    int metrics_fd, log_fd, null_fd, lock_fd;
+    unsigned generation_number; /* of gen; 1 at the start */
+    struct vec sockets;         /* struct listener *: the set of listen.c */
+    struct vec services;        /* struct service * */
+    struct vec leaving; /* services that are gone from master.cf, while their workers finish */
+    int metrics_fd, log_fd, null_fd, pid_fd, data_lock_fd;
+    int postlog_fd; /* -1: lines go to syslog */
+    struct loop_io *postlog_io;
+    char **environment; /* of the workers; of gen */
+    bool debug;         /* -D */
     bool stopping;
+    struct loop_timer *stop_timer;
+    int stop_signal; /* the last that was sent */
 };
 
 struct child {
@@ -24,31 +37,76 @@ struct child {
     struct chan *chan;
     struct loop_io *io;
     int capacity; /* clients that it may have */
-    bool ready, full, draining;
+    int sessions; /* as it last told; exact when it is full or leaving */
+    bool ready, full;
+    bool leaving;    /* takes no more clients, by order or by itself */
+    bool reload_due; /* started before a reload; what it needs is known when it tells its shape */
     struct mono_time born;
 };
 
 struct service {
     struct master *m;
-    const struct master_service *cf; /* of m->gen */
+    struct generation *gen;
+    const struct master_service *cf; /* of gen */
     struct listeners listeners;
-    struct loop_io **ios;
+    struct loop_io **ios; /* one for each listener */
     struct vec children;
     struct loop_timer *retry, *wakeup;
-    bool throttled, used, removed;
-    struct mono_time limit_warned;
+    int wakeup_s;      /* what the timer runs for; 0: not */
+    int shape;         /* 1 + enum worker_shape, when a worker has told it; 0 before */
+    int failed_starts; /* workers in a row that ended before they were ready */
+    bool throttled;    /* none is started until the retry timer */
+    bool used, removed;
+    struct mono_time limit_reached; /* when it was last told; 0: never */
 };
 
-/* Takes over *listeners. */
-struct service *service_new(struct master *m, const struct master_service *cf,
-                            struct listeners *listeners);
-void service_take_listeners(struct service *s, struct listeners *listeners);
-void service_begin(struct service *s); /* wake-ups, and workers that run from the start */
+/* --- master_services.c --- */
+struct service *service_new(struct master *m, struct generation *gen,
+                            const struct master_service *cf);
+/* The sockets are not watched any more, until service_adopt(). */
+void service_unwatch(struct service *s);
+/* The sockets are given up; workers give them up when they leave. */
+void service_drop_listeners(struct service *s);
+/* Another generation's entry is in force, with its sockets. Takes over *listeners. Running workers finish and leave, or, of loop
+ * shape with an unchanged entry, read the configuration again. */
+void service_adopt(struct service *s, struct generation *gen, const struct master_service *cf,
+                   struct listeners *listeners);
+void service_begin(struct service *s); /* wake-ups, and with them workers that run from the start */
 void service_wake(struct service *s);
-/* Tells the workers to finish and leave; at a reload those of loop shape read their configuration again. */
-void service_drain(struct service *s, bool reload);
+/* Its workers finish and leave; silent clients are not waited for when stop. */
+void service_drain(struct service *s, bool stop);
+void service_new_log(struct service *s);
 void service_kill(struct service *s, int sig);
 bool service_reap(struct service *s, pid_t pid, int status); /* false: not one of its */
 void service_free(struct service **s);
+/* What workers have told is counted, sockets are watched where needed. */
+void service_update(struct service *s);
+
+/* --- master_child.c --- */
+/* Forks a worker; NULL: it cannot be done now. */
+struct child *child_start(struct service *s, int capacity, bool stressed);
+/* Queues and sends a frame; a worker that has gone is noticed otherwise. */
+void child_send(struct child *c, uint16_t type, int fd);
+void child_grant(struct child *c, int capacity);
+/* Takes in what the worker has told; does not act on it. */
+void child_read(struct child *c);
+void child_free(struct child *c);
+
+/* --- master_reload.c --- */
+/*
+ * The transaction: files are read and checked, sockets opened; then all of it is in force, or nothing has changed and why says
+ * what is wrong. dir NULL: at the start.
+ */
+NODISCARD int master_load(struct master *m, const char *dir, struct buf *why);
+NODISCARD int master_reload(struct master *m, struct buf *why);
+/* The log file is opened anew, and workers get it. */
+NODISCARD int master_reopen_log(struct master *m, struct buf *why);
+
+/* --- master_control.c --- */
+/* Serves private/control. */
+NODISCARD int control_listen(struct master *m, struct err *err);
+void master_stop(struct master *m, bool now);
+/* After a worker has gone: the end of a stopping master. */
+void master_check_end(struct master *m);
 
 #endif

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * postfix_main.c - postfix(1): start, stop, reload, status, check and their kin.
+ *
+ * What runs is known by the lock on pid/master.pid; what is asked of it goes over private/control, so that the answer tells
+ * whether it was done.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +14,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -19,45 +23,18 @@
 #include "base/num.h"
 #include "master/master_int.h"
 
-#define STOP_WAIT_MS    30000
-#define CONTROL_WAIT_MS 60000
+#define STOP_WAIT_MS    30000 /* beyond the grace that workers have */
+#define CONNECT_WAIT_MS 5000
+#define CONTROL_WAIT_MS 120000 /* a reload checks every table */
 
-static struct generation *gen;
+struct postfix {
+    const char *dir; /* -c; NULL: MAIL_CONFIG or the built-in one */
+    struct generation *gen;
+    bool debug;
+};
 
-NORETURN static void usage(void)
-{
-    fprintf(stderr, "usage: postfix [-c config_dir] [-Dv] command\n"
-                    "commands: start start-fg stop abort flush reload status check\n");
-    exit(1);
-}
-
-static void open_log(void)
-{
-    int fd = -1;
-
-    if (gen != NULL && gen->common.maillog_file[0] != '\0')
-        fd = open(gen->common.maillog_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-    log_open(&(struct log_target){.syslog_name = gen != NULL ? gen->common.syslog_name : "postfix",
-                                  .program = "postfix-script",
-                                  .facility = "mail",
-                                  .maillog_fd = fd,
-                                  .to_stderr = true,
-                                  .no_syslog = gen != NULL && gen->common.maillog_file[0] != '\0'});
-}
-
-static void load(void)
-{
-    struct err err = ERR_INIT;
-
-    if (generation_load(NULL, &gen, &err) == -1) {
-        open_log();
-        fatal("%s", err.text);
-    }
-    open_log();
-}
-
-/* The running master's process id, or 0. It holds the lock on the pid file. */
-static pid_t running(void)
+/* The running master's process id; 0: none; -1: it has not said yet. It holds the lock on the pid file. */
+static pid_t running(const struct postfix *p)
 {
     struct buf path = BUF_INIT(8192);
     struct buf text = BUF_INIT(64);
@@ -65,12 +42,12 @@ static pid_t running(void)
     int64_t pid = 0;
     int fd;
 
-    path_join(&path, gen->common.queue_directory, "pid/master.pid");
+    path_join(&path, p->gen->common.queue_directory, "pid/master.pid");
     fd = open(buf_cstr(&path), O_RDONLY | O_CLOEXEC);
     if (fd != -1 && flock(fd, LOCK_SH | LOCK_NB) == -1 && errno == EWOULDBLOCK) {
         if (file_read(buf_cstr(&path), &text, &err) == -1 ||
             num_parse_i64(slice_trim(buf_view(&text), NULL), 1, INT32_MAX, &pid, &err) == -1)
-            pid = -1; /* runs, but has not said as what yet */
+            pid = -1;
     }
     fd_close(&fd);
     buf_fini(&path);
@@ -87,36 +64,72 @@ static void print_finding(bool is_fatal, const char *text, void *arg)
         log_warning("%s", text);
 }
 
-static int do_check(void)
+static int do_check(struct postfix *p)
 {
     struct err err = ERR_INIT;
-    int findings = check_generation(gen, print_finding, NULL);
+    int findings = check_generation(p->gen, print_finding, NULL);
 
-    if (geteuid() == 0 || access(gen->common.queue_directory, W_OK) == 0) {
-        if (make_directories(gen, &err) == -1) {
-            log_error("%s", err.text);
-            findings++;
-        }
+    if (make_directories(p->gen, &err) == -1) {
+        log_error("%s", err.text);
+        findings++;
     }
     return findings > 0 ? 1 : 0;
 }
 
-static void exec_master(int ready)
+NORETURN static void run(struct postfix *p, const char *directory, const char *program,
+                         const char *const *words)
 {
     struct buf path = BUF_INIT(8192);
-    char number[16];
+    struct vec argv = VEC_INIT;
 
-    path_join(&path, gen->common.daemon_directory, "master");
-    snprintf(number, sizeof(number), "%d", ready);
-    if (ready != -1)
-        execl(buf_cstr(&path), "master", "-c", config_dir(gen->cfg), "-r", number, (char *) NULL);
-    else
-        execl(buf_cstr(&path), "master", "-c", config_dir(gen->cfg), (char *) NULL);
-    fprintf(stderr, "postfix: cannot run %s: errno %d\n", buf_cstr(&path), errno);
+    path_join(&path, directory, program);
+    vec_push(&argv, (void *) (uintptr_t) program);
+    for (; *words != NULL; words++)
+        vec_push(&argv, (void *) (uintptr_t) *words);
+    vec_push(&argv, NULL);
+    execve(buf_cstr(&path), (char **) argv.items, daemon_environment(p->gen));
+    log_error("cannot run %s: errno %d", buf_cstr(&path), errno);
     _exit(1);
 }
 
-static int do_start(bool foreground)
+/* ready_fd -1: in the foreground. */
+NORETURN static void run_master(struct postfix *p, int ready_fd)
+{
+    const char *words[16] = {"-c", config_dir(p->gen->cfg)};
+    size_t n = 2;
+    char number[16];
+
+    (void) snprintf(number, sizeof(number), "%d", ready_fd);
+    if (ready_fd != -1) {
+        words[n++] = "-r";
+        words[n++] = number;
+    }
+    if (p->debug)
+        words[n++] = "-D";
+    for (int i = 0; i < log_verbosity() && n < ARRAY_LEN(words) - 1; i++)
+        words[n++] = "-v";
+    run(p, p->gen->common.daemon_directory, "master", words);
+}
+
+static void check_can_start(struct postfix *p, bool foreground)
+{
+    if (running(p) != 0)
+        fatal("the Postfix mail system is already running");
+    if (!foreground && strcmp(p->gen->common.maillog_file, "/dev/stdout") == 0)
+        fatal("\"maillog_file = /dev/stdout\" is for \"postfix start-fg\"");
+    if (do_check(p) != 0)
+        fatal("the mail system is not started: see above");
+}
+
+static int do_start_fg(struct postfix *p)
+{
+    check_can_start(p, true);
+    log_info("starting the Postfix mail system");
+    run_master(p, -1);
+}
+
+/* Starts master in the background; waits until it serves, or says why it cannot. */
+static int do_start(struct postfix *p)
 {
     char answer[4096];
     size_t len = 0;
@@ -124,13 +137,8 @@ static int do_start(bool foreground)
     int pair[2];
     pid_t pid;
 
-    if (running() != 0)
-        fatal("the Postfix mail system is already running");
-    if (do_check() != 0)
-        fatal("the mail system is not started: see above");
+    check_can_start(p, false);
     log_info("starting the Postfix mail system");
-    if (foreground)
-        exec_master(-1);
     if (pipe(pair) == -1)
         fatal("pipe: errno %d", errno);
     pid = fork();
@@ -139,45 +147,56 @@ static int do_start(bool foreground)
     if (pid == 0) {
         int null = open("/dev/null", O_RDWR);
 
-        close(pair[0]);
-        setsid();
+        (void) close(pair[0]);
+        (void) setsid();
         if (null == -1 || dup2(null, 0) == -1 || dup2(null, 1) == -1 || dup2(null, 2) == -1)
             _exit(1);
-        exec_master(pair[1]);
+        if (null > 2)
+            (void) close(null);
+        run_master(p, pair[1]);
     }
-    close(pair[1]);
+    (void) close(pair[1]);
     while (len < sizeof(answer) - 1 &&
-           (n = fd_read_some(pair[0], answer + len, sizeof(answer) - 1 - len)) > 0) {
+           (n = fd_read_some(pair[0], answer + len, sizeof(answer) - 1 - len)) > 0)
         len += (size_t) n;
-        if (len == 2 && memcmp(answer, "ok", 2) == 0)
-            return 0;
-    }
     answer[len] = '\0';
-    fatal("%s", len > 0 ? answer : "master ended at its start: see the log");
+    if (strcmp(answer, "ok") == 0)
+        return 0;
+    fatal("the mail system is not started: %s",
+          len > 0 ? answer : "master ended at its start, its log may say why");
 }
 
-static int do_stop(int sig)
+static int stop(struct postfix *p, int sig, const char *what)
 {
-    pid_t pid = running();
     struct mono_time deadline =
-        mono_after_ms(mono_now(), STOP_WAIT_MS + gen->p.stop_grace_s * 1000);
+        mono_after_ms(mono_now(), STOP_WAIT_MS + p->gen->p.stop_grace_s * 1000);
+    pid_t pid = running(p);
 
-    if (pid <= 0)
+    if (pid == 0)
         fatal("the Postfix mail system is not running");
-    log_info(sig == SIGQUIT ? "aborting the Postfix mail system"
-                            : "stopping the Postfix mail system");
-    if (kill(pid, sig) == -1)
+    log_info("%s the Postfix mail system", what);
+    if (pid == -1 || kill(pid, sig) == -1)
         fatal("cannot signal process %d: errno %d", (int) pid, errno);
-    while (running() != 0) {
+    while (running(p) != 0) {
         if (mono_poll_ms(deadline) == 0)
             fatal("the mail system does not stop: process %d", (int) pid);
-        (void) poll(NULL, 0, 20);
+        (void) poll(NULL, 0, 10);
     }
     return 0;
 }
 
-/* Asks master; prints what it says. */
-static int control(uint32_t op, const char *arg)
+static int do_stop(struct postfix *p)
+{
+    return stop(p, SIGTERM, "stopping");
+}
+
+static int do_abort(struct postfix *p)
+{
+    return stop(p, SIGQUIT, "aborting");
+}
+
+/* Asks master; reports why it did not do it. */
+static int control(struct postfix *p, uint32_t op, const char *arg)
 {
     struct buf path = BUF_INIT(8192);
     struct proto_control msg = {.op = op, .arg = slice_str(arg)};
@@ -185,57 +204,127 @@ static int control(uint32_t op, const char *arg)
     struct err err = ERR_INIT;
     struct frame f;
     struct chan *c;
+    int ret;
 
-    path_join(&path, gen->common.queue_directory, "private/control");
-    c = proto_connect(buf_cstr(&path), "postfix", 5000, &err);
+    if (running(p) == 0)
+        fatal("the Postfix mail system is not running");
+    path_join(&path, p->gen->common.queue_directory, "private/control");
+    c = proto_connect(buf_cstr(&path), "postfix", CONNECT_WAIT_MS, &err);
     if (c == NULL || proto_put(c, &msg_control, &msg, -1, &err) == -1 ||
-        chan_flush_wait(c, 5000, &err) != CHAN_OK)
-        fatal("%s", err.text);
+        chan_flush_wait(c, CONNECT_WAIT_MS, &err) != CHAN_OK)
+        fatal("cannot talk to master: %s", err.text);
     if (proto_get_wait(c, &f, CONTROL_WAIT_MS, &err) != CHAN_OK ||
         proto_decode(&f, &msg_result, &result, &err) == -1)
         fatal("no answer from master: %s", err.text);
-    if (result.status != PROTO_OK)
+    ret = result.status == PROTO_OK ? 0 : 1;
+    if (ret != 0)
         log_error("%.*s", SLICE_FMT(result.text));
-    op = result.status;
+    else if (op == CONTROL_STATUS && log_verbosity() > 0)
+        log_info("%.*s", SLICE_FMT(result.text));
     chan_free(&c);
     buf_fini(&path);
-    return op == PROTO_OK ? 0 : 1;
+    return ret;
 }
 
-static int do_reload(void)
+static int do_reload(struct postfix *p)
 {
-    if (running() == 0)
+    if (running(p) != 0)
+        log_info("refreshing the Postfix mail system");
+    return control(p, CONTROL_RELOAD, "");
+}
+
+static int do_flush(struct postfix *p)
+{
+    const char *const words[] = {"-c", config_dir(p->gen->cfg), "-f", NULL};
+
+    if (running(p) == 0)
         fatal("the Postfix mail system is not running");
-    log_info("refreshing the Postfix mail system");
-    return control(CONTROL_RELOAD, "");
+    run(p, p->gen->common.command_directory, "postqueue", words);
 }
 
-static int do_flush(void)
+static int do_status(struct postfix *p)
 {
-    struct buf path = BUF_INIT(8192);
-
-    if (running() == 0)
-        fatal("the Postfix mail system is not running");
-    path_join(&path, gen->common.command_directory, "postqueue");
-    execl(buf_cstr(&path), "postqueue", "-f", (char *) NULL);
-    fatal("cannot run %s: errno %d", buf_cstr(&path), errno);
-}
-
-static int do_status(void)
-{
-    pid_t pid = running();
+    pid_t pid = running(p);
 
     if (pid == 0) {
         log_info("the Postfix mail system is not running");
         return 1;
     }
     log_info("the Postfix mail system is running: PID: %d", (int) pid);
+    return log_verbosity() > 0 ? control(p, CONTROL_STATUS, "") : 0;
+}
+
+/* The format is the administrator's, as maillog_file_rotate_suffix. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+static size_t print_time(char *out, size_t len, const char *format)
+{
+    time_t now = (time_t) wall_seconds(wall_now());
+    struct tm tm;
+
+    return localtime_r(&now, &tm) == NULL ? 0 : strftime(out, len, format, &tm);
+}
+#pragma GCC diagnostic pop
+
+/* The log gets another name, master a new file, the old one is compressed. */
+static int do_logrotate(struct postfix *p)
+{
+    const char *file = p->gen->common.maillog_file;
+    const char *format = config_get(p->gen->cfg, "maillog_file_rotate_suffix");
+    const char *compressor = config_get(p->gen->cfg, "maillog_file_compressor");
+    struct buf name = BUF_INIT(8192);
+    char suffix[128];
+    int status = 0;
+    pid_t pid;
+
+    if (file[0] == '\0' || strncmp(file, "/dev/", 5) == 0)
+        fatal("maillog_file is \"%s\": there is nothing to rotate", file);
+    if (print_time(suffix, sizeof(suffix), format) == 0)
+        fatal("maillog_file_rotate_suffix \"%s\" cannot be used", format);
+    buf_printf(&name, "%s.%s", file, suffix);
+    if (rename(file, buf_cstr(&name)) == -1)
+        fatal("rename %s to %s: errno %d", file, buf_cstr(&name), errno);
+    if (running(p) != 0 && control(p, CONTROL_REOPEN_LOG, "") != 0)
+        return 1;
+    if (compressor == NULL || compressor[0] == '\0')
+        return 0;
+    pid = fork();
+    if (pid == 0) {
+        execlp(compressor, compressor, buf_cstr(&name), (char *) NULL);
+        _exit(127);
+    }
+    if (pid == -1 || waitpid(pid, &status, 0) == -1 || !WIFEXITED(status) ||
+        WEXITSTATUS(status) != 0)
+        fatal("%s could not be compressed with %s", buf_cstr(&name), compressor);
+    buf_fini(&name);
     return 0;
+}
+
+static const struct {
+    const char *name;
+    int (*fn)(struct postfix *p);
+    bool wants_services; /* reads master.cf: the others must work while that is broken */
+} commands[] = {
+    {"start", do_start, true},  {"start-fg", do_start_fg, true}, {"stop", do_stop, false},
+    {"abort", do_abort, false}, {"reload", do_reload, false},    {"status", do_status, false},
+    {"flush", do_flush, false}, {"check", do_check, true},       {"logrotate", do_logrotate, false},
+};
+
+NORETURN static void usage(void)
+{
+    fprintf(stderr, "usage: postfix [-c config_dir] [-Dv] command\ncommands:");
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        fprintf(stderr, " %s", commands[i].name);
+    fprintf(stderr, "\n");
+    exit(1);
 }
 
 int main(int argc, char **argv)
 {
-    const char *command;
+    struct postfix p = {.dir = NULL};
+    struct err err = ERR_INIT;
+    size_t i = 0;
+    int loaded;
     int c;
 
     log_open(&(struct log_target){.syslog_name = "postfix",
@@ -244,48 +333,30 @@ int main(int argc, char **argv)
                                   .to_stderr = true,
                                   .no_syslog = true});
     while ((c = getopt(argc, argv, "c:Dv")) != -1) {
-        if (c == 'c') {
-            if (setenv("MAIL_CONFIG", optarg, 1) ==
-                -1) /* NOLINT(concurrency-mt-unsafe): no threads */
-                fatal("out of memory");
-        } else if (c == 'v') {
+        if (c == 'c')
+            p.dir = optarg;
+        else if (c == 'D')
+            p.debug = true;
+        else if (c == 'v')
             log_verbose(log_verbosity() + 1);
-        } else if (c != 'D') {
+        else
             usage();
-        }
     }
     if (optind + 1 != argc)
         usage();
-    command = argv[optind];
-    /* stop and status must work with a broken master.cf, but they need the queue directory all the same */
-    if (strcmp(command, "reload") == 0 || strcmp(command, "stop") == 0 ||
-        strcmp(command, "abort") == 0 || strcmp(command, "status") == 0) {
-        struct err err = ERR_INIT;
-
-        gen = xcalloc(1, sizeof(*gen));
-        if (config_load(NULL, NULL, 0, NULL, &gen->cfg, &err) == -1 ||
-            config_bind(gen->cfg, &config_common_params, &gen->common, &err) == -1 ||
-            config_bind(gen->cfg, &master_params, &gen->p, &err) == -1)
+    while (i < ARRAY_LEN(commands) && strcmp(argv[optind], commands[i].name) != 0)
+        i++;
+    if (i == ARRAY_LEN(commands))
+        usage();
+    /* main.cf first: with it the log is known, where what is wrong in master.cf is to be found */
+    if (generation_load_main(p.dir, &p.gen, &err) == -1)
+        fatal("%s", err.text);
+    command_log_open(p.gen, "postfix-script", false, true);
+    if (commands[i].wants_services) {
+        generation_unref(&p.gen);
+        loaded = generation_load(p.dir, &p.gen, &err);
+        if (loaded == -1)
             fatal("%s", err.text);
-        open_log();
-    } else {
-        load();
     }
-    if (strcmp(command, "start") == 0)
-        return do_start(false);
-    if (strcmp(command, "start-fg") == 0)
-        return do_start(true);
-    if (strcmp(command, "stop") == 0)
-        return do_stop(SIGTERM);
-    if (strcmp(command, "abort") == 0)
-        return do_stop(SIGQUIT);
-    if (strcmp(command, "reload") == 0)
-        return do_reload();
-    if (strcmp(command, "flush") == 0)
-        return do_flush();
-    if (strcmp(command, "status") == 0)
-        return do_status();
-    if (strcmp(command, "check") == 0)
-        return do_check();
-    usage();
+    return commands[i].fn(&p);
 }

@@ -60,8 +60,9 @@ static int take_override(struct config *cfg, const char *text, struct err *err)
     return 0;
 }
 
-int config_load(const char *dir, const char *const *overrides, size_t noverrides,
-                const char *service, struct config **out, struct err *err)
+/* main_cf: its text; NULL: the file's. */
+static int load(const char *dir, const struct slice *main_cf, const char *const *overrides,
+                size_t noverrides, const char *service, struct config **out, struct err *err)
 {
     struct config *cfg = xcalloc(1, sizeof(*cfg));
     struct buf text = BUF_INIT(MAIN_CF_MAX);
@@ -91,8 +92,10 @@ int config_load(const char *dir, const char *const *overrides, size_t noverrides
     }
     path_join(&path, cfg->dir, "main.cf");
     cfg->path = xstrdup(buf_cstr(&path));
-    if (file_read(cfg->path, &text, err) == -1 ||
-        main_cf_parse(cfg->path, buf_view(&text), take_line, cfg, err) == -1)
+    if (main_cf == NULL && file_read(cfg->path, &text, err) == -1)
+        goto done;
+    if (main_cf_parse(cfg->path, main_cf != NULL ? *main_cf : buf_view(&text), take_line, cfg,
+                      err) == -1)
         goto done;
     for (size_t i = 0; i < noverrides; i++)
         if (take_override(cfg, overrides[i], err) == -1)
@@ -107,6 +110,18 @@ done:
     buf_fini(&path);
     config_unref(&cfg);
     return ret;
+}
+
+int config_load(const char *dir, const char *const *overrides, size_t noverrides,
+                const char *service, struct config **out, struct err *err)
+{
+    return load(dir, NULL, overrides, noverrides, service, out, err);
+}
+
+int config_load_text(const char *dir, struct slice text, const char *const *overrides,
+                     size_t noverrides, const char *service, struct config **out, struct err *err)
+{
+    return load(dir, &text, overrides, noverrides, service, out, err);
 }
 
 struct config *config_ref(struct config *cfg)

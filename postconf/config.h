@@ -19,6 +19,9 @@
  */
 NODISCARD int config_load(const char *dir, const char *const *overrides, size_t noverrides, const char *service,
                           struct config **out, struct err *err);
+/* The same with main.cf's text given: dir is only where it belongs. What main.cf was when a reload checked it. */
+NODISCARD int config_load_text(const char *dir, struct slice text, const char *const *overrides, size_t noverrides,
+                               const char *service, struct config **out, struct err *err);
 struct config *config_ref(struct config *cfg);
 void config_unref(struct config **cfg);
 

@@ -147,6 +147,8 @@ static const struct msg_field worker_status_fields[] = {
     MSG_FIELD_U32(2, proto_worker_status, capacity, 0),
     MSG_FIELD_U64(3, proto_worker_status, served),
     MSG_FIELD_U32(4, proto_worker_status, ready, 1),
+    MSG_FIELD_U32(5, proto_worker_status, leaving, 1),
+    MSG_FIELD_U32(6, proto_worker_status, shape, 16),
 };
 const struct msg_def msg_worker_status = {PROTO_WORKER_STATUS, "worker_status",
                                           sizeof(struct proto_worker_status), worker_status_fields,

@@ -46,10 +46,12 @@ enum proto_type {
     PROTO_REPORT_RCPT = 41, /* struct proto_report_rcpt */
 
     /* master and worker, over the socket pair that the worker inherits. */
-    PROTO_WORKER_STATUS = 50, /* worker -> master: struct proto_worker_status */
+    PROTO_WORKER_STATUS = 50, /* worker -> master: struct proto_worker_status; master -> worker: its new capacity */
     PROTO_WORKER_DRAIN = 51,  /* master -> worker: finish your clients, then leave */
-    PROTO_WORKER_RELOAD = 52, /* master -> loop worker: read the configuration again */
+    PROTO_WORKER_RELOAD = 52, /* master -> loop worker: a new configuration; the descriptor is main.cf's text */
     PROTO_WORKER_WAKEUP = 53, /* master -> worker: periodic wake-up, or a trigger */
+    PROTO_WORKER_STOP = 54,   /* master -> worker: as DRAIN, and do not wait for clients that are silent */
+    PROTO_WORKER_LOG = 55,    /* master -> worker: log to the descriptor that comes along; without one: syslog */
 
     /* postfix(1) and master, socket private/control: struct proto_control -> RESULT */
     PROTO_CONTROL = 60,
@@ -162,9 +164,11 @@ struct proto_worker_status {
     uint32_t capacity;  /* clients it would take now; 0: full or leaving */
     uint64_t served;    /* clients since the start */
     uint32_t ready;     /* 1: start-up is over */
+    uint32_t leaving;   /* 1: takes no more clients, ends when the last has gone */
+    uint32_t shape;     /* 1 + enum worker_shape */
 };
 
-enum proto_control_op { CONTROL_RELOAD = 1, CONTROL_STOP = 2, CONTROL_STATUS = 3, CONTROL_WAKE = 4 };
+enum proto_control_op { CONTROL_RELOAD = 1, CONTROL_STOP = 2, CONTROL_STATUS = 3, CONTROL_WAKE = 4, CONTROL_REOPEN_LOG = 5 };
 struct proto_control {
     uint32_t op;
     struct slice arg; /* CONTROL_WAKE: service */
