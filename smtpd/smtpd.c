@@ -260,10 +260,10 @@ static enum worker_verdict session_work(void *arg, unsigned events)
     struct session *s = arg;
     bool alive = true;
 
-    if (events == 0 && s->where[0] == 'C' && s->total[CMD_UNKNOWN] == 0 && s->out.len == 0 &&
-        s->state == STATE_COMMAND && s->deadline.us == 0) {
+    if (!s->greeted) {
         struct buf banner = BUF_INIT(1024);
 
+        s->greeted = true;
         buf_printf(&banner, "220 %s", s->g->p.banner);
         smtpd_reply_line(s, buf_cstr(&banner));
         buf_fini(&banner);

@@ -121,7 +121,7 @@ struct session {
     unsigned good[CMD_COUNT], total[CMD_COUNT];
     int64_t errors, junk;
     struct mono_time wake_at, deadline;
-    bool close_after_out, lost, logged_end, last_failed;
+    bool greeted, lost, logged_end, last_failed;
     const char *where; /* the last command, for "lost connection after" */
     /* DATA and BDAT */
     bool line_start; /* the last line ended in CRLF */
