@@ -101,18 +101,31 @@ static void start(struct service *s)
     s->used = true;
 }
 
+/* Some worker that takes clients is full, and none has room. */
+static bool is_busy(const struct service *s)
+{
+    for (size_t i = 0; i < s->children.len; i++) {
+        const struct child *c = s->children.items[i];
+
+        if (c->ready && c->full && !c->leaving)
+            return !has_room(s);
+    }
+    return false;
+}
+
 /* All workers are full, and there may be no more. */
 static void report_limit(struct service *s)
 {
     struct mono_time now = mono_now();
+    const char *where = s->listeners.count > 0 ? s->listeners.items[0]->key : "";
+    const char *port = strrchr(where, s->cf->type == SERVICE_INET ? ':' : ' ');
 
-    if (limit_of(s) == 1 || has_shape(s, WORKER_LOOP) || given(s) < limit_of(s))
+    if (limit_of(s) == 1 || has_shape(s, WORKER_LOOP) || given(s) < limit_of(s) || !is_busy(s))
         return;
     if (s->limit_reached.us == 0 || mono_diff_ms(now, s->limit_reached) > LIMIT_WARN_MS) {
         log_warning("service \"%s\" (%s) has reached its process limit \"%d\": new clients may "
                     "experience noticeable delays",
-                    s->cf->name, s->listeners.count > 0 ? s->listeners.items[0]->key : "none",
-                    limit_of(s));
+                    s->cf->name, port != NULL ? port + 1 : where, limit_of(s));
         log_warning("to avoid this condition, raise maxproc in %s or shorten the time per client",
                     s->gen->cf->path);
     }
@@ -175,8 +188,7 @@ void service_update(struct service *s)
     spread(s);
     if (s->m->stopping || s->removed)
         return;
-    if (!has_room(s) && s->children.len > 0)
-        report_limit(s);
+    report_limit(s);
     wanted = may_start(s) && !has_room(s);
     for (size_t i = 0; s->ios != NULL && i < s->listeners.count; i++)
         loop_io_set(s->ios[i], wanted ? LOOP_READ : 0);

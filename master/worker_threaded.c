@@ -304,12 +304,19 @@ static void arm_status(struct worker_session *s)
 static void hear(struct worker_session *s, unsigned events)
 {
     struct worker *w = s->worker;
+    uint64_t paused = 0;
     bool idle;
 
     if ((events & (POLLER_READ | POLLER_HANGUP)) != 0) {
         worker_hear(w);
         if (atomic_load(&w->draining))
             worker_threads_drain(w);
+        /* it may have more clients now */
+        lock_take(&w->lock);
+        if (w->sessions < w->capacity)
+            paused = take_paused_locked(w);
+        lock_release(&w->lock);
+        resume(w, paused);
     }
     watch_threads(w);
     lock_take(&w->lock);
