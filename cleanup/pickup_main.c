@@ -231,6 +231,7 @@ int main(int argc, char **argv)
     static const struct worker_service service = {
         .program = "pickup",
         .shape = WORKER_LOOP,
+        .reads_maildrop = true,
         .start = start,
         .ready = ready,
         .accepted = accepted,

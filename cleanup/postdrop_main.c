@@ -216,8 +216,8 @@ int main(int argc, char **argv)
         give_up("message_size_limit", &err);
     if (!copy_stream(fd, limit, &err))
         give_up("message not accepted", &err);
-    /* complete: the mode says so to pickup, the sync to the disk */
-    if (fchmod(fd, 0700) == -1 || fsync(fd) == -1) {
+    /* complete: the mode says so to pickup (whose group it is), the sync to the disk */
+    if (fchmod(fd, 0740) == -1 || fsync(fd) == -1) {
         err_sys(&err, "write the message");
         give_up("message not accepted", &err);
     }

@@ -62,8 +62,9 @@ int make_directories(const struct generation *g, struct err *err)
         gid_t gid;
     } dirs[] = {
         {"pid", 0755, geteuid(), getegid()}, {"public", 02710, owner, drop},
-        {"private", 0700, owner, group},     {"maildrop", 01730, owner, drop},
-        {"incoming", 0700, owner, group},    {"active", 0700, owner, group},
+        {"private", 0700, owner, group}, /* set-gid: what root hands in is readable for pickup, too */
+        {"maildrop", 03730, owner, drop},    {"incoming", 0700, owner, group},
+        {"active", 0700, owner, group},
     };
     if (dir_make(queue, 0755, err) == -1 ||
         make_one(g->common.data_directory, "", 0700, owner, group, err) == -1)

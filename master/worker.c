@@ -200,6 +200,22 @@ static void load_config(struct worker *w)
     buf_fini(&text);
 }
 
+static int join_submit_group(const struct worker *w, struct err *err)
+{
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads yet */
+    const struct group *gr = getgrnam(w->common.setgid_group);
+    gid_t groups[64];
+    int n = getgroups(63, groups);
+
+    if (gr == NULL)
+        return err_permanent(err, "setgid_group: no such group: %s", w->common.setgid_group);
+    if (n == -1)
+        return err_sys(err, "groups of %s", w->common.mail_owner);
+    groups[n++] = gr->gr_gid;
+    return setgroups((size_t) n, groups) == -1 ? err_sys(err, "join %s", w->common.setgid_group)
+                                               : 0;
+}
+
 static int drop_privileges(struct worker *w, struct err *err)
 {
     const struct passwd *pw;
@@ -214,6 +230,8 @@ static int drop_privileges(struct worker *w, struct err *err)
     } else if (initgroups(pw->pw_name, pw->pw_gid) == -1 || setgid(pw->pw_gid) == -1) {
         return err_sys(err, "become the group of %s", w->common.mail_owner);
     }
+    if (!w->root && w->service->reads_maildrop && join_submit_group(w, err) == -1)
+        return -1;
     if (w->do_chroot && (chroot(".") == -1 || chdir("/") == -1))
         return err_sys(err, "chroot to %s", w->common.queue_directory);
     if (w->root)

@@ -47,6 +47,8 @@ struct worker_service {
     enum worker_shape shape;
     /* Privileges kept after start-up: local, virtual run as root and switch for each delivery. */
     bool keep_root;
+    /* Also a member of setgid_group: pickup reads what postdrop wrote for other users. */
+    bool reads_maildrop;
     bool fork_per_delivery; /* single: no pool threads may exist */
 
     /* After the configuration is loaded, before privileges are dropped and chroot: open what needs them.
