@@ -61,9 +61,11 @@ int make_directories(const struct generation *g, struct err *err)
         uid_t uid;
         gid_t gid;
     } dirs[] = {
-        {"pid", 0755, geteuid(), getegid()}, {"public", 02710, owner, drop},
-        {"private", 0700, owner, group}, /* set-gid: what root hands in is readable for pickup, too */
-        {"maildrop", 03730, owner, drop},    {"incoming", 0700, owner, group},
+        {"pid", 0755, geteuid(), getegid()},
+        {"public", 02710, owner, drop},
+        {"private", 0700, owner, group},
+        {"maildrop", 03730, owner, drop}, /* set-gid: pickup can read what root hands in, too */
+        {"incoming", 0700, owner, group},
         {"active", 0700, owner, group},
     };
     if (dir_make(queue, 0755, err) == -1 ||

@@ -162,6 +162,8 @@ static int do_start(struct postfix *p)
     answer[len] = '\0';
     if (strcmp(answer, "ok") == 0)
         return 0;
+    if (waitpid(pid, NULL, 0) == -1)
+        log_debug("master's end was not seen");
     fatal("the mail system is not started: %s",
           len > 0 ? answer : "master ended at its start, its log may say why");
 }

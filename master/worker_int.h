@@ -60,6 +60,7 @@ struct worker {
     bool drain_begun GUARDED_BY(lock); /* the service was told */
     bool ended GUARDED_BY(lock);       /* the last client has gone: the threads go */
     struct mono_time idle_since GUARDED_BY(lock);
+    bool client_waited; /* single: worker_wait_readable() was called for this client */
     struct worker_session *listeners; /* threaded: items */
     struct worker_threads *threads;
 };

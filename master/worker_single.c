@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "master/worker_int.h"
 
+#define FIRST_REQUEST_MS 1000
+
 /* Waits for any of fds, which has room for one more, or for master. 1 + index of a ready one, 0 time-out, -1 drain. */
 static int wait_any(struct worker *w, struct pollfd *fds, int n, int timeout_ms)
 {
@@ -40,11 +42,16 @@ static int wait_any(struct worker *w, struct pollfd *fds, int n, int timeout_ms)
 int worker_wait_readable(struct worker *w, int fd, int timeout_ms)
 {
     struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}};
+    int first = !w->client_waited;
     int r;
 
+    w->client_waited = true;
     /* the watchdog is for work, not for a persistent connection on which nothing is asked */
     (void) alarm(0);
     r = wait_any(w, fds, 1, timeout_ms);
+    /* a drain ends what is idle; a request that is there, or about to come from a client that was just taken, is served */
+    if (r == -1 && !atomic_load(&w->stopping) && poll(fds, 1, first ? FIRST_REQUEST_MS : 0) == 1)
+        r = 1;
     (void) alarm((unsigned) w->p.daemon_timeout_s);
     return r > 0 ? 1 : r;
 }
@@ -57,6 +64,7 @@ static void serve(struct worker *w, struct worker_client *client)
     lock_release(&w->lock);
     /* SIGALRM ends a process that is stuck; master logs the signal */
     (void) alarm((unsigned) w->p.daemon_timeout_s);
+    w->client_waited = false;
     w->service->serve(w, client);
     (void) alarm(0);
     fd_close(&client->fd);

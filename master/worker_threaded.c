@@ -197,19 +197,23 @@ static void work(struct worker_session *s, unsigned events)
     poller_arm(s->item, s->wait_fd, s->wait_events, s->deadline);
 }
 
-/* Not to be armed now: the worker is full. Else the caller arms it (while draining, that leads to its end). */
-static bool pause_if_full(struct worker_session *l, bool reserve)
+/*
+ * Whether the listener is to be left alone: the worker is full. reserve: else a place is taken, unless the worker drains; it
+ * must not end between this and the accept, which would cut the client off.
+ */
+static bool pause_if_full(struct worker_session *l, bool reserve, bool *draining)
 {
     struct worker *w = l->worker;
     bool full;
 
     lock_take(&w->lock);
-    full = w->sessions >= w->capacity && !atomic_load(&w->draining);
+    *draining = atomic_load(&w->draining);
+    full = !*draining && w->sessions >= w->capacity;
     if (full) {
         l->paused = true;
         if (!w->told_full)
             worker_tell_locked(w);
-    } else if (reserve) {
+    } else if (reserve && !*draining) {
         w->sessions++;
     }
     lock_release(&w->lock);
@@ -222,19 +226,20 @@ static void take_client(struct worker_session *l)
     struct worker *w = l->worker;
     struct worker_client client;
     struct worker_session *s;
+    bool draining;
     int got;
 
-    if (atomic_load(&w->draining)) {
+    if (pause_if_full(l, true, &draining))
+        return;
+    if (draining) {
         close_listener(l);
         return;
     }
-    if (pause_if_full(l, true))
-        return;
     got = worker_accept(w, l->index, &client);
     if (got == -1)
         (void) poll(NULL, 0, ACCEPT_PAUSE_MS);
-    if (!pause_if_full(l, false))
-        arm_listener(l);
+    if (!pause_if_full(l, false, &draining))
+        arm_listener(l); /* if the worker drains by now, it was woken and comes back to be closed */
     if (got != 1) {
         release_place(w, false);
         return;

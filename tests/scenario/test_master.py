@@ -1,0 +1,465 @@
+# SPDX-License-Identifier: Apache-2.0
+"""master(8), postfix(1), postlog(1), postkick(1): supervision, judged with small test daemons in place of the real ones.
+
+The daemons are the program test_master_worker under other names; see there for what a client may ask.
+"""
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+from instance import STAGE, free_port, wait_for
+
+WORKER = STAGE.parent / "tests" / "test_master_worker"
+
+SERVICES = """\
+127.0.0.1:{port} inet n - n - - smtpd
+echo    unix n - n - - echo
+single  unix n - n - - single
+looper  unix n - n 300 1 looper
+qmgr    unix n - n - 1 looper
+cleanup unix n - n - - echo
+"""
+
+
+class Client:
+    """A connection to a test daemon, by port or path."""
+
+    def __init__(self, where, timeout=10):
+        if isinstance(where, int):
+            self.s = socket.create_connection(("127.0.0.1", where), timeout=timeout)
+        else:
+            self.s = socket.socket(socket.AF_UNIX)
+            self.s.settimeout(timeout)
+            directory = os.open(pathlib.Path(where).parent, os.O_PATH)
+            try:  # the path may be longer than an address takes
+                self.s.connect(f"/proc/self/fd/{directory}/{pathlib.Path(where).name}")
+            finally:
+                os.close(directory)
+        self.f = self.s.makefile("rb")
+
+    def line(self):
+        return self.f.readline().decode().strip()
+
+    def greeting(self):
+        assert self.line() == "220 hello"
+        return self
+
+    def ask(self, text):
+        self.s.sendall(text.encode() + b"\n")
+        return self.line()
+
+    def pid(self):
+        return int(self.ask("pid"))
+
+    def is_silent(self, seconds=0.3):
+        self.s.settimeout(seconds)
+        try:
+            return not self.s.recv(1, socket.MSG_PEEK) and False
+        except TimeoutError:
+            return True
+        finally:
+            self.s.settimeout(10)
+
+    def close(self):
+        self.f.close()
+        self.s.close()
+
+    def __enter__(self):
+        return self.greeting()
+
+    def __exit__(self, *_):
+        self.close()
+
+
+@pytest.fixture
+def system(instance, tmp_path):
+    """A factory like instance, with the test daemons."""
+    daemons = tmp_path / "daemons"
+    daemons.mkdir()
+    for name in ("echo", "single", "looper", "smtpd"):
+        (daemons / name).symlink_to(WORKER)
+    (daemons / "master").symlink_to(STAGE / "libexec/postrider/master")
+
+    def make(master=SERVICES, main=None, **options):
+        return instance(master=master, main={"daemon_directory": daemons, **(main or {})}, **options)
+
+    return make
+
+
+def fails(inst, *argv):
+    """Runs a command that must exit 1, and gives what it printed."""
+    inst.expect_fatal = True
+    done = inst.run(*argv, check=False)
+    assert done.returncode == 1, done
+    return done.stdout + done.stderr
+
+
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# --- start, stop, status ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_user", [False, True])
+def test_start_status_stop(system, as_user):
+    inst = system(as_user=as_user)
+    pid_file = (inst.spool / "pid/master.pid").read_bytes()
+    assert len(pid_file) == 32 and pid_file == b"%31d\n" % inst.master_pid()
+    assert f"is running: PID: {inst.master_pid()}" in inst.run("postfix", "status").stderr
+    assert "already running" in fails(inst, "postfix", "start")
+    with Client(inst.port) as c:
+        uid = int(c.ask("uid"))
+    if as_user and os.geteuid() == 0:
+        assert uid == inst.user.pw_uid
+    elif os.geteuid() == 0:
+        assert uid != 0
+    inst.stop()
+    assert inst.pids() == {} or not alive(inst.master_pid())
+    assert "is not running" in fails(inst, "postfix", "status")
+    assert "is not running" in fails(inst, "postfix", "stop")
+    assert "is not running" in fails(inst, "postfix", "reload")
+    inst.wait_log(r"postfix/postfix-script\[\d+\]: starting the Postfix mail system")
+    inst.wait_log(r"postfix/master\[\d+\]: daemon started -- version [\d.]+, configuration /")
+    inst.wait_log(r"postfix/postfix-script\[\d+\]: stopping the Postfix mail system")
+
+
+def test_modes_of_directories(system):
+    inst = system()
+    wanted = {"public": 0o2710, "private": 0o700, "maildrop": 0o3730, "pid": 0o755}
+    assert {d: (inst.spool / d).stat().st_mode & 0o7777 for d in wanted} == wanted
+
+
+@pytest.mark.parametrize("main, master, reason", [
+    ({"max_use": "many"}, None, r"main\.cf, line \d+: .*max_use"),
+    ({"header_checks": "regexp:/nonexistent/table"}, None, r"main\.cf, line \d+: header_checks: .*/nonexistent/table"),
+    ({"queue_minfree": "$queue_minfree"}, None, r"queue_minfree"),
+    ({"maillog_file_prefixes": "/nowhere"}, None, "maillog_file_prefixes"),
+    (None, SERVICES + "bad line\n", r"master\.cf, line 7: "),
+    (None, SERVICES + "x unix n - n - - echo\n  -o max_use=0\n", r"master\.cf, line 7: service x: .*max_use"),
+    (None, SERVICES + "nohost.invalid:25 inet n - n - - smtpd\n", r"master\.cf, line 7: service nohost"),
+    (None, SERVICES + "127.0.0.1:{port} inet n - n - - echo\n", r"master\.cf, line 7: .*twice"),
+], ids=["value", "table", "recursion", "log-prefix", "line", "override", "host", "twice"])
+def test_start_refuses(system, main, master, reason):
+    inst = system(main=main, master=master or SERVICES, start=False)
+    out = fails(inst, "postfix", "start")
+    assert re.search(reason, out), out
+    assert "is not running" in fails(inst, "postfix", "status")
+    assert inst.pids() == {}
+
+
+def test_start_refuses_a_port_in_use(system):
+    inst = system(start=False)
+    with socket.create_server(("127.0.0.1", inst.port)):
+        out = fails(inst, "postfix", "start")
+    assert re.search(rf"master\.cf, line 1: service .*: listen on \[127.0.0.1\]:{inst.port}: Address already in use", out)
+    inst.start()  # nothing is left behind that would hinder
+
+
+def test_check_reports_without_starting(system):
+    inst = system(main={"smtpd_banr": "x"}, master=SERVICES + "y unix n - n - - nosuch\nt unix - - y 1000? 1 tlsmgr\n",
+                  start=False)
+    done = inst.run("postfix", "check")
+    assert re.search(r"main\.cf, line \d+: unknown parameter smtpd_banr: did you mean smtpd_banner", done.stderr)
+    assert re.search(r"master\.cf, line 7: service y is not started: there is no program nosuch", done.stderr)
+    assert "tlsmgr" not in done.stderr
+
+
+def test_start_in_the_foreground(system):
+    inst = system(main={"maillog_file": "/dev/stdout", "maillog_file_prefixes": "/dev/stdout"}, start=False)
+    assert "start-fg" in fails(inst, "postfix", "start")
+    fg = subprocess.Popen([STAGE / "sbin/postfix", "-c", inst.etc, "start-fg"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True)
+    wait_for("the port", inst.answers)
+    inst.run("postlog", "said on standard output")
+    assert inst.master_pid() == fg.pid
+    fg.send_signal(signal.SIGTERM)
+    out, _ = fg.communicate(timeout=20)
+    assert fg.returncode == 0
+    assert "daemon started" in out and "said on standard output" in out
+
+
+def test_stop_does_not_wait_for_silent_clients(system):
+    inst = system()
+    clients = [Client(inst.port).greeting(), Client(inst.spool / "public/single").greeting(),
+               Client(inst.spool / "public/looper").greeting()]
+    begun = time.monotonic()
+    inst.stop()
+    assert time.monotonic() - begun < 3
+    assert [c.line() for c in clients] == ["", "", ""]
+
+
+def test_stop_lets_work_end_but_not_for_ever(system):
+    inst = system(main={"stop_grace_time": "2s"})
+    busy, stuck = Client(inst.port).greeting(), Client(inst.port).greeting()
+    busy.s.sendall(b"block 500\n")
+    stuck.s.sendall(b"block 60000\n")
+    time.sleep(0.1)
+    inst.stop()
+    assert busy.line() == "done"
+    assert stuck.line() == ""
+
+
+def test_workers_leave_when_master_is_killed(system):
+    inst = system()
+    with Client(inst.port) as c, Client(inst.spool / "public/looper") as l, Client(inst.spool / "public/single") as s:
+        pids = [c.pid(), l.pid(), s.pid()]
+        os.kill(inst.master_pid(), signal.SIGKILL)
+        wait_for("the workers' end", lambda: not any(alive(p) for p in pids))
+    inst.run("postfix", "start")
+    with Client(inst.port) as c:
+        assert c.pid() not in pids
+
+
+# --- workers --------------------------------------------------------------------------------------
+
+
+def test_clients_share_a_process(system):
+    inst = system()
+    with Client(inst.port) as a, Client(inst.port) as b:
+        assert a.pid() == b.pid()
+
+
+def test_process_limit(system):
+    inst = system(master=SERVICES + "few unix n - n - 2 echo\n", main={"sessions_per_process": "1"})
+    path = inst.spool / "public/few"
+    with Client(path) as a, Client(path) as b:
+        assert a.pid() != b.pid()
+        third = Client(path)
+        assert third.is_silent()
+        inst.wait_log(r'warning: service "few" \(public/few\) has reached its process limit "2": new clients may')
+        a.s.sendall(b"quit\n")
+        assert third.greeting().pid() != b.pid()
+        third.close()
+
+
+def test_killed_workers_are_replaced_at_once(system):
+    inst = system()
+    for path in (inst.port, inst.spool / "public/single", inst.spool / "public/looper"):
+        for _ in range(10):
+            with Client(path) as c:
+                os.kill(c.pid(), signal.SIGKILL)
+                assert c.line() == ""
+    assert "throttling" not in inst.log()
+    assert re.search(r"warning: process \S+/smtpd pid \d+ killed by signal 9$", inst.log(), re.M)
+
+
+def test_a_service_that_fails_at_its_start_is_throttled(system):
+    for how, end in (("no", "exit status 1"), ("crash", "killed by signal 6")):
+        inst = system(master=SERVICES + f"bad unix n - n - - echo\n  -o test_start={how}\n",
+                      main={"service_throttle_time": "3600"})
+        inst.expect_fatal = inst.expect_killed = True
+        c = Client(inst.spool / "public/bad")
+        inst.wait_log(r"warning: \S+/echo: bad command startup -- throttling")
+        assert c.is_silent()
+        assert len(re.findall(end, inst.log())) == 1
+        inst.write("master.cf", (SERVICES + "bad unix n - n - - echo\n").format(port=inst.port))
+        inst.reload()
+        c.greeting()  # mended: the client that waited is served without waiting for the throttle's end
+
+
+def test_wake_ups(system):
+    inst = system(master=SERVICES + "often unix n - n 1 1 echo\nused unix n - n 1? - single\n")
+    wait_for("wake-ups", lambda: inst.log().count("postfix/echo") >= 3)
+    assert "postfix/single" not in inst.log()
+    with Client(inst.spool / "public/used"):
+        pass
+    inst.wait_log(r"postfix/single\[\d+\]: woken up")
+
+
+def test_an_unused_worker_leaves(system):
+    inst = system(main={"max_idle": "1s"})
+    with Client(inst.port) as c:
+        pid = c.pid()
+    wait_for("its end", lambda: not alive(pid))
+    with Client(inst.port) as c:
+        assert c.pid() != pid
+
+
+# --- reload ---------------------------------------------------------------------------------------
+
+
+def test_reload_takes_effect_and_cuts_nobody(system):
+    inst = system(main={"test_answer": "old", "test_other": "$test_answer"})
+    with Client(inst.port) as old, Client(inst.spool / "public/looper") as loop, \
+            Client(inst.spool / "public/single") as single:
+        pids = old.pid(), loop.pid(), single.pid()
+        inst.write_main(test_answer="new")
+        inst.reload()
+        assert old.ask("get test_answer") == "old"
+        with Client(inst.port) as c:
+            assert c.ask("get test_answer") == "new" and c.pid() != pids[0]
+        wait_for("the reload in place", lambda: loop.ask("get test_answer") == "new")
+        assert loop.pid() == pids[1]
+        assert single.line() == ""  # between two requests
+        old.s.sendall(b"quit\n")
+        wait_for("the old worker's end", lambda: not alive(pids[0]))
+
+
+@pytest.mark.parametrize("name, text, reason", [
+    ("main.cf", "junk", r"main\.cf, line \d+: "),
+    ("main.cf", "max_use = -3", r"main\.cf, line \d+: .*max_use"),
+    ("main.cf", "virtual_alias_maps = hash:/nonexistent/virtual", r"main\.cf, line \d+: virtual_alias_maps: "),
+    ("main.cf", "header_checks = regexp:{etc}/bad_table", r"main\.cf, line \d+: header_checks: .*bad_table"),
+    ("master.cf", "x unix n - n - - echo\n  -o max_idle=soon", r"master\.cf, line 7: service x: .*max_idle"),
+    ("master.cf", "x y z", r"master\.cf, line 7: "),
+    ("master.cf", "192.0.2.1:25 inet n - n - - echo", r"master\.cf, line 7: .*192.0.2.1"),
+], ids=["line", "value", "missing-table", "bad-table", "override", "master-line", "address"])
+def test_refused_reload_changes_nothing(system, name, text, reason):
+    inst = system(main={"test_answer": "old"}, files={"bad_table": "/(/ x\n"})
+    with Client(inst.port) as c:
+        pid = c.pid()
+        before = (inst.etc / name).read_text()
+        inst.write(name, before.replace("test_answer = old", "test_answer = new") + text.replace(
+            "{etc}", str(inst.etc)) + "\n")
+        out = fails(inst, "postfix", "reload")
+        assert re.search(reason, out), out
+        assert c.pid() == pid
+        # a worker that is started now has the configuration that runs, not the files
+        os.kill(pid, signal.SIGKILL)
+    with Client(inst.port) as c:
+        assert c.pid() != pid and c.ask("get test_answer") == "old"
+    inst.write(name, before)
+    inst.reload()
+
+
+def test_reload_by_signal(system):
+    inst = system(main={"test_answer": "one"})
+    inst.write_main(test_answer="two")
+    os.kill(inst.master_pid(), signal.SIGHUP)
+    inst.wait_log("reloaded with two")
+    inst.write_main(queue_directory="/nonexistent/queue")
+    os.kill(inst.master_pid(), signal.SIGHUP)
+    inst.wait_log("error: reload refused, the old configuration goes on: queue_directory has changed")
+    inst.write_main(queue_directory=inst.spool)
+
+
+def test_reload_opens_and_closes_sockets(system):
+    port = free_port()
+    inst = system()
+    with Client(inst.port) as kept:
+        inst.write("master.cf", (SERVICES.replace("echo    unix n", "echo2   unix n") +
+                                 f"127.0.0.1:{port} inet n - n - - echo\n").format(port=inst.port))
+        inst.reload()
+        with Client(port), Client(inst.spool / "public/echo2"):
+            pass
+        assert not (inst.spool / "public/echo").exists()
+        # the first address goes to another service, the second is given up while it has a client
+        with Client(port) as last:
+            inst.write("master.cf", SERVICES.replace("- - smtpd", "- - single").format(port=inst.port))
+            inst.reload()
+
+            def refused():
+                try:
+                    Client(port).close()
+                except ConnectionRefusedError:
+                    return True
+                return False
+
+            wait_for("the port to be closed", refused)
+            assert last.pid() > 0
+        with Client(inst.port) as c:
+            assert c.pid() != kept.pid()
+
+
+def test_reload_at_the_limit_goes_on_serving(system):
+    inst = system(master=SERVICES + "few unix n - n - 3 echo\n")
+    path = inst.spool / "public/few"
+    with Client(path) as a, Client(path) as b:
+        inst.reload()
+        with Client(path) as c:
+            assert c.pid() != a.pid()
+            fourth = Client(path)
+            assert fourth.is_silent()
+            b.s.sendall(b"quit\n")
+            assert fourth.greeting().pid() == c.pid()  # the place that got free was given to the new worker
+            fourth.close()
+
+
+def test_reload_under_load(system):
+    inst = system(master=SERVICES + "few unix n - n - 20 echo\n", main={"sessions_per_process": "7"})
+    end = time.monotonic() + 4
+    failures = []
+    served = [0, 0, 0]
+
+    def load(i, where):
+        while time.monotonic() < end:
+            try:
+                with Client(where) as c:
+                    assert c.pid() > 0
+                    c.s.sendall(b"quit\n")
+                    assert c.line() == ""
+                served[i] += 1
+            except (OSError, AssertionError, ValueError) as e:
+                failures.append((where, repr(e)))
+
+    threads = [threading.Thread(target=load, args=(i % 3, where)) for i, where in
+               enumerate((inst.port, inst.port, inst.spool / "public/looper") * 2)]
+    for t in threads:
+        t.start()
+    n = 0
+    while time.monotonic() < end:
+        inst.write_main(test_answer=str(n))
+        inst.reload()
+        n += 1
+    for t in threads:
+        t.join()
+    assert not failures
+    assert n >= 5 and min(served) > 20, (n, served)
+
+
+# --- logs, other commands -------------------------------------------------------------------------
+
+
+def test_postlog(system):
+    inst = system()
+    inst.run("postlog", "-t", "my/script", "-p", "warn", "some", "words")
+    inst.wait_log(r"^\w{3} [ \d]\d \d\d:\d\d:\d\d \S+ my/script\[\d+\]: warning: some words$")
+    inst.run("postlog", input="one\ntwo\n")
+    inst.wait_log(r"postfix/postlog\[\d+\]: one$")
+    inst.wait_log(r"postfix/postlog\[\d+\]: two$")
+    assert fails(inst, "postlog", "-p", "loud", "x")
+    inst.stop()
+    inst.run("postlog", "nobody listens")
+    inst.wait_log("nobody listens")
+
+
+def test_log_lines_of_others_are_kept_apart(system):
+    inst = system()
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.connect(str(inst.spool / "public/postlog"))
+    s.send(b"one\nNov 1 00:00:00 forged line\x1b\n")
+    s.send(b"x" * 9000)
+    s.send(b"")
+    s.close()
+    inst.wait_log(r"^one\?Nov 1 00:00:00 forged line\?$")
+    inst.run("postlog", "still there")
+    inst.wait_log("still there")
+
+
+def test_logrotate(system):
+    inst = system(main={"maillog_file_compressor": "gzip"})
+    with Client(inst.port), Client(inst.spool / "public/looper") as l:
+        inst.run("postfix", "logrotate")
+        rotated = list(inst.log_path.parent.glob("mail.log.*.gz"))
+        assert len(rotated) == 1
+        inst.write_main(test_answer="logged by a worker that is older than the file")
+        inst.reload()
+        assert l.pid() > 0
+    inst.wait_log("reloaded with logged by a worker")
+
+
+def test_postkick(system):
+    inst = system()
+    inst.run("postkick", "public", "looper", "W")
+    assert fails(inst, "postkick", "public", "nosuch", "W")
+    assert fails(inst, "postkick", "elsewhere", "looper", "W")
