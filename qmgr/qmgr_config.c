@@ -52,6 +52,9 @@ static const struct param rows[] = {
                  .doc = "Transports whose mail waits until it is sent for with a flush."),
     PARAM_STRING("bounce_service_name", struct qmgr_params, bounce_service_name, .def = "bounce",
                  .not_empty = true, .doc = "The service that makes delivery status reports."),
+    PARAM_STRING(
+        "default_filter_nexthop", struct qmgr_params, filter_nexthop, .def = "", .services = "qmgr",
+        .doc = "The next hop of a content filter that names none; empty: the recipient's domain."),
     BY_NAME("default_destination_concurrency_limit", INT, "20",
             "Deliveries at once to one destination."),
     BY_NAME("default_destination_recipient_limit", INT, "50",
@@ -104,6 +107,45 @@ static const struct param rows[] = {
     BY_NAME("virtual_destination_recipient_limit", INT, "$default_destination_recipient_limit",
             "Recipients in one delivery of the virtual transport."),
 };
+
+#define BUILT_IN(name_, type_, def_, note_)                                                        \
+    PARAM_BY_NAME(name_, PARAM_TYPE_##type_, .def = (def_), .services = "qmgr",                    \
+                  .status = PARAM_BUILT_IN, .note = (note_))
+#define LANES "small messages and bulk mail take turns, destinations and messages in each"
+#define MEMORY                                                                                     \
+    "the recipients of a message are read at once, qmgr_message_recipient_limit bounds them"
+#define HEAP    "each deferred message has its own time, no queue scan is needed"
+#define NO_LOGS "what became of a recipient is kept with its message"
+
+static const struct param built_in[] = {
+    BUILT_IN("default_delivery_slot_cost", INT, "5", LANES),
+    BUILT_IN("default_delivery_slot_discount", INT, "50", LANES),
+    BUILT_IN("default_delivery_slot_loan", INT, "3", LANES),
+    BUILT_IN("default_minimum_delivery_slots", INT, "3", LANES),
+    BUILT_IN("*_delivery_slot_cost", INT, "$default_delivery_slot_cost", LANES),
+    BUILT_IN("*_delivery_slot_discount", INT, "$default_delivery_slot_discount", LANES),
+    BUILT_IN("*_delivery_slot_loan", INT, "$default_delivery_slot_loan", LANES),
+    BUILT_IN("*_minimum_delivery_slots", INT, "$default_minimum_delivery_slots", LANES),
+    BUILT_IN("qmgr_fudge_factor", INT, "100", LANES),
+    BUILT_IN("default_recipient_limit", INT, "20000", MEMORY),
+    BUILT_IN("default_extra_recipient_limit", INT, "1000", MEMORY),
+    BUILT_IN("default_recipient_refill_limit", INT, "100", MEMORY),
+    BUILT_IN("default_recipient_refill_delay", TIME, "5s", MEMORY),
+    BUILT_IN("*_recipient_limit", INT, "$default_recipient_limit", MEMORY),
+    BUILT_IN("*_extra_recipient_limit", INT, "$default_extra_recipient_limit", MEMORY),
+    BUILT_IN("*_recipient_refill_limit", INT, "$default_recipient_refill_limit", MEMORY),
+    BUILT_IN("*_recipient_refill_delay", TIME, "$default_recipient_refill_delay", MEMORY),
+    BUILT_IN("queue_run_delay", TIME, "300s", HEAP),
+    BUILT_IN("backwards_bounce_logfile_compatibility", BOOL, "yes", NO_LOGS),
+    BUILT_IN("defer_service_name", STRING, "defer", NO_LOGS),
+    BUILT_IN("trace_service_name", STRING, "trace", NO_LOGS),
+};
+
+struct no_members {
+    char unused;
+};
+const struct param_set qmgr_built_in_params =
+    PARAM_SET("queue manager, built in", struct no_members, built_in);
 
 const struct param_set qmgr_params = PARAM_SET("queue manager", struct qmgr_params, rows);
 

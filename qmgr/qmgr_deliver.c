@@ -360,7 +360,14 @@ static bool take_status(struct request *rq, const struct frame *f, struct err *e
     }
     r = &m->rcpts[msg.index];
     status = (struct dsn_status){
-        (enum outcome) msg.outcome, msg.code, msg.text, msg.diag_type, msg.diag_text, msg.mta_name};
+        .outcome = (enum outcome) msg.outcome,
+        .code = msg.code,
+        .text = msg.text,
+        .diag_type = msg.diag_type,
+        .diag_text = msg.diag_text,
+        .mta_name = msg.mta_name,
+        .notify_passed = msg.notify_passed != 0,
+    };
     if (msg.site_dead != 0) {
         rq->outcome = SCHED_BAD;
         sched_dest_set_reason(rq->r.dest, msg.code, msg.text);

@@ -43,8 +43,10 @@ struct qmgr_params {
     int64_t resolver_threads;
     const char *defer_transports;
     const char *bounce_service_name;
+    const char *filter_nexthop;
 };
 extern const struct param_set qmgr_params;
+extern const struct param_set qmgr_built_in_params;
 
 struct qmgr_config {
     atomic_uint refs; /* the current one, and resolver jobs */

@@ -261,7 +261,7 @@ void message_outcome(struct active *m, struct rcpt *r, const struct dsn_status *
     switch (status->outcome) {
     case OUTCOME_SENT:
         r->state = RCPT_DONE;
-        r->report_success = (r->s->r.notify & DSN_NOTIFY_SUCCESS) != 0;
+        r->report_success = (r->s->r.notify & DSN_NOTIFY_SUCCESS) != 0 && !status->notify_passed;
         if (r->report_success)
             r->status = keep_status(m, status);
         /* the removal of the whole, in this same turn, says as much */

@@ -13,13 +13,15 @@ struct resolve_job {
 };
 
 /* FILTER: "transport:nexthop"; without a next hop the recipient's domain. */
-static void resolve_filter(struct active *m, struct rcpt *r)
+static void resolve_filter(const struct qmgr_config *g, struct active *m, struct rcpt *r)
 {
     struct slice filter = m->env.filter;
     ptrdiff_t colon = slice_find(filter, ':');
 
     r->transport = slice_sub(filter, 0, colon == -1 ? filter.len : (size_t) colon);
     r->nexthop = colon == -1 ? SLICE_EMPTY : slice_sub(filter, (size_t) colon + 1, filter.len);
+    if (r->nexthop.len == 0) /* in the arena: a reload may end the configuration */
+        r->nexthop = arena_slice(m->arena, slice_str(g->p.filter_nexthop));
     if (r->nexthop.len == 0) {
         ptrdiff_t at = slice_rfind(r->addr, '@');
 
@@ -34,7 +36,7 @@ static void resolve_one(const struct qmgr_config *g, struct active *m, struct rc
     struct err err = ERR_INIT;
 
     if (m->env.filter.len > 0) {
-        resolve_filter(m, r);
+        resolve_filter(g, m, r);
         return;
     }
     buf_reset(&res->transport);

@@ -79,6 +79,7 @@ static void judge(struct smtp_job *job, struct smtp_conn *c, size_t i, const str
     st.code = slice_str(code);
     if (r->code / 100 == 2) {
         st.outcome = OUTCOME_SENT;
+        st.notify_passed = (c->features & SMTP_FEATURE_DSN) != 0;
         st.text = buf_view(&r->text);
     } else {
         st.outcome = r->code / 100 == 5 ? OUTCOME_BOUNCED : OUTCOME_DEFERRED;

@@ -192,6 +192,7 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
         .diag_text = slice_sub(status->diag_text, 0, 4096),
         .mta_name = slice_sub(status->mta_name, 0, 512),
         .site_dead = site_dead,
+        .notify_passed = status->notify_passed,
     };
     struct buf delay = BUF_INIT(64);
     struct buf delays = BUF_INIT(256);

@@ -31,6 +31,7 @@ struct dsn_status {
     struct slice diag_type; /* "smtp", "x-unix" or "" */
     struct slice diag_text; /* the remote reply, or "" */
     struct slice mta_name;  /* remote host, or "" */
+    bool notify_passed;     /* SENT: the remote host was asked (RFC 3461 NOTIFY) and reports success itself */
 };
 
 bool dsn_code_valid(struct slice s);

@@ -106,6 +106,7 @@ static const struct msg_field status_fields[] = {
     MSG_FIELD_BYTES(6, proto_status, diag_text, 16384),
     MSG_FIELD_BYTES(7, proto_status, mta_name, 512),
     MSG_FIELD_U32(8, proto_status, site_dead, 1),
+    MSG_FIELD_U32(9, proto_status, notify_passed, 1),
 };
 const struct msg_def msg_status = {PROTO_STATUS, "status", sizeof(struct proto_status),
                                    status_fields, ARRAY_LEN(status_fields)};

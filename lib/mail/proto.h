@@ -136,6 +136,7 @@ struct proto_status {
     uint32_t outcome; /* enum outcome */
     struct slice code, text, diag_type, diag_text, mta_name;
     uint32_t site_dead; /* 1: failed before any recipient was offered: it says something about the next hop */
+    uint32_t notify_passed; /* 1: sent, and the next host reports success itself */
 };
 
 enum report_kind { REPORT_FAILURE = 1, REPORT_DELAY = 2, REPORT_SUCCESS = 3, REPORT_VERIFY = 4 };
