@@ -20,6 +20,8 @@ import time
 STAGE = pathlib.Path(os.environ.get("POSTRIDER_STAGE", pathlib.Path(__file__).parents[2] / "build/test/stage"))
 DEADLINE = float(os.environ.get("POSTRIDER_DEADLINE", "20"))  # seconds; raised under sanitizers
 
+SANITIZERS = ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
+
 MASTER_CF = """\
 127.0.0.1:{port} inet n - n - - smtpd
 pickup    unix n - n 60   1 pickup
@@ -68,7 +70,8 @@ class Instance:
         self.is_root = os.geteuid() == 0 and not as_user
         self.user = pwd.getpwnam("nobody") if as_user and os.geteuid() == 0 else None
         self.running = False
-        for d in (self.etc, self.spool, self.data, self.home, self.log_path.parent):
+        self.reports = self.root / "reports"  # of sanitizers: see close()
+        for d in (self.etc, self.spool, self.data, self.home, self.log_path.parent, self.reports):
             d.mkdir(parents=True)
         self.main = {
             "compatibility_level": "3.6",
@@ -86,6 +89,7 @@ class Instance:
             "alias_maps": "",
             "alias_database": "",
             "biff": "no",
+            "import_environment": "MAIL_CONFIG TZ LANG=C " + " ".join(SANITIZERS),
         }
         if os.geteuid() == 0:
             self.main.update(mail_owner="daemon", setgid_group="games")
@@ -106,6 +110,7 @@ class Instance:
             if self.is_root:
                 os.chown(self.data, owner.pw_uid, owner.pw_gid)
             os.chmod(self.home, 0o777)
+            os.chmod(self.reports, 0o777)
             self._open_path()
 
     def _open_path(self):
@@ -136,6 +141,8 @@ class Instance:
         if self.user:
             argv = ["setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups", *argv]
         env = dict(os.environ, MAIL_CONFIG=str(self.etc))
+        for name in SANITIZERS:
+            env[name] = ":".join(filter(None, [os.environ.get(name), f"log_path={self.reports}/sanitizer"]))
         if isinstance(input, str):
             input = input.encode()
         done = subprocess.run(argv, input=input, stdin=subprocess.DEVNULL if input is None else None,
