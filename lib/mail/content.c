@@ -65,8 +65,8 @@ void content_facts_scan(struct content_facts *f, struct slice piece)
             text = n - 1;
         if (text > 0 && (f->last_cr || !is_plain(p, text)))
             scan_slowly(f, p, text);
-        else if (text < n && f->last_cr)
-            f->flags |= MAIL_FACT_BARE_CR; /* CR CR LF over two pieces */
+        if (text < n && f->last_cr)
+            f->flags |= MAIL_FACT_BARE_CR; /* CR CR LF: the first is bare */
         if (nl != NULL) {
             size_t line = f->line_len + n;
 

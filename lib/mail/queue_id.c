@@ -11,14 +11,14 @@ static const char safe[] = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz
 #define BASE        52
 #define USEC_DIGITS 4 /* 52^4 > 1,000,000 */
 
-static size_t put_base52(uint64_t n, size_t at_least, char *out)
+static size_t put_digits(uint64_t n, unsigned base, size_t at_least, char *out)
 {
     char reversed[16];
     size_t len = 0;
 
     do {
-        reversed[len++] = safe[n % BASE];
-        n /= BASE;
+        reversed[len++] = safe[n % base];
+        n /= base;
     } while (n > 0 || len < at_least);
     for (size_t i = 0; i < len; i++)
         out[i] = reversed[len - 1 - i];
@@ -34,11 +34,11 @@ void queue_id_new(bool long_form, char *out)
         snprintf(out, QUEUE_ID_MAX + 1, "%llX", (unsigned long long) us);
         return;
     }
-    /* seconds, microseconds, "z", and a last part that is there for tools that expect one */
-    len = put_base52(us / 1000000, 6, out);
-    len += put_base52(us % 1000000, USEC_DIGITS, out + len);
+    /* seconds, microseconds, "z", and a last part (without z) that is there for tools that expect one */
+    len = put_digits(us / 1000000, BASE, 6, out);
+    len += put_digits(us % 1000000, BASE, USEC_DIGITS, out + len);
     out[len++] = 'z';
-    len += put_base52(us % 997, 3, out + len);
+    len += put_digits(us % 997, BASE - 1, 3, out + len);
     out[len] = '\0';
 }
 
