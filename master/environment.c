@@ -44,6 +44,14 @@ static void on_element(struct slice element, void *arg)
     free(name);
 }
 
+void daemon_environment_free(char ***environment)
+{
+    for (char **e = *environment; e != NULL && *e != NULL; e++)
+        free(*e);
+    free(*environment);
+    *environment = NULL;
+}
+
 char **daemon_environment(const struct generation *g)
 {
     struct list l = {VEC_INIT};

@@ -88,8 +88,9 @@ void listeners_release(struct listeners *l);
 /* What the queue needs; as root with its owners. */
 NODISCARD int make_directories(const struct generation *g, struct err *err);
 
-/* The environment of every daemon: import_environment, with MAIL_CONFIG. Heap; ends with the process. */
-char **daemon_environment(const struct generation *g);
+/* The environment of every daemon: import_environment, with MAIL_CONFIG. */
+NODISCARD char **daemon_environment(const struct generation *g);
+void daemon_environment_free(char ***environment);
 
 /* Opens maillog_file for appending: 0 with *fd -1 when there is none. /dev/stdout is standard output. */
 NODISCARD int maillog_open(const struct generation *g, int *fd, struct err *err);

@@ -224,6 +224,7 @@ int main(int argc, char **argv)
     if (master_load(m, dir, &why) == -1)
         refuse(&start, buf_cstr(&why));
     log_info("daemon started -- version %s, configuration %s", m->gen->common.mail_version, dir);
+    free(dir);
     if (start.ready_fd != -1) {
         if (fd_write_all(start.ready_fd, "ok", 2) == -1)
             log_debug("the command that started us has gone");

@@ -138,6 +138,7 @@ static void adopt(struct master *m, struct next *n)
     generation_unref(&m->gen);
     m->gen = generation_ref(n->gen);
     m->generation_number++;
+    daemon_environment_free(&m->environment);
     m->environment = daemon_environment(m->gen);
     take_log(m, n->log_fd);
     n->log_fd = -1;

@@ -326,7 +326,7 @@ int main(int argc, char **argv)
     struct postfix p = {.dir = NULL};
     struct err err = ERR_INIT;
     size_t i = 0;
-    int loaded;
+    int ret;
     int c;
 
     log_open(&(struct log_target){.syslog_name = "postfix",
@@ -356,9 +356,10 @@ int main(int argc, char **argv)
     command_log_open(p.gen, "postfix-script", false, true);
     if (commands[i].wants_services) {
         generation_unref(&p.gen);
-        loaded = generation_load(p.dir, &p.gen, &err);
-        if (loaded == -1)
+        if (generation_load(p.dir, &p.gen, &err) == -1)
             fatal("%s", err.text);
     }
-    return commands[i].fn(&p);
+    ret = commands[i].fn(&p);
+    generation_unref(&p.gen);
+    return ret;
 }

@@ -50,5 +50,6 @@ int main(int argc, char **argv)
         fatal("write to %s failed", buf_cstr(&path));
     fd_close(&fd);
     buf_fini(&path);
+    generation_unref(&g);
     return 0;
 }

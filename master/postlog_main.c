@@ -101,5 +101,6 @@ int main(int argc, char **argv)
     /* a tag is the whole of what stands before the process id */
     command_log_open(g, tag != NULL ? tag : "postlog", tag != NULL, isatty(STDERR_FILENO));
     put_all(priority, argv + optind);
+    generation_unref(&g);
     return 0;
 }

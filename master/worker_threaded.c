@@ -19,7 +19,8 @@
 #include "base/log.h"
 #include "master/worker_int.h"
 
-#define STACK_BYTES     (256 * 1024)
+#define STACK_BYTES                                                                                \
+    (512 * 1024)             /* of address space; regexec() and getaddrinfo() want more than most */
 #define ACCEPT_PAUSE_MS 50   /* out of descriptors or memory: not in a tight loop */
 #define WATCH_PERIOD_MS 1000 /* how often stuck threads are looked for, at most */
 #define AGAIN_IN_A_ROW  8
