@@ -49,10 +49,10 @@ static void try_nexthop(struct smtp_job *job, struct slice nexthop)
             for (size_t i = 0; i < job->r->nrcpts; i++) {
                 if (job->rcpts[i].final)
                     continue;
-                smtp_rcpt_note(&job->rcpts[i], &st, false);
+                smtp_rcpt_note(&job->rcpts[i], &st, SLICE_LIT("none"), false);
             }
         else
-            smtp_job_defer(job, &err, SLICE_EMPTY, false);
+            smtp_job_defer(job, &err, SLICE_EMPTY, SLICE_LIT("none"), false);
         return;
     }
     for (size_t i = 0; i < targets.count && smtp_job_open(job) > 0; i++) {
@@ -63,7 +63,7 @@ static void try_nexthop(struct smtp_job *job, struct slice nexthop)
             break;
         c = smtp_conn_open(s, &targets.list[i], &err);
         if (c == NULL) {
-            smtp_job_defer(job, &err, slice_str(targets.list[i].host), true);
+            smtp_job_defer(job, &err, slice_str(targets.list[i].host), SLICE_LIT("none"), true);
             continue;
         }
         job->r->connected = mono_now();
@@ -82,7 +82,7 @@ static void try_nexthop(struct smtp_job *job, struct slice nexthop)
                     job->rcpts[k].final = true;
                 }
             } else {
-                smtp_job_defer(job, &err, slice_str(c->host), true);
+                smtp_job_defer(job, &err, slice_str(c->host), buf_view(&c->relay), true);
             }
             smtp_quit(s, &c);
             continue;
@@ -117,8 +117,8 @@ void smtp_deliver(struct smtp *s, struct deliver_request *r)
                                       .code = SLICE_LIT("4.3.5"),
                                       .text = SLICE_LIT("no next hop to try")};
 
-            deliver_status(r, i, SLICE_LIT("none"), 0, rcpt->has_last ? &rcpt->last : &none,
-                           rcpt->site_dead);
+            deliver_status(r, i, rcpt->has_last ? rcpt->relay : SLICE_LIT("none"), 0,
+                           rcpt->has_last ? &rcpt->last : &none, rcpt->site_dead);
         }
         for (size_t k = 0; k < ARRAY_LEN(rcpt->strings); k++)
             free(rcpt->strings[k]);

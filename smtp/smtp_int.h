@@ -128,7 +128,8 @@ struct smtp_rcpt {
     bool accepted;          /* RCPT was accepted in this transaction */
     struct dsn_status last; /* why it is not final: used when no host is left */
     bool has_last, site_dead;
-    char *strings[5]; /* heap copies behind last */
+    char *strings[6];   /* heap copies behind last and relay */
+    struct slice relay; /* of the host that said so; "none": none was reached */
 };
 struct smtp_job {
     struct smtp *s;
@@ -141,9 +142,11 @@ struct smtp_job {
  */
 NODISCARD int smtp_transaction(struct smtp_job *job, struct smtp_conn *c, bool *lost_early);
 /* Remembers a temporary failure for all recipients that are not final. */
-void smtp_job_defer(struct smtp_job *job, const struct err *err, struct slice mta, bool site_dead);
+void smtp_job_defer(struct smtp_job *job, const struct err *err, struct slice mta,
+                    struct slice relay, bool site_dead);
 size_t smtp_job_open(const struct smtp_job *job); /* recipients that are not final */
-void smtp_rcpt_note(struct smtp_rcpt *rcpt, const struct dsn_status *st, bool site_dead);
+void smtp_rcpt_note(struct smtp_rcpt *rcpt, const struct dsn_status *st, struct slice relay,
+                    bool site_dead);
 
 /* --- smtp_cache.c: idle connections --------------------------------------------------------------- */
 

@@ -24,7 +24,8 @@ static void keep(struct smtp_rcpt *rcpt, int slot, struct slice *s)
     *s = slice_of(rcpt->strings[slot], s->len);
 }
 
-void smtp_rcpt_note(struct smtp_rcpt *rcpt, const struct dsn_status *st, bool site_dead)
+void smtp_rcpt_note(struct smtp_rcpt *rcpt, const struct dsn_status *st, struct slice relay,
+                    bool site_dead)
 {
     rcpt->last = *st;
     keep(rcpt, 0, &rcpt->last.code);
@@ -32,6 +33,8 @@ void smtp_rcpt_note(struct smtp_rcpt *rcpt, const struct dsn_status *st, bool si
     keep(rcpt, 2, &rcpt->last.diag_type);
     keep(rcpt, 3, &rcpt->last.diag_text);
     keep(rcpt, 4, &rcpt->last.mta_name);
+    rcpt->relay = relay;
+    keep(rcpt, 5, &rcpt->relay);
     rcpt->has_last = true;
     rcpt->site_dead = site_dead;
 }
@@ -45,7 +48,8 @@ size_t smtp_job_open(const struct smtp_job *job)
     return n;
 }
 
-void smtp_job_defer(struct smtp_job *job, const struct err *err, struct slice mta, bool site_dead)
+void smtp_job_defer(struct smtp_job *job, const struct err *err, struct slice mta,
+                    struct slice relay, bool site_dead)
 {
     struct dsn_status st = {
         .outcome = OUTCOME_DEFERRED,
@@ -56,7 +60,7 @@ void smtp_job_defer(struct smtp_job *job, const struct err *err, struct slice mt
 
     for (size_t i = 0; i < job->r->nrcpts; i++)
         if (!job->rcpts[i].final)
-            smtp_rcpt_note(&job->rcpts[i], &st, site_dead);
+            smtp_rcpt_note(&job->rcpts[i], &st, relay, site_dead);
 }
 
 /* A recipient's fate by a reply. 5xx and success are final and told at once. */
@@ -90,7 +94,7 @@ static void judge(struct smtp_job *job, struct smtp_conn *c, size_t i, const str
         st.text = buf_view(&text);
     }
     if (st.outcome == OUTCOME_DEFERRED) {
-        smtp_rcpt_note(rcpt, &st, false);
+        smtp_rcpt_note(rcpt, &st, buf_view(&c->relay), false);
     } else {
         deliver_status(job->r, i, buf_view(&c->relay), c->uses, &st, false);
         rcpt->final = true;
@@ -175,7 +179,7 @@ struct transaction {
 static int broken(struct transaction *t, enum smtp_io io, const char *doing)
 {
     smtp_io_explain(t->c, io, doing, &t->err);
-    smtp_job_defer(t->job, &t->err, slice_str(t->c->host), false);
+    smtp_job_defer(t->job, &t->err, slice_str(t->c->host), buf_view(&t->c->relay), false);
     return -1;
 }
 
