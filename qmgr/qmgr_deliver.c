@@ -508,3 +508,18 @@ void deliver_revive(struct qmgr *q)
     sched_revive_all(q->sched);
     sched_each_transport(q->sched, revive_transport, NULL);
 }
+
+static void fini_transport(struct sched_transport *t, void *arg)
+{
+    struct agents *a = sched_transport_data(t);
+
+    (void) arg;
+    link_pool_free(&a->links, free);
+    free(a);
+    sched_transport_set_data(t, NULL);
+}
+
+void deliver_fini(struct qmgr *q)
+{
+    sched_each_transport(q->sched, fini_transport, NULL);
+}

@@ -98,6 +98,7 @@ struct queue {
     bool due_next; /* whose turn it is */
 };
 void queue_init(struct queue *q);
+void queue_fini(struct queue *q); /* the handles are the store's */
 struct queued *queue_add(struct queue *q, struct store_msg *m);
 /* Out of every list, and freed. The store's handle stays. */
 void queue_forget(struct queue *q, struct queued **qd);
@@ -177,6 +178,8 @@ void message_withdraw(struct active *m);
 void message_remove(struct qmgr *q, struct queued *qd);
 /* Logs a recipient's line as an agent does, and defers it: where no agent can be asked. */
 void message_defer_here(struct active *m, struct rcpt *r, struct slice code, struct slice text);
+/* At the end of the process: the message stays in the store as it is. */
+void message_forget(struct active *m);
 /* The notes of this message go to disk soon. */
 void qmgr_dirty(struct qmgr *q);
 
@@ -196,6 +199,7 @@ void deliver_pump(struct qmgr *q);
 void deliver_tick(struct qmgr *q, struct mono_time now);
 /* New limits for every transport. */
 void deliver_reconfigure(struct qmgr *q);
+void deliver_fini(struct qmgr *q);
 /* Flush: nothing is dead or suspended any more. */
 void deliver_revive(struct qmgr *q);
 
@@ -205,6 +209,7 @@ void deliver_revive(struct qmgr *q);
 void report_message(struct active *m);
 void report_pump(struct qmgr *q);
 void report_tick(struct qmgr *q, struct mono_time now);
+void report_fini(struct qmgr *q);
 bool report_is_busy(const struct qmgr *q);
 
 /* --- qmgr_move.c: what the store does with a file, on a helper thread ----------------------------- */
@@ -231,7 +236,9 @@ struct client {
 };
 TAILQ_HEAD(client_list, client);
 
-void server_accepted(struct worker *w, struct loop *l, const struct worker_client *c);
+/* fd is taken over. */
+void server_accepted(struct qmgr *q, int fd);
+void server_fini(struct qmgr *q);
 void client_answer(struct client *c, enum proto_result_status status, uint64_t count,
                    const char *text);
 /* Writes; waits for room by itself. */
@@ -255,7 +262,7 @@ struct command *flush_command(struct client *c, const struct proto_queue_op *op)
 /* Runs the next bit of the client's command at the end of this turn. */
 void client_continue(struct client *c);
 
-/* --- qmgr_main.c -------------------------------------------------------------------------------- */
+/* --- qmgr.c ------------------------------------------------------------------------------------- */
 
 struct qmgr {
     struct worker *worker;
@@ -282,8 +289,20 @@ struct qmgr {
     bool is_pumping; /* the pump is posted for the end of this turn */
     bool is_draining;
     struct mono_time drain_until;
+    void (*drained)(struct qmgr *q);
 };
 
+/* worker: for socket paths and leaving; the current directory is the queue directory. *out is set on failure too. */
+NODISCARD int qmgr_new(struct worker *w, const struct config *cfg, struct qmgr **out,
+                       struct err *err);
+/* Takes the queue (waits for a predecessor that is leaving), finds what is in it, begins to work. */
+NODISCARD int qmgr_begin(struct qmgr *q, struct loop *loop, struct err *err);
+/* -1: the configuration is wrong; the old one stays. */
+NODISCARD int qmgr_reload(struct qmgr *q, const struct config *cfg, struct err *err);
+/* Starts nothing new; drained() when what is under way has ended, or after a while. */
+void qmgr_drain(struct qmgr *q, void (*drained)(struct qmgr *q));
+/* After the loop has ended: writes what is to be noted and lets go of the queue. */
+void qmgr_end(struct qmgr **q);
 /* Runs the pump at the end of this turn. */
 void qmgr_wake(struct qmgr *q);
 /* Where a service's socket is, from master.cf. */

@@ -71,7 +71,7 @@ static void link_close(struct link *l)
         free(l);
 }
 
-void link_pool_free(struct link_pool **pool)
+void link_pool_free(struct link_pool **pool, void (*forget)(void *request))
 {
     struct link_pool *p = *pool;
     struct link *l;
@@ -80,8 +80,11 @@ void link_pool_free(struct link_pool **pool)
         return;
     while ((l = TAILQ_FIRST(&p->idle)) != NULL)
         link_close(l);
-    while ((l = TAILQ_FIRST(&p->busy)) != NULL)
+    while ((l = TAILQ_FIRST(&p->busy)) != NULL) {
+        if (forget != NULL)
+            forget(l->request);
         link_close(l);
+    }
     free(p->path);
     free(p->service);
     free(p);

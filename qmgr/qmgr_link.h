@@ -23,8 +23,8 @@ struct link_events {
 
 NODISCARD struct link_pool *link_pool_new(struct loop *l, const char *path, const char *service,
                                           const struct link_events *events);
-/* Requests under way are forgotten without a call. */
-void link_pool_free(struct link_pool **p);
+/* forget (may be NULL) is called with each request under way. */
+void link_pool_free(struct link_pool **p, void (*forget)(void *request));
 /* A link for one request, which is the pointer that the events get; NULL: cannot connect now. */
 NODISCARD struct link *link_take(struct link_pool *p, void *request, struct err *err);
 /* To queue frames on; then link_send(). */

@@ -1,168 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * qmgr_main.c - the queue manager's process: start-up, the pump, timers, reload, drain.
- *
- * Whatever may make work possible calls qmgr_wake(); at the end of the turn the pump activates messages, starts
- * deliveries and reports, each a bounded number, and is woken again if there is more.
- */
-#include <poll.h>
-#include <stdlib.h>
-
-#include "base/log.h"
+/* qmgr_main.c - the qmgr(8) process: the queue manager on the worker framework. */
 #include "qmgr/qmgr_int.h"
-
-#define TICK_MS        1000
-#define LOCK_WAIT_MS   20000 /* for a predecessor to let go of the queue */
-#define DRAIN_MS       10000
-#define RESOLVER_STACK (256U << 10)
-
-static void pump(void *arg)
-{
-    struct qmgr *q = arg;
-
-    q->is_pumping = false;
-    if (q->is_draining)
-        return;
-    if (message_activate_some(q))
-        qmgr_wake(q);
-    deliver_pump(q);
-    report_pump(q);
-}
-
-void qmgr_wake(struct qmgr *q)
-{
-    if (q->is_pumping || q->loop == NULL)
-        return;
-    q->is_pumping = true;
-    loop_defer(q->loop, pump, q);
-}
-
-void qmgr_service_path(struct qmgr *q, const char *service, struct buf *out)
-{
-    const struct master_service *s = master_cf_find(q->gen->services, service, SERVICE_UNIX);
-
-    worker_socket_path(q->worker, s != NULL && !s->is_private ? "public" : "private", service, out);
-}
-
-static void flush(void *arg)
-{
-    struct qmgr *q = arg;
-    struct err err = ERR_INIT;
-
-    q->is_dirty = false;
-    if (store_flush(q->store, &err) == -1) {
-        log_warning("queue: what was done cannot be noted: %s", err.text);
-        q->is_dirty = true; /* with the next tick */
-        return;
-    }
-    if (store_housekeeping(q->store))
-        qmgr_dirty(q);
-}
-
-static bool is_quiet(const struct qmgr *q)
-{
-    size_t waiting;
-    size_t busy;
-
-    sched_counts(q->sched, &waiting, &busy);
-    return busy == 0 && q->nhelping == 0 && !report_is_busy(q);
-}
-
-static void tick(void *arg)
-{
-    struct qmgr *q = arg;
-    struct mono_time now = loop_now(q->loop);
-
-    deliver_tick(q, now);
-    report_tick(q, now);
-    if (q->is_dirty || store_housekeeping(q->store)) {
-        q->is_dirty = false;
-        qmgr_dirty(q);
-    }
-    qmgr_wake(q);
-    if (q->is_draining && (is_quiet(q) || now.us >= q->drain_until.us)) {
-        worker_leave(q->worker);
-        return;
-    }
-    loop_timer_set(q->tick, q->is_draining ? 50 : TICK_MS);
-}
-
-static void damaged(void *arg, const char *text)
-{
-    (void) arg;
-    log_warning("queue: %s", text);
-}
 
 static int start(struct worker *w, struct err *err)
 {
-    struct qmgr *q = xcalloc(1, sizeof(*q));
+    struct qmgr *q;
     uid_t uid;
     gid_t gid;
 
-    q->worker = w;
-    queue_init(&q->queue);
-    TAILQ_INIT(&q->clients);
-    q->reports_tail = &q->reports;
-    q->sched = sched_new();
-    q->scratch = BUF_INIT(FRAME_PAYLOAD_MAX);
-    q->reading = arena_new(0);
-    worker_set_data(w, q);
     worker_owner(w, &uid, &gid);
-    if (store_make_directories(".", uid, gid, err) == -1)
+    if (store_make_directories(".", uid, gid, err) == -1 ||
+        qmgr_new(w, worker_config(w), &q, err) == -1)
         return -1;
-    return qmgr_config_new(worker_config(w), &q->gen, err);
-}
-
-/* A predecessor that is asked to leave may hold the queue for a moment. */
-static int open_store(struct qmgr *q, struct err *err)
-{
-    static const struct store_events events = {message_found, damaged};
-    struct mono_time give_up = mono_after_ms(mono_now(), LOCK_WAIT_MS);
-    struct store_options opt;
-
-    if (store_options_from(q->gen->cfg, &opt, err) == -1)
-        return -1;
-    opt.queue_directory = ".";
-    while (store_open(&opt, &events, q, &q->store, err) == -1) {
-        if (err->kind != ERR_TEMPORARY || mono_diff_ms(give_up, mono_now()) <= 0)
-            return -1;
-        (void) poll(NULL, 0, 50);
-    }
+    worker_set_data(w, q);
     return 0;
 }
 
 /* Without privileges: what the store makes belongs to mail_owner. */
 static int ready(struct worker *w, struct err *err)
 {
-    struct qmgr *q = worker_data(w);
+    return qmgr_begin(worker_data(w), worker_loop(w), err);
+}
 
-    q->loop = worker_loop(w);
-    q->resolvers = pool_new("resolve", (unsigned) q->gen->p.resolver_threads, RESOLVER_STACK);
-    q->movers = pool_new("move", 1, 0);
-    q->flush = loop_timer_new(q->loop, flush, q);
-    q->tick = loop_timer_new(q->loop, tick, q);
-    if (open_store(q, err) == -1 || store_recover(q->store, err) == -1)
-        return -1;
-    if (store_count(q->store) > 0)
-        log_info("%zu messages in the queue", store_count(q->store));
-    loop_timer_set(q->tick, TICK_MS);
-    qmgr_dirty(q);
-    qmgr_wake(q);
-    return 0;
+static void accepted(struct worker *w, struct loop *l, const struct worker_client *client)
+{
+    (void) l;
+    server_accepted(worker_data(w), client->fd);
 }
 
 static bool reload(struct worker *w, const struct config *cfg, struct err *err)
 {
-    struct qmgr *q = worker_data(w);
-    struct qmgr_config *g;
-
-    if (qmgr_config_new(cfg, &g, err) == -1)
-        return false;
-    qmgr_config_unref(&q->gen);
-    q->gen = g;
-    deliver_reconfigure(q);
-    qmgr_wake(q);
-    return true;
+    return qmgr_reload(worker_data(w), cfg, err) == 0;
 }
 
 static void wakeup(struct worker *w)
@@ -170,23 +38,21 @@ static void wakeup(struct worker *w)
     qmgr_wake(worker_data(w));
 }
 
+static void drained(struct qmgr *q)
+{
+    worker_leave(q->worker);
+}
+
 static void drain(struct worker *w)
 {
-    struct qmgr *q = worker_data(w);
-
-    q->is_draining = true;
-    q->drain_until = mono_after_ms(mono_now(), DRAIN_MS);
-    loop_timer_set(q->tick, 0);
+    qmgr_drain(worker_data(w), drained);
 }
 
 static void stop(struct worker *w)
 {
     struct qmgr *q = worker_data(w);
 
-    pool_free(&q->resolvers);
-    pool_free(&q->movers);
-    if (q->store != NULL)
-        store_close(&q->store);
+    qmgr_end(&q);
 }
 
 int main(int argc, char **argv)
@@ -196,7 +62,7 @@ int main(int argc, char **argv)
         .shape = WORKER_LOOP,
         .start = start,
         .ready = ready,
-        .accepted = server_accepted,
+        .accepted = accepted,
         .reload = reload,
         .wakeup = wakeup,
         .drain = drain,

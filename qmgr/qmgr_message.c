@@ -111,6 +111,12 @@ static void active_free(struct active *m)
     arena_free(&a);
 }
 
+void message_forget(struct active *m)
+{
+    (void) sched_withdraw(&m->jobs);
+    active_free(m);
+}
+
 static void unreadable(struct qmgr *q, struct queued *qd, const struct err *err)
 {
     struct store_state s = *store_msg_state(qd->m);

@@ -17,6 +17,17 @@ void queue_init(struct queue *q)
     TAILQ_INIT(&q->cursors);
 }
 
+void queue_fini(struct queue *q)
+{
+    struct queued *qd;
+
+    while ((qd = TAILQ_FIRST(&q->all)) != NULL)
+        queue_forget(q, &qd);
+    free(q->heap);
+    q->heap = NULL;
+    q->heap_cap = 0;
+}
+
 /* --- heap -------------------------------------------------------------------------------------- */
 
 static int64_t time_of(const struct queued *qd)

@@ -186,8 +186,8 @@ static void open_pool(struct qmgr *q)
     if (q->bounce != NULL && strcmp(q->bounce_service, q->gen->p.bounce_service_name) == 0)
         return;
     if (q->bounce != NULL && q->nreports > 0)
-        return; /* the new name counts when the reports under way are done */
-    link_pool_free(&q->bounce);
+        return;                       /* the new name counts when the reports under way are done */
+    link_pool_free(&q->bounce, NULL); /* none is under way */
     free(q->bounce_service);
     q->bounce_service = xstrdup(q->gen->p.bounce_service_name);
     qmgr_service_path(q, q->bounce_service, &path);
@@ -308,4 +308,11 @@ void report_tick(struct qmgr *q, struct mono_time now)
 bool report_is_busy(const struct qmgr *q)
 {
     return q->nreports > 0;
+}
+
+void report_fini(struct qmgr *q)
+{
+    link_pool_free(&q->bounce, free);
+    free(q->bounce_service);
+    q->bounce_service = NULL;
 }

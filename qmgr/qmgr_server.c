@@ -268,12 +268,10 @@ static void on_io(void *arg, unsigned events)
     read_again(c);
 }
 
-void server_accepted(struct worker *w, struct loop *l, const struct worker_client *wc)
+void server_accepted(struct qmgr *q, int fd)
 {
-    struct qmgr *q = worker_data(w);
     struct client *c;
     uid_t uid;
-    int fd = wc->fd;
 
     if (unix_peer_uid(fd, &uid) == -1) {
         log_warning("connection of a queue client: its owner is not known");
@@ -284,8 +282,18 @@ void server_accepted(struct worker *w, struct loop *l, const struct worker_clien
     c->qmgr = q;
     c->uid = uid;
     c->chan = chan_new(fd);
-    c->io = loop_io_new(l, fd, LOOP_READ, on_io, c);
+    c->io = loop_io_new(q->loop, fd, LOOP_READ, on_io, c);
     TAILQ_INSERT_TAIL(&q->clients, c, list);
     proto_hello(c->chan, "qmgr");
     client_send(c);
+}
+
+void server_fini(struct qmgr *q)
+{
+    struct client *c;
+
+    while ((c = TAILQ_FIRST(&q->clients)) != NULL) {
+        c->source = 0; /* the next queue manager looks for itself */
+        client_close(c);
+    }
 }

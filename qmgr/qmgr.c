@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * qmgr.c - the queue manager as a whole: start-up, the pump, timers, reload, drain.
+ *
+ * Whatever may make work possible calls qmgr_wake(); at the end of the turn the pump activates messages, starts
+ * deliveries and reports, each a bounded number, and is woken again if there is more.
+ */
+#include <poll.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "qmgr/qmgr_int.h"
+
+#define TICK_MS        1000
+#define LOCK_WAIT_MS   20000 /* for a predecessor to let go of the queue */
+#define DRAIN_MS       10000
+#define RESOLVER_STACK (256U << 10)
+
+static void pump(void *arg)
+{
+    struct qmgr *q = arg;
+
+    q->is_pumping = false;
+    if (q->is_draining)
+        return;
+    if (message_activate_some(q))
+        qmgr_wake(q);
+    deliver_pump(q);
+    report_pump(q);
+}
+
+void qmgr_wake(struct qmgr *q)
+{
+    if (q->is_pumping || q->loop == NULL)
+        return;
+    q->is_pumping = true;
+    loop_defer(q->loop, pump, q);
+}
+
+void qmgr_service_path(struct qmgr *q, const char *service, struct buf *out)
+{
+    const struct master_service *s = master_cf_find(q->gen->services, service, SERVICE_UNIX);
+
+    worker_socket_path(q->worker, s != NULL && !s->is_private ? "public" : "private", service, out);
+}
+
+static void flush(void *arg)
+{
+    struct qmgr *q = arg;
+    struct err err = ERR_INIT;
+
+    q->is_dirty = false;
+    if (store_flush(q->store, &err) == -1) {
+        log_warning("queue: what was done cannot be noted: %s", err.text);
+        q->is_dirty = true; /* with the next tick */
+        return;
+    }
+    if (store_housekeeping(q->store))
+        qmgr_dirty(q);
+}
+
+static bool is_quiet(const struct qmgr *q)
+{
+    size_t waiting;
+    size_t busy;
+
+    sched_counts(q->sched, &waiting, &busy);
+    return busy == 0 && q->nhelping == 0 && !report_is_busy(q);
+}
+
+static void tick(void *arg)
+{
+    struct qmgr *q = arg;
+    struct mono_time now = loop_now(q->loop);
+
+    deliver_tick(q, now);
+    report_tick(q, now);
+    if (q->is_dirty || store_housekeeping(q->store)) {
+        q->is_dirty = false;
+        qmgr_dirty(q);
+    }
+    qmgr_wake(q);
+    if (q->is_draining && (is_quiet(q) || now.us >= q->drain_until.us)) {
+        q->drained(q);
+        return;
+    }
+    loop_timer_set(q->tick, q->is_draining ? 50 : TICK_MS);
+}
+
+static void damaged(void *arg, const char *text)
+{
+    (void) arg;
+    log_warning("queue: %s", text);
+}
+
+int qmgr_new(struct worker *w, const struct config *cfg, struct qmgr **out, struct err *err)
+{
+    struct qmgr *q = xcalloc(1, sizeof(*q));
+
+    q->worker = w;
+    queue_init(&q->queue);
+    TAILQ_INIT(&q->clients);
+    q->reports_tail = &q->reports;
+    q->sched = sched_new();
+    q->scratch = BUF_INIT(FRAME_PAYLOAD_MAX);
+    q->reading = arena_new(0);
+    *out = q;
+    return qmgr_config_new(cfg, &q->gen, err);
+}
+
+/* A predecessor that is asked to leave may hold the queue for a moment. */
+static int open_store(struct qmgr *q, struct err *err)
+{
+    static const struct store_events events = {message_found, damaged};
+    struct mono_time give_up = mono_after_ms(mono_now(), LOCK_WAIT_MS);
+    struct store_options opt;
+
+    if (store_options_from(q->gen->cfg, &opt, err) == -1)
+        return -1;
+    opt.queue_directory = ".";
+    while (store_open(&opt, &events, q, &q->store, err) == -1) {
+        if (err->kind != ERR_TEMPORARY || mono_diff_ms(give_up, mono_now()) <= 0)
+            return -1;
+        (void) poll(NULL, 0, 50);
+    }
+    return 0;
+}
+
+int qmgr_begin(struct qmgr *q, struct loop *loop, struct err *err)
+{
+    q->loop = loop;
+    q->resolvers = pool_new("resolve", (unsigned) q->gen->p.resolver_threads, RESOLVER_STACK);
+    q->movers = pool_new("move", 1, 0);
+    q->flush = loop_timer_new(q->loop, flush, q);
+    q->tick = loop_timer_new(q->loop, tick, q);
+    if (open_store(q, err) == -1 || store_recover(q->store, err) == -1)
+        return -1;
+    if (store_count(q->store) > 0)
+        log_info("%zu messages in the queue", store_count(q->store));
+    loop_timer_set(q->tick, TICK_MS);
+    qmgr_dirty(q);
+    qmgr_wake(q);
+    return 0;
+}
+
+int qmgr_reload(struct qmgr *q, const struct config *cfg, struct err *err)
+{
+    struct qmgr_config *g;
+
+    if (qmgr_config_new(cfg, &g, err) == -1)
+        return -1;
+    qmgr_config_unref(&q->gen);
+    q->gen = g;
+    deliver_reconfigure(q);
+    qmgr_wake(q);
+    return 0;
+}
+
+void qmgr_drain(struct qmgr *q, void (*drained)(struct qmgr *q))
+{
+    q->is_draining = true;
+    q->drained = drained;
+    q->drain_until = mono_after_ms(mono_now(), DRAIN_MS);
+    loop_timer_set(q->tick, 0);
+}
+
+void qmgr_end(struct qmgr **qp)
+{
+    struct qmgr *q = *qp;
+    struct queued *qd;
+
+    *qp = NULL;
+    /* what the pools' jobs would post is not heard any more; what they did is on disk */
+    pool_free(&q->resolvers);
+    pool_free(&q->movers);
+    server_fini(q);
+    report_fini(q);
+    deliver_fini(q);
+    TAILQ_FOREACH(qd, &q->queue.all, all)
+    {
+        if (qd->active != NULL)
+            message_forget(qd->active);
+    }
+    queue_fini(&q->queue);
+    if (q->store != NULL)
+        store_close(&q->store);
+    sched_free(&q->sched);
+    qmgr_config_unref(&q->gen);
+    loop_timer_free(&q->tick);
+    loop_timer_free(&q->flush);
+    buf_fini(&q->scratch);
+    arena_free(&q->reading);
+    free(q);
+}
