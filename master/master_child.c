@@ -106,7 +106,7 @@ void child_read(struct child *c)
         c->full = st.capacity == 0;
         c->sessions = st.sessions > INT32_MAX ? INT32_MAX : (int) st.sessions;
         c->leaving |= st.leaving != 0;
-        if (st.shape != 0)
+        if (st.shape != 0 && !c->leaving)
             s->shape = (int) st.shape;
     }
     if (res != CHAN_AGAIN)

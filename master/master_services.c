@@ -302,6 +302,7 @@ void service_adopt(struct service *s, struct generation *gen, const struct maste
     bool same = same_entry(s->cf, cf) && same_listeners(&s->listeners, listeners) &&
                 strcmp(s->gen->common.daemon_directory, gen->common.daemon_directory) == 0 &&
                 strcmp(s->gen->common.mail_owner, gen->common.mail_owner) == 0;
+    bool same_program = strcmp(s->cf->command, cf->command) == 0;
     struct generation *old = s->gen;
 
     service_drop_listeners(s);
@@ -329,6 +330,8 @@ void service_adopt(struct service *s, struct generation *gen, const struct maste
         else
             tell_reload(s, c);
     }
+    if (!same_program)
+        s->shape = 0;
 }
 
 void service_begin(struct service *s)
