@@ -17,6 +17,15 @@ extern const struct param_set *const smtp_param_sets[];
 extern const struct param_set *const local_param_sets[];
 
 const struct param_set *const *const all_param_sets[] = {
-    postconf_param_sets, maps_param_sets,    route_param_sets, dns_param_sets,   master_param_sets, qmgr_param_sets,
-    cleanup_param_sets,  smtpd_param_sets,   smtp_param_sets,  local_param_sets, NULL,
+    postconf_param_sets,
+    maps_param_sets,
+    route_param_sets,
+    dns_param_sets,
+    master_param_sets,
+    qmgr_param_sets,
+    cleanup_param_sets,
+    smtpd_param_sets,
+    smtp_param_sets,
+    local_param_sets,
+    NULL,
 };

@@ -39,8 +39,19 @@ static void add_entry(struct config *cfg, struct slice name, struct slice value,
 
 static int take_line(struct slice name, struct slice value, int line, void *arg, struct err *err)
 {
+    struct config *cfg = arg;
+
     (void) err;
-    add_entry(arg, name, value, line);
+    if (name.len == 0) {
+        struct config_entry *stray = xcalloc(1, sizeof(*stray));
+
+        stray->name = xstrdup("");
+        stray->value = slice_dup(value);
+        stray->line = line;
+        vec_push(&cfg->in_order, stray);
+    } else {
+        add_entry(cfg, name, value, line);
+    }
     return 0;
 }
 
@@ -171,51 +182,31 @@ int config_line(const struct config *cfg, const char *name)
     return e != NULL ? e->line : 0;
 }
 
-/* The unexpanded value or default of a name. *owned: to be freed. NULL: unknown. */
-static const char *source_text(const struct config *cfg, const char *name, char **owned,
-                               const struct param **row)
-{
-    const char *raw = config_raw(cfg, name);
-
-    *owned = NULL;
-    *row = param_find(name);
-    if (raw != NULL)
-        return raw;
-    if (strcmp(name, "config_directory") == 0)
-        return cfg->dir;
-    if (*row != NULL && (*row)->def_fn != NULL)
-        *owned = (*row)->def_fn(cfg);
-    if (*owned == NULL)
-        *owned = config_computed_default(cfg, name);
-    if (*owned != NULL)
-        return *owned;
-    return *row != NULL ? (*row)->def : NULL;
-}
-
 /* Expanded value, kept in cfg. -1: broken expansion. 0 with *out NULL: unknown. */
 static int value_of(const struct config *cfg, const char *name, const char **out, struct err *err)
 {
     struct config *mutable = (struct config *) (uintptr_t) cfg; /* the cache behind a lock */
     struct buf value = BUF_INIT(CONFIG_VALUE_MAX);
-    const struct param *row;
-    const char *text;
-    char *owned;
-    char *old;
-    int ret = 0;
+    const struct param *row = param_find(name);
+    const char *text = NULL;
+    char *owned = NULL;
+    int ret;
 
     lock_take(&mutable->lock);
     *out = htable_get(mutable->expanded, slice_str(name));
     lock_release(&mutable->lock);
     if (*out != NULL)
         return 0;
-    text = source_text(cfg, name, &owned, &row);
-    if (text == NULL)
+    if (row == NULL && !config_is_set(cfg, name))
         return 0;
-    if (row != NULL && row->type == PARAM_TYPE_RAW)
-        buf_puts(&value, text);
-    else
-        ret = config_expand(cfg, text, &value, err);
-    free(owned);
+    if (row != NULL && row->type == PARAM_TYPE_RAW) {
+        ret = config_source(cfg, name, NULL, &text, &owned, err);
+        if (ret == 0)
+            buf_puts(&value, text != NULL ? text : "");
+        free(owned);
+    } else {
+        ret = config_expand_name(cfg, name, NULL, &value, err);
+    }
     if (ret == -1) {
         buf_fini(&value);
         return -1;
@@ -224,8 +215,7 @@ static int value_of(const struct config *cfg, const char *name, const char **out
     *out = htable_get(mutable->expanded, slice_str(name));
     if (*out == NULL) {
         *out = buf_take(&value);
-        old = htable_put(mutable->expanded, slice_str(name), (void *) (uintptr_t) *out);
-        (void) old;
+        (void) htable_put(mutable->expanded, slice_str(name), (void *) (uintptr_t) *out);
     }
     lock_release(&mutable->lock);
     buf_fini(&value);

@@ -17,11 +17,12 @@
  * (-o), applied on top; may be NULL. service: its name, for $service_name, or NULL. A syntax error is -1 with
  * "FILE, line N: ..." in err; a missing main.cf too.
  */
-NODISCARD int config_load(const char *dir, const char *const *overrides, size_t noverrides, const char *service,
-                          struct config **out, struct err *err);
+NODISCARD int config_load(const char *dir, const char *const *overrides, size_t noverrides,
+                          const char *service, struct config **out, struct err *err);
 /* The same with main.cf's text given: dir is only where it belongs. What main.cf was when a reload checked it. */
-NODISCARD int config_load_text(const char *dir, struct slice text, const char *const *overrides, size_t noverrides,
-                               const char *service, struct config **out, struct err *err);
+NODISCARD int config_load_text(const char *dir, struct slice text, const char *const *overrides,
+                               size_t noverrides, const char *service, struct config **out,
+                               struct err *err);
 struct config *config_ref(struct config *cfg);
 void config_unref(struct config **cfg);
 
@@ -38,21 +39,26 @@ bool config_is_set(const struct config *cfg, const char *name);
 int config_line(const struct config *cfg, const char *name);
 /* Expands $name, ${name}, $(name), ${name?text}, ${name:text}, ${name?{..}:{..}}, ${{a} == {b} ? {x} : {y}}, $$. Recursion
  * is an error that shows the chain. */
-NODISCARD int config_expand(const struct config *cfg, const char *text, struct buf *out, struct err *err);
+NODISCARD int config_expand(const struct config *cfg, const char *text, struct buf *out,
+                            struct err *err);
 /* Fills *out (of set->size) from every row of the set; range and syntax errors name file and line. */
-NODISCARD int config_bind(const struct config *cfg, const struct param_set *set, void *out, struct err *err);
+NODISCARD int config_bind(const struct config *cfg, const struct param_set *set, void *out,
+                          struct err *err);
 /*
  * Per-service families: SERVICE_suffix, else the family's default ("default_..."): config_get_service_int(cfg,
  * "relay", "destination_concurrency_limit"). -1 with err on a bad value. Times in seconds.
  */
-NODISCARD int config_get_service_int(const struct config *cfg, const char *service, const char *suffix,
-                                     int64_t *out, struct err *err);
-const char *config_get_service_str(const struct config *cfg, const char *service, const char *suffix);
+NODISCARD int config_get_service_int(const struct config *cfg, const char *service,
+                                     const char *suffix, int64_t *out, struct err *err);
+const char *config_get_service_str(const struct config *cfg, const char *service,
+                                   const char *suffix);
 
 /* Every finding about main.cf: unknown names (with suggestion), unused, not yet effective, out of range, repeated. */
 enum config_finding { CONFIG_WARNING, CONFIG_FATAL };
-void config_check(const struct config *cfg, void (*report)(enum config_finding kind, const char *file, int line,
-                                                           const char *text, void *arg), void *arg);
+void config_check(const struct config *cfg,
+                  void (*report)(enum config_finding kind, const char *file, int line,
+                                 const char *text, void *arg),
+                  void *arg);
 
 /* Where things are when main.cf does not say: relative to the executable in an installed prefix that is not
  * the built-in one, else Postfix's. NUL-terminated, never fails. "daemon_directory", "command_directory". */
@@ -63,8 +69,10 @@ void config_list_each(const char *value, void (*fn)(struct slice element, void *
 
 /* Parameters that nearly every program needs. */
 struct config_common {
-    const char *queue_directory, *data_directory, *daemon_directory, *command_directory, *config_directory;
-    const char *mail_owner, *setgid_group, *syslog_name, *syslog_facility, *maillog_file, *mail_name, *mail_version;
+    const char *queue_directory, *data_directory, *daemon_directory, *command_directory,
+        *config_directory;
+    const char *mail_owner, *setgid_group, *syslog_name, *syslog_facility, *maillog_file,
+        *mail_name, *mail_version;
     const char *myhostname, *mydomain, *myorigin;
     bool enable_long_queue_ids;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * config_check.c - every finding about main.cf: unknown and not yet effective names, values that do not parse,
- * repeated definitions.
+ * repeated definitions, lines that are ignored.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,66 +14,138 @@ struct check {
     void *arg;
 };
 
-static void report(const struct check *c, enum config_finding kind, int line, const char *text)
+PRINTF_LIKE(4, 5)
+static void report(const struct check *c, enum config_finding kind, int line, const char *fmt, ...)
 {
-    c->report(kind, c->cfg->path, line, text, c->arg);
+    struct buf text = BUF_INIT(4096);
+    va_list ap;
+
+    va_start(ap, fmt);
+    buf_vprintf(&text, fmt, ap);
+    va_end(ap);
+    c->report(kind, c->cfg->path, line, buf_cstr(&text), c->arg);
+    buf_fini(&text);
 }
 
-/* True if some other value, or a parameter's default, has $name in it. */
-static bool is_referred_to(const struct config *cfg, const char *name)
+static const struct config_entry *replaced_entry(const struct config *cfg,
+                                                 const struct config_entry *e)
 {
-    size_t len = strlen(name);
-
     for (size_t i = 0; i < cfg->in_order.len; i++) {
-        const struct config_entry *e = cfg->in_order.items[i];
+        const struct config_entry *old = cfg->in_order.items[i];
 
-        for (const char *p = strchr(e->value, '$'); p != NULL; p = strchr(p + 1, '$')) {
-            const char *at = p + 1;
-
-            at += strspn(at, "{( ");
-            if (strncmp(at, name, len) == 0 && !ascii_is_alnum((unsigned char) at[len]) &&
-                at[len] != '_')
-                return true;
-        }
+        if (old->line == e->overrides && strcmp(old->name, e->name) == 0)
+            return old;
     }
-    return false;
+    return NULL;
 }
 
-/* Words of smtpd_restriction_classes are parameters, too. */
-static bool is_restriction_class(const struct config *cfg, const char *name)
+/* A line that is ignored, or ignores another. */
+static void check_line(const struct check *c, const struct config_entry *e)
 {
-    const char *value = config_get(cfg, "smtpd_restriction_classes");
-    struct slice rest = slice_str(value);
-    struct slice word;
+    const struct config_entry *old;
 
-    while (value != NULL && slice_token(&rest, ", \t\r\n", &word))
-        if (slice_eq_str(word, name))
-            return true;
-    return false;
+    if (e->name[0] == '\0') {
+        report(
+            c, CONFIG_WARNING, e->line,
+            "ignored: begins with white space, but there is no line that it could continue: \"%.60s\"",
+            e->value);
+        return;
+    }
+    old = e->overrides > 0 ? replaced_entry(c->cfg, e) : NULL;
+    if (old != NULL)
+        report(c, CONFIG_WARNING, e->line, "overriding earlier entry: %s=%.200s", old->name,
+               old->value);
 }
 
-static void check_entry(const struct check *c, const struct config_entry *e)
+static void check_name(const struct check *c, const struct config_names *names, bool have_services,
+                       const struct config_entry *e)
 {
     const struct param *p = param_find(e->name);
-    struct buf text = BUF_INIT(1024);
+    const char *near;
 
-    if (e->overrides > 0) {
-        buf_printf(&text, "overriding earlier entry: %s (line %d)", e->name, e->overrides);
-        report(c, CONFIG_WARNING, e->line, buf_cstr(&text));
-        buf_reset(&text);
+    if (p == NULL && !config_names_has(names, e->name)) {
+        near = param_suggest(e->name);
+        report(c, CONFIG_WARNING, e->line,
+               near != NULL ? "unknown parameter %s: did you mean %s?" : "unknown parameter %s",
+               e->name, near);
+    } else if (p != NULL && p->name[0] == '*' && have_services &&
+               !config_names_is_service(names, e->name)) {
+        report(c, CONFIG_WARNING, e->line,
+               "parameter %s has no effect: master.cf has no such delivery service", e->name);
     }
-    if (p == NULL && !is_referred_to(c->cfg, e->name) && !is_restriction_class(c->cfg, e->name)) {
-        const char *near = param_suggest(e->name);
+}
 
-        buf_printf(&text, "unknown parameter %s", e->name);
-        if (near != NULL)
-            buf_printf(&text, ": did you mean %s?", near);
-        report(c, CONFIG_WARNING, e->line, buf_cstr(&text));
-    } else if (p != NULL && p->status == PARAM_PENDING) {
-        buf_printf(&text, "parameter %s is not yet effective", e->name);
-        report(c, CONFIG_WARNING, e->line, buf_cstr(&text));
+/* What is known, and set, and does not do what it says. */
+static void check_effect(const struct check *c, const struct config_entry *e)
+{
+    const struct param *p = param_find(e->name);
+    struct buf value = BUF_INIT(CONFIG_VALUE_MAX);
+    struct err err = ERR_INIT;
+    int64_t number;
+
+    if (p != NULL && p->status == PARAM_PENDING) {
+        report(c, CONFIG_WARNING, e->line, "parameter %s is not yet effective", e->name);
+    } else if (p != NULL && p->name[0] == '*' &&
+               (p->type == PARAM_TYPE_INT || p->type == PARAM_TYPE_TIME)) {
+        size_t service = strlen(e->name) - (strlen(p->name) - 1);
+        char *name = xstrndup(e->name, service);
+
+        if (config_get_service_int(c->cfg, name, e->name + service + 1, &number, &err) == -1)
+            c->report(CONFIG_FATAL, NULL, 0, err.text, c->arg);
+        free(name);
+    } else if (p == NULL && config_expand(c->cfg, e->value, &value, &err) == -1) {
+        report(c, CONFIG_FATAL, e->line, "%s: %s", e->name, err.text);
     }
-    buf_fini(&text);
+    buf_fini(&value);
+}
+
+static bool counts(const struct config *cfg, const struct config_entry *e)
+{
+    return e->line > 0 && htable_get(cfg->entries, slice_str(e->name)) == e;
+}
+
+static void check_sets(const struct check *c)
+{
+    for (const struct param_set *const *const *folder = all_param_sets; *folder != NULL; folder++) {
+        for (const struct param_set *const *set = *folder; *set != NULL; set++) {
+            void *values = xcalloc(1, (*set)->size);
+            struct err err = ERR_INIT;
+
+            /* row by row, so that one bad value does not hide the next */
+            for (size_t i = 0; i < (*set)->count; i++) {
+                struct param_set one = {(*set)->name, (*set)->size, &(*set)->rows[i], 1};
+
+                if (config_bind(c->cfg, &one, values, &err) == -1)
+                    c->report(CONFIG_FATAL, NULL, 0, err.text,
+                              c->arg); /* the text names file and line itself */
+            }
+            free(values);
+        }
+    }
+}
+
+void config_check_effect(const struct config *cfg,
+                         void (*fn)(enum config_finding kind, const char *file, int line,
+                                    const char *text, void *arg),
+                         void *arg)
+{
+    struct check c = {cfg, fn, arg};
+
+    for (size_t i = 0; i < cfg->in_order.len; i++)
+        if (counts(cfg, cfg->in_order.items[i]))
+            check_effect(&c, cfg->in_order.items[i]);
+    check_sets(&c);
+}
+
+void config_check_lines(const struct config *cfg,
+                        void (*fn)(enum config_finding kind, const char *file, int line,
+                                   const char *text, void *arg),
+                        void *arg)
+{
+    struct check c = {cfg, fn, arg};
+
+    for (size_t i = 0; i < cfg->in_order.len; i++)
+        check_line(&c, cfg->in_order.items[i]);
 }
 
 void config_check(const struct config *cfg,
@@ -82,20 +154,19 @@ void config_check(const struct config *cfg,
                   void *arg)
 {
     struct check c = {cfg, fn, arg};
+    struct master_cf *m = NULL;
+    struct config_names *names;
+    struct err err = ERR_INIT;
 
+    /* A master.cf that cannot be read is reported by whoever reads it for its services. */
+    if (master_cf_load(cfg->dir, &m, &err) == -1)
+        m = NULL;
+    names = config_names_new(cfg, m);
+    config_check_lines(cfg, fn, arg);
     for (size_t i = 0; i < cfg->in_order.len; i++)
-        if (((const struct config_entry *) cfg->in_order.items[i])->line > 0)
-            check_entry(&c, cfg->in_order.items[i]);
-    for (const struct param_set *const *const *folder = all_param_sets; *folder != NULL; folder++) {
-        for (const struct param_set *const *set = *folder; *set != NULL; set++) {
-            void *values = xcalloc(1, (*set)->size);
-            struct err err = ERR_INIT;
-
-            if (config_bind(cfg, *set, values, &err) == -1) {
-                /* the text names file and line itself */
-                fn(CONFIG_FATAL, NULL, 0, err.text, arg);
-            }
-            free(values);
-        }
-    }
+        if (counts(cfg, cfg->in_order.items[i]))
+            check_name(&c, names, m != NULL, cfg->in_order.items[i]);
+    config_check_effect(cfg, fn, arg);
+    config_names_free(&names);
+    master_cf_free(&m);
 }

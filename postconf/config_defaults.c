@@ -5,6 +5,7 @@
 #include "postconf/config_int.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
@@ -14,35 +15,56 @@
 
 #include "base/file.h"
 
-/* The host's name, completed by the resolver's view of it, else by "localdomain". */
-static char *host_name(void)
+/* What gethostname(2) says. No resolver is asked: every program that starts would wait for it. */
+static char *own_name(void)
 {
     char name[256];
-    struct addrinfo hints = {.ai_flags = AI_CANONNAME, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *list = NULL;
-    struct buf full = BUF_INIT(512);
 
     if (gethostname(name, sizeof(name)) == -1)
-        return xstrdup("localhost.localdomain");
+        return xstrdup("localhost");
     name[sizeof(name) - 1] = '\0';
-    if (strchr(name, '.') == NULL && getaddrinfo(name, NULL, &hints, &list) == 0 && list != NULL &&
-        list->ai_canonname != NULL && strchr(list->ai_canonname, '.') != NULL)
-        buf_puts(&full, list->ai_canonname);
-    else
-        buf_puts(&full, name);
-    if (list != NULL)
-        freeaddrinfo(list);
-    if (slice_find(buf_view(&full), '.') == -1)
-        buf_puts(&full, ".localdomain");
-    return buf_take(&full);
+    return xstrdup(name);
 }
 
-static char *domain_of_host(const struct config *cfg)
+/* myhostname: the host's name, with $mydomain after it if it has no dot. */
+static int host_name(const struct config *cfg, const struct config_chain *up, char **out,
+                     struct err *err)
 {
-    const char *host = config_get(cfg, "myhostname");
-    const char *dot = host != NULL ? strchr(host, '.') : NULL;
+    struct buf full = BUF_INIT(CONFIG_VALUE_MAX);
+    char *name = own_name();
+    int ret = 0;
 
-    return xstrdup(dot != NULL ? dot + 1 : "localdomain");
+    buf_puts(&full, name);
+    if (strchr(name, '.') == NULL) {
+        buf_putc(&full, '.');
+        if (config_is_set(cfg, "mydomain"))
+            ret = config_expand_name(cfg, "mydomain", up, &full, err);
+        else
+            buf_puts(&full, "localdomain");
+    }
+    if (ret == 0)
+        *out = buf_take(&full);
+    free(name);
+    buf_fini(&full);
+    return ret;
+}
+
+/* mydomain: myhostname without its first label. */
+static int domain_name(const struct config *cfg, const struct config_chain *up, char **out,
+                       struct err *err)
+{
+    struct buf host = BUF_INIT(CONFIG_VALUE_MAX);
+    ptrdiff_t dot;
+
+    if (config_expand_name(cfg, "myhostname", up, &host, err) == -1) {
+        buf_fini(&host);
+        return -1;
+    }
+    dot = slice_find(buf_view(&host), '.');
+    *out = dot == -1 ? xstrdup("localdomain")
+                     : slice_dup(slice_sub(buf_view(&host), (size_t) dot + 1, host.len));
+    buf_fini(&host);
+    return 0;
 }
 
 static int prefix_length(const struct sockaddr *mask)
@@ -63,13 +85,33 @@ static int prefix_length(const struct sockaddr *mask)
     return bits;
 }
 
-static void put_network(const struct ifaddrs *ifa, bool host_only, struct buf *out)
+enum networks_style { STYLE_HOST, STYLE_SUBNET, STYLE_CLASS };
+
+static int mask_length(const struct ifaddrs *ifa, enum networks_style style)
 {
+    bool v4 = ifa->ifa_addr->sa_family == AF_INET;
+    unsigned char first;
+
+    if (style == STYLE_HOST)
+        return v4 ? 32 : 128;
+    if (style == STYLE_SUBNET || !v4)
+        return prefix_length(ifa->ifa_netmask);
+    memcpy(&first, &((const struct sockaddr_in *) ifa->ifa_addr)->sin_addr, 1);
+    return first < 128 ? 8 : first < 192 ? 16 : 24;
+}
+
+/* Appends the interface's network, unless it is there already. */
+static void put_network(const struct ifaddrs *ifa, enum networks_style style, struct buf *out)
+{
+    struct buf network = BUF_INIT(100);
+    struct slice rest = buf_view(out);
+    struct slice word;
     unsigned char addr[16];
     char text[INET6_ADDRSTRLEN];
     bool v4 = ifa->ifa_addr->sa_family == AF_INET;
-    int bits = host_only ? (v4 ? 32 : 128) : prefix_length(ifa->ifa_netmask);
+    int bits = mask_length(ifa, style);
     size_t n = v4 ? 4 : 16;
+    bool known = false;
 
     memcpy(addr,
            v4 ? (const void *) &((const struct sockaddr_in *) ifa->ifa_addr)->sin_addr
@@ -84,39 +126,115 @@ static void put_network(const struct ifaddrs *ifa, bool host_only, struct buf *o
             addr[i] &= (unsigned char) (0xff << (8 - keep));
     }
     inet_ntop(v4 ? AF_INET : AF_INET6, addr, text, sizeof(text));
-    if (out->len > 0)
-        buf_putc(out, ' ');
-    buf_printf(out, v4 ? "%s/%d" : "[%s]/%d", text, bits);
+    buf_printf(&network, v4 ? "%s/%d" : "[%s]/%d", text, bits);
+    while (!known && slice_token(&rest, " ", &word))
+        known = slice_eq(word, buf_view(&network));
+    if (!known) {
+        if (out->len > 0)
+            buf_putc(out, ' ');
+        buf_put_slice(out, buf_view(&network));
+    }
+    buf_fini(&network);
 }
 
-/* mynetworks by mynetworks_style: the host's own addresses, or its networks. */
-static char *networks(const struct config *cfg)
+static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
 {
-    const char *style = config_get(cfg, "mynetworks_style");
-    const char *protocols = config_get(cfg, "inet_protocols");
-    bool host_only = style == NULL || strcmp(style, "subnet") != 0;
-    bool v4 =
-        protocols == NULL || strstr(protocols, "all") != NULL || strstr(protocols, "ipv4") != NULL;
-    bool v6 =
-        protocols == NULL || strstr(protocols, "all") != NULL || strstr(protocols, "ipv6") != NULL;
-    struct ifaddrs *list = NULL;
-    struct buf out = BUF_INIT(65536);
+    if (a->sa_family != b->sa_family)
+        return false;
+    if (a->sa_family == AF_INET)
+        return memcmp(&((const struct sockaddr_in *) a)->sin_addr,
+                      &((const struct sockaddr_in *) b)->sin_addr, 4) == 0;
+    return memcmp(&((const struct sockaddr_in6 *) a)->sin6_addr,
+                  &((const struct sockaddr_in6 *) b)->sin6_addr, 16) == 0;
+}
 
-    if (getifaddrs(&list) == 0) {
-        for (const struct ifaddrs *ifa = list; ifa != NULL; ifa = ifa->ifa_next) {
-            bool loopback = (ifa->ifa_flags & IFF_LOOPBACK) != 0;
+/* True if inet_interfaces names this address, by number or by host name. */
+static bool is_listed(const struct ifaddrs *ifa, const char *interfaces)
+{
+    struct slice rest = slice_str(interfaces);
+    struct slice word;
+    bool found = false;
 
-            if (ifa->ifa_addr == NULL || ifa->ifa_netmask == NULL || (ifa->ifa_flags & IFF_UP) == 0)
-                continue;
-            if ((ifa->ifa_addr->sa_family == AF_INET && v4) ||
-                (ifa->ifa_addr->sa_family == AF_INET6 && v6))
-                put_network(ifa, host_only && !loopback, &out);
+    while (!found && slice_token(&rest, ", \t\r\n", &word)) {
+        struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+        struct addrinfo *list = NULL;
+        char *host;
+
+        if (slice_caseeq_str(word, "all"))
+            return true;
+        if (slice_caseeq_str(word, "loopback-only")) {
+            found = (ifa->ifa_flags & IFF_LOOPBACK) != 0;
+            continue;
         }
-        freeifaddrs(list);
+        if (word.len >= 2 && word.ptr[0] == '[' && word.ptr[word.len - 1] == ']')
+            word = slice_sub(word, 1, word.len - 1);
+        host = slice_dup(word);
+        if (getaddrinfo(host, NULL, &hints, &list) == 0) {
+            for (const struct addrinfo *a = list; a != NULL && !found; a = a->ai_next)
+                found = same_address(a->ai_addr, ifa->ifa_addr);
+            freeaddrinfo(list);
+        }
+        free(host);
     }
-    if (out.len == 0)
-        buf_puts(&out, "127.0.0.0/8");
-    return buf_take(&out);
+    return found;
+}
+
+static void put_networks(const char *interfaces, const char *protocols, enum networks_style style,
+                         struct buf *out)
+{
+    bool all = strstr(protocols, "all") != NULL;
+    struct ifaddrs *list = NULL;
+
+    if (getifaddrs(&list) == -1)
+        return;
+    for (int family = 0; family < 2; family++) {
+        int wanted = family == 0 ? AF_INET : AF_INET6;
+
+        if (!all && strstr(protocols, family == 0 ? "ipv4" : "ipv6") == NULL)
+            continue;
+        for (const struct ifaddrs *ifa = list; ifa != NULL; ifa = ifa->ifa_next)
+            if (ifa->ifa_addr != NULL && ifa->ifa_netmask != NULL &&
+                (ifa->ifa_flags & IFF_UP) != 0 && ifa->ifa_addr->sa_family == wanted &&
+                is_listed(ifa, interfaces))
+                put_network(ifa, style, out);
+    }
+    freeifaddrs(list);
+}
+
+/* mynetworks by mynetworks_style: the host's own addresses, or its networks, as far as inet_interfaces goes. */
+static int networks(const struct config *cfg, const struct config_chain *up, char **out,
+                    struct err *err)
+{
+    static const char *const styles[] = {"host", "subnet", "class"};
+    struct buf style = BUF_INIT(CONFIG_VALUE_MAX);
+    struct buf protocols = BUF_INIT(CONFIG_VALUE_MAX);
+    struct buf interfaces = BUF_INIT(CONFIG_VALUE_MAX);
+    struct buf found = BUF_INIT(CONFIG_VALUE_MAX);
+    size_t n = 0;
+    int ret = -1;
+
+    if (config_expand_name(cfg, "mynetworks_style", up, &style, err) == -1 ||
+        config_expand_name(cfg, "inet_protocols", up, &protocols, err) == -1 ||
+        config_expand_name(cfg, "inet_interfaces", up, &interfaces, err) == -1)
+        goto done;
+    while (n < ARRAY_LEN(styles) &&
+           !slice_caseeq_str(slice_trim(buf_view(&style), NULL), styles[n]))
+        n++;
+    if (n == ARRAY_LEN(styles)) {
+        err_input(err, "mynetworks_style is \"%s\", not host, subnet, or class", buf_cstr(&style));
+        goto done;
+    }
+    put_networks(buf_cstr(&interfaces), buf_cstr(&protocols), (enum networks_style) n, &found);
+    if (found.len == 0)
+        buf_puts(&found, "127.0.0.0/8");
+    *out = buf_take(&found);
+    ret = 0;
+done:
+    buf_fini(&style);
+    buf_fini(&protocols);
+    buf_fini(&interfaces);
+    buf_fini(&found);
+    return ret;
 }
 
 char *config_default_directory(const char *name)
@@ -162,23 +280,27 @@ static char *directory_of(const char *name, const char *suffix)
     return buf_take(&b);
 }
 
-char *config_computed_default(const struct config *cfg, const char *name)
+int config_computed_default(const struct config *cfg, const char *name,
+                            const struct config_chain *up, char **out, struct err *err)
 {
-    if (strcmp(name, "myhostname") == 0)
-        return host_name();
-    if (strcmp(name, "mydomain") == 0)
-        return domain_of_host(cfg);
-    if (strcmp(name, "mynetworks") == 0)
-        return networks(cfg);
-    if (strcmp(name, "daemon_directory") == 0 || strcmp(name, "command_directory") == 0)
-        return config_default_directory(name);
-    if (strcmp(name, "sendmail_path") == 0)
-        return directory_of("command_directory", "/sendmail");
-    if (strcmp(name, "process_id") == 0) {
-        struct buf b = BUF_INIT(32);
+    struct buf b = BUF_INIT(64);
 
+    *out = NULL;
+    if (strcmp(name, "myhostname") == 0)
+        return host_name(cfg, up, out, err);
+    if (strcmp(name, "mydomain") == 0)
+        return domain_name(cfg, up, out, err);
+    if (strcmp(name, "mynetworks") == 0)
+        return networks(cfg, up, out, err);
+    if (strcmp(name, "daemon_directory") == 0 || strcmp(name, "command_directory") == 0)
+        *out = config_default_directory(name);
+    else if (strcmp(name, "sendmail_path") == 0)
+        *out = directory_of("command_directory", "/sendmail");
+    else if (strcmp(name, "process_name") == 0)
+        *out = xstrdup(program_invocation_short_name);
+    else if (strcmp(name, "process_id") == 0) {
         buf_printf(&b, "%d", (int) getpid());
-        return buf_take(&b);
+        *out = buf_take(&b);
     }
-    return NULL;
+    return 0;
 }

@@ -1,7 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_expand.c - $name in parameter values: $name ${name} $(name) ${name?text} ${name:text} ${name?{..}:{..}}
- * ${{a} == {b} ? {x} : {y}} $$. postconf(5). A parameter that leads back to itself is an error that shows the way.
+ * config_expand.c - $name in parameter values, as postconf(5) describes it and as Postfix 3.7 evaluates it:
+ *
+ *   $name $(name) ${name}            the value; an unknown name gives nothing
+ *   ${name?text} ${name?{text}}      text if the value is not empty
+ *   ${name:text} ${name:{text}}      text if it is
+ *   ${name?{text}:{text}}            the last text may go without braces, too
+ *   ${{a} == {b} ? {text} : {text}}  == != < <= > >=, as numbers if both sides are digits, else as text;
+ *                                    with "level" after the operator as compatibility levels; without texts "true" or ""
+ *   $$                               one $
+ *
+ * White space inside braces belongs to the text; around comparisons and braces it does not count. What is not chosen is
+ * not looked at. A name that leads back to itself is an error that shows the way. The number of names that one value may
+ * take is limited, since values that are empty in the end would not run into the limit of length.
  */
 #include "postconf/config_int.h"
 
@@ -11,14 +22,22 @@
 #include "base/num.h"
 
 #define DEPTH_MAX 100
+#define NAMES_MAX 100000
 
-struct frame_of {
-    const struct frame_of *up;
+struct config_chain {
+    const struct config_chain *up;
     struct slice name;
     unsigned depth;
+    unsigned *names_left; /* of the whole expansion */
 };
 
-static int expand(const struct config *cfg, struct slice text, const struct frame_of *up,
+/* One expression between ${ and }. */
+struct choice {
+    struct slice yes, no;
+    bool has_text; /* else the value itself, or "true" */
+};
+
+static int expand(const struct config *cfg, struct slice text, const struct config_chain *up,
                   struct buf *out, struct err *err);
 
 static bool is_name_char(char c)
@@ -26,60 +45,83 @@ static bool is_name_char(char c)
     return ascii_is_alnum((unsigned char) c) || c == '_';
 }
 
-static int loop_error(struct slice name, const struct frame_of *up, struct err *err)
+/* "$a -> $b -> " from the frame that is called name inwards. */
+static void put_chain(const struct config_chain *f, struct slice name, struct buf *out)
 {
-    struct buf chain = BUF_INIT(400);
-
-    for (const struct frame_of *f = up; f != NULL; f = f->up) {
-        buf_printf(&chain, "%.*s <- ", SLICE_FMT(f->name));
-        if (slice_eq(f->name, name) && f->up == NULL)
-            break;
-    }
-    buf_put_slice(&chain, up != NULL ? up->name : name);
-    err_input(err, "parameter refers to itself: %.*s <- %.*s", SLICE_FMT(name),
-              SLICE_FMT(buf_view(&chain)));
-    buf_fini(&chain);
-    return -1;
+    if (!slice_eq(f->name, name) && f->up != NULL)
+        put_chain(f->up, name, out);
+    buf_printf(out, "$%.*s -> ", SLICE_FMT(f->name));
 }
 
-static const char *text_of(const struct config *cfg, const char *name, char **owned)
+static int check_chain(struct slice name, const struct config_chain *up, struct err *err)
 {
-    const char *raw = config_raw(cfg, name);
+    struct buf way = BUF_INIT(ERR_TEXT_MAX);
+
+    for (const struct config_chain *f = up; f != NULL; f = f->up) {
+        if (!slice_eq(f->name, name))
+            continue;
+        put_chain(up, name, &way);
+        err_input(err, "a parameter refers to itself: %.*s$%.*s", SLICE_FMT(buf_view(&way)),
+                  SLICE_FMT(name));
+        buf_fini(&way);
+        return -1;
+    }
+    if (up != NULL && up->depth >= DEPTH_MAX)
+        return err_input(err, "parameters refer to each other more than %d deep", DEPTH_MAX);
+    if (up != NULL && (*up->names_left)-- == 0) {
+        *up->names_left = 0;
+        return err_input(err, "the value takes more than %d names", NAMES_MAX);
+    }
+    return 0;
+}
+
+int config_source(const struct config *cfg, const char *name, const struct config_chain *up,
+                  const char **text, char **owned, struct err *err)
+{
     const struct param *p;
 
     *owned = NULL;
-    if (raw != NULL)
-        return raw;
-    if (strcmp(name, "config_directory") == 0)
-        return config_dir(cfg);
+    *text = config_raw(cfg, name);
+    if (*text != NULL)
+        return 0;
+    if (strcmp(name, "config_directory") == 0) {
+        *text = config_dir(cfg);
+        return 0;
+    }
     p = param_find(name);
     if (p != NULL && p->def_fn != NULL)
         *owned = p->def_fn(cfg);
-    if (*owned == NULL)
-        *owned = config_computed_default(cfg, name);
-    if (*owned != NULL)
-        return *owned;
-    return p != NULL ? p->def : NULL;
+    if (*owned == NULL && config_computed_default(cfg, name, up, owned, err) == -1)
+        return -1;
+    *text = *owned != NULL ? *owned : p != NULL ? p->def : NULL;
+    return 0;
 }
 
-/* Appends the expanded value of a name; nothing for an unknown one. */
-static int put_value(const struct config *cfg, struct slice name, const struct frame_of *up,
-                     struct buf *out, struct err *err)
+int config_expand_name(const struct config *cfg, const char *name, const struct config_chain *up,
+                       struct buf *out, struct err *err)
 {
-    struct frame_of frame = {up, name, up != NULL ? up->depth + 1 : 1};
-    char *copy = slice_dup(name);
-    char *owned;
-    const char *text = text_of(cfg, copy, &owned);
-    int ret = 0;
+    unsigned names_left = NAMES_MAX;
+    struct config_chain frame = {up, slice_str(name), up != NULL ? up->depth + 1 : 1,
+                                 up != NULL ? up->names_left : &names_left};
+    const char *text = NULL;
+    char *owned = NULL;
+    int ret;
 
-    for (const struct frame_of *f = up; f != NULL && ret == 0; f = f->up)
-        if (slice_eq(f->name, name))
-            ret = loop_error(name, up, err);
-    if (ret == 0 && frame.depth > DEPTH_MAX)
-        ret = err_input(err, "parameters refer to each other more than %d deep", DEPTH_MAX);
+    ret = check_chain(frame.name, up, err);
+    if (ret == 0)
+        ret = config_source(cfg, name, &frame, &text, &owned, err);
     if (ret == 0 && text != NULL)
         ret = expand(cfg, slice_str(text), &frame, out, err);
     free(owned);
+    return ret;
+}
+
+static int put_value(const struct config *cfg, struct slice name, const struct config_chain *up,
+                     struct buf *out, struct err *err)
+{
+    char *copy = slice_dup(name);
+    int ret = config_expand_name(cfg, copy, up, out, err);
+
     free(copy);
     return ret;
 }
@@ -100,35 +142,87 @@ static ptrdiff_t closing(struct slice text, size_t at)
     return -1;
 }
 
-/* "{text}" (white space around it inside the braces is dropped) from the front of *s. */
-static bool take_group(struct slice *s, struct slice *inside)
+static int syntax(struct slice at, const char *wanted, struct err *err)
 {
-    ptrdiff_t end;
-
-    *s = slice_trim(*s, NULL);
-    if (s->len == 0 || s->ptr[0] != '{')
-        return false;
-    end = closing(*s, 0);
-    if (end == -1)
-        return false;
-    *inside = slice_trim(slice_sub(*s, 1, (size_t) end), NULL);
-    *s = slice_trim(slice_sub(*s, (size_t) end + 1, s->len), NULL);
-    return true;
+    return err_input(err, "%s is wanted at \"%.*s\"", wanted, SLICE_FMT(slice_sub(at, 0, 60)));
 }
 
-/* Compatibility levels: "3.6", "2", "3.7.11": up to three numbers. */
-static int level(struct slice s, int64_t *out)
+/* "{text}" from the front of *s, and the white space around it. 1, or 0 if there is none; -1: not closed. */
+static int take_group(struct slice *s, struct slice *inside, struct err *err)
+{
+    struct slice t = slice_trim(*s, NULL);
+    ptrdiff_t end;
+
+    if (t.len == 0 || t.ptr[0] != '{')
+        return 0;
+    end = closing(t, 0);
+    if (end == -1)
+        return syntax(t, "a closing }", err);
+    *inside = slice_sub(t, 1, (size_t) end);
+    *s = slice_trim(slice_sub(t, (size_t) end + 1, t.len), NULL);
+    return 1;
+}
+
+/* "?{text}:{text}", "?text", ":{text}", ":text" or nothing; one without braces goes to the end. */
+static int take_choice(struct slice rest, struct choice *c, struct err *err)
+{
+    int group;
+
+    *c = (struct choice){SLICE_EMPTY, SLICE_EMPTY, false};
+    rest = slice_trim(rest, NULL).len == 0 ? SLICE_EMPTY : rest;
+    if (rest.len == 0)
+        return 0;
+    c->has_text = true;
+    if (rest.ptr[0] == '?') {
+        rest = slice_sub(rest, 1, rest.len);
+        group = take_group(&rest, &c->yes, err);
+        if (group < 1) {
+            c->yes = rest;
+            return group;
+        }
+        if (rest.len == 0)
+            return 0;
+    }
+    if (rest.ptr[0] != ':')
+        return syntax(rest, c->yes.ptr == SLICE_EMPTY.ptr ? "? or :" : ":", err);
+    rest = slice_sub(rest, 1, rest.len);
+    group = take_group(&rest, &c->no, err);
+    if (group < 1) {
+        c->no = rest;
+        return group;
+    }
+    return rest.len == 0 ? 0 : syntax(rest, "the end of the expression", err);
+}
+
+/* Compatibility levels: major[.minor[.patch]], of which 3.7 takes the last two up to 1023. */
+static int level(struct slice s, int64_t *out, struct err *err)
 {
     int64_t parts[3] = {0, 0, 0};
     struct slice rest = s;
-    struct slice word;
-    int n = 0;
+    ptrdiff_t dot = 0;
 
-    while (n < 3 && slice_token(&rest, ".", &word))
-        if (num_parse_i64(word, 0, 99999, &parts[n++], NULL) == -1)
-            return -1;
-    *out = (parts[0] * 100000 + parts[1]) * 100000 + parts[2];
-    return n > 0 ? 0 : -1;
+    for (size_t n = 0; dot != -1; n++) {
+        struct slice part;
+
+        dot = slice_find(rest, '.');
+        part = dot == -1 ? rest : slice_sub(rest, 0, (size_t) dot);
+        if (n == ARRAY_LEN(parts) || part.len == 0 ||
+            !ascii_is_digit((unsigned char) part.ptr[0]) ||
+            num_parse_i64(part, 0, n == 0 ? INT64_MAX >> 20 : 1023, &parts[n], NULL) == -1)
+            return err_input(err, "\"%.*s\" is not a compatibility level",
+                             SLICE_FMT(slice_sub(s, 0, 60)));
+        rest = slice_sub(rest, (size_t) dot + 1, rest.len);
+    }
+    *out = parts[0] << 20 | parts[1] << 10 | parts[2];
+    return 0;
+}
+
+static bool is_number(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (!ascii_is_digit((unsigned char) s.ptr[i]))
+            return false;
+    return s.len > 0;
 }
 
 static int compare(struct slice a, struct slice b, bool levels, int *result, struct err *err)
@@ -137,11 +231,13 @@ static int compare(struct slice a, struct slice b, bool levels, int *result, str
     int64_t y;
 
     if (levels) {
-        if (level(a, &x) == -1 || level(b, &y) == -1)
-            return err_input(err, "bad compatibility level in a comparison: \"%.*s\" and \"%.*s\"",
-                             SLICE_FMT(a), SLICE_FMT(b));
-    } else if (num_parse_i64(a, INT64_MIN + 1, INT64_MAX, &x, NULL) == -1 ||
-               num_parse_i64(b, INT64_MIN + 1, INT64_MAX, &y, NULL) == -1) {
+        if (level(a, &x, err) == -1 || level(b, &y, err) == -1)
+            return -1;
+    } else if (is_number(a) && is_number(b)) {
+        if (num_parse_i64(a, 0, INT64_MAX, &x, err) == -1 ||
+            num_parse_i64(b, 0, INT64_MAX, &y, err) == -1)
+            return -1;
+    } else {
         size_t n = a.len < b.len ? a.len : b.len;
         int c = n > 0 ? memcmp(a.ptr, b.ptr, n) : 0;
 
@@ -152,61 +248,64 @@ static int compare(struct slice a, struct slice b, bool levels, int *result, str
     return 0;
 }
 
-/* {a} op {b} ? {x} : {y} */
-static int conditional(const struct config *cfg, struct slice text, const struct frame_of *up,
+struct comparison {
+    const char *text;
+    bool levels, less, equal, greater;
+};
+
+/* longer ones first */
+static const struct comparison comparisons[] = {
+    {"<=level", true, true, true, false},  {">=level", true, false, true, true},
+    {"==level", true, false, true, false}, {"!=level", true, true, false, true},
+    {"<level", true, true, false, false},  {">level", true, false, false, true},
+    {"==", false, false, true, false},     {"!=", false, true, false, true},
+    {"<=", false, true, true, false},      {">=", false, false, true, true},
+    {"<", false, true, false, false},      {">", false, false, false, true},
+};
+
+/* {a} op {b}: *rest is what follows. */
+static int take_comparison(struct slice *rest, struct slice sides[2], const struct comparison **op,
+                           struct err *err)
+{
+    size_t n = 0;
+
+    if (take_group(rest, &sides[0], err) == -1)
+        return -1;
+    while (n < ARRAY_LEN(comparisons) && !slice_starts_with(*rest, slice_str(comparisons[n].text)))
+        n++;
+    if (n == ARRAY_LEN(comparisons))
+        return syntax(*rest, "== != < <= > or >=", err);
+    *op = &comparisons[n];
+    *rest = slice_sub(*rest, strlen((*op)->text), rest->len);
+    switch (take_group(rest, &sides[1], err)) {
+    case 1:
+        return 0;
+    case 0:
+        return syntax(*rest, "{text}", err);
+    }
+    return -1;
+}
+
+static int conditional(const struct config *cfg, struct slice text, const struct config_chain *up,
                        struct buf *out, struct err *err)
 {
-    static const struct {
-        const char *op;
-        bool levels, less, equal, greater;
-    } ops[] = {
-        {"<=level", true, true, true, false},  {">=level", true, false, true, true},
-        {"==level", true, false, true, false}, {"!=level", true, true, false, true},
-        {"<level", true, true, false, false},  {">level", true, false, false, true},
-        {"==", false, false, true, false},     {"!=", false, true, false, true},
-        {"<=", false, true, true, false},      {">=", false, false, true, true},
-        {"<", false, true, false, false},      {">", false, false, false, true},
-    };
-    struct slice sides[2];
-    struct slice branches[2] = {SLICE_EMPTY, SLICE_EMPTY};
     struct buf values[2] = {BUF_INIT(CONFIG_VALUE_MAX), BUF_INIT(CONFIG_VALUE_MAX)};
-    size_t op = 0;
+    struct slice sides[2];
+    const struct comparison *op = NULL;
+    struct choice choice;
     int order = 0;
     bool yes;
     int ret = -1;
 
-    if (!take_group(&text, &sides[0]))
-        goto syntax;
-    while (op < ARRAY_LEN(ops) && !slice_starts_with(text, slice_str(ops[op].op)))
-        op++;
-    if (op == ARRAY_LEN(ops))
-        goto syntax;
-    text = slice_sub(text, strlen(ops[op].op), text.len);
-    if (!take_group(&text, &sides[1]))
-        goto syntax;
-    if (text.len > 0 && text.ptr[0] == '?') {
-        text = slice_sub(text, 1, text.len);
-        if (!take_group(&text, &branches[0]))
-            goto syntax;
-    }
-    if (text.len > 0 && text.ptr[0] == ':') {
-        text = slice_sub(text, 1, text.len);
-        if (!take_group(&text, &branches[1]))
-            goto syntax;
-    }
-    if (text.len > 0)
-        goto syntax;
-    for (int i = 0; i < 2; i++)
-        if (expand(cfg, sides[i], up, &values[i], err) == -1)
-            goto done;
-    if (compare(slice_trim(buf_view(&values[0]), NULL), slice_trim(buf_view(&values[1]), NULL),
-                ops[op].levels, &order, err) == -1)
+    if (take_comparison(&text, sides, &op, err) == -1 || take_choice(text, &choice, err) == -1 ||
+        expand(cfg, sides[0], up, &values[0], err) == -1 ||
+        expand(cfg, sides[1], up, &values[1], err) == -1 ||
+        compare(buf_view(&values[0]), buf_view(&values[1]), op->levels, &order, err) == -1)
         goto done;
-    yes = order < 0 ? ops[op].less : order > 0 ? ops[op].greater : ops[op].equal;
-    ret = expand(cfg, branches[yes ? 0 : 1], up, out, err);
-    goto done;
-syntax:
-    err_input(err, "bad conditional expression near \"%.*s\"", SLICE_FMT(slice_sub(text, 0, 60)));
+    yes = order < 0 ? op->less : order > 0 ? op->greater : op->equal;
+    if (!choice.has_text)
+        choice.yes = SLICE_LIT("true");
+    ret = expand(cfg, yes ? choice.yes : choice.no, up, out, err);
 done:
     buf_fini(&values[0]);
     buf_fini(&values[1]);
@@ -214,60 +313,76 @@ done:
 }
 
 /* What stands between the braces. */
-static int braced(const struct config *cfg, struct slice text, const struct frame_of *up,
+static int braced(const struct config *cfg, struct slice text, const struct config_chain *up,
                   struct buf *out, struct err *err)
 {
     struct buf value = BUF_INIT(CONFIG_VALUE_MAX);
-    struct slice inside = slice_trim(text, NULL);
+    struct slice rest = text;
     struct slice name;
-    struct slice yes = SLICE_EMPTY;
-    struct slice no = SLICE_EMPTY;
+    struct choice choice;
     size_t n = 0;
-    char op;
     int ret = -1;
 
-    if (inside.len > 0 && inside.ptr[0] == '{')
-        return conditional(cfg, inside, up, out, err);
-    while (n < inside.len && is_name_char(inside.ptr[n]))
+    while (rest.len > 0 && ascii_is_space((unsigned char) rest.ptr[0]))
+        rest = slice_sub(rest, 1, rest.len);
+    if (rest.len > 0 && rest.ptr[0] == '{')
+        return conditional(cfg, rest, up, out, err);
+    while (n < rest.len && is_name_char(rest.ptr[n]))
         n++;
-    name = slice_sub(inside, 0, n);
+    name = slice_sub(rest, 0, n);
     if (name.len == 0)
-        return err_input(err, "bad macro name near \"%.*s\"", SLICE_FMT(slice_sub(text, 0, 60)));
-    inside = slice_trim(slice_sub(inside, n, inside.len), NULL);
-    if (inside.len == 0)
+        return syntax(text, "a parameter name", err);
+    rest = slice_sub(rest, n, rest.len);
+    while (rest.len > 0 && ascii_is_space((unsigned char) rest.ptr[0]))
+        rest = slice_sub(rest, 1, rest.len);
+    if (rest.len > 0 && rest.ptr[0] != '?' && rest.ptr[0] != ':')
+        return syntax(rest, "? or : or }", err);
+    if (take_choice(rest, &choice, err) == -1)
+        return -1;
+    if (!choice.has_text)
         return put_value(cfg, name, up, out, err);
-    op = inside.ptr[0];
-    inside = slice_sub(inside, 1, inside.len);
-    if (op != '?' && op != ':')
-        return err_input(err, "bad character after the name \"%.*s\"", SLICE_FMT(name));
-    /* {x}:{y}, or plain text to the end */
-    struct slice *first = op == '?' ? &yes : &no;
-    struct slice rest = slice_trim(inside, NULL);
-    if (take_group(&rest, first)) {
-        if (rest.len > 0 && rest.ptr[0] == ':' && op == '?') {
-            rest = slice_sub(rest, 1, rest.len);
-            if (!take_group(&rest, &no))
-                return err_input(err, "no {text} after ':' in ${%.*s?...}", SLICE_FMT(name));
-        }
-        if (rest.len > 0)
-            return err_input(err, "unexpected text after {...} in ${%.*s...}", SLICE_FMT(name));
-    } else {
-        *first = inside;
-    }
     if (put_value(cfg, name, up, &value, err) == 0)
-        ret = expand(cfg, value.len > 0 ? yes : no, up, out, err);
+        ret = expand(cfg, value.len > 0 ? choice.yes : choice.no, up, out, err);
     buf_fini(&value);
     return ret;
 }
 
-static int expand(const struct config *cfg, struct slice text, const struct frame_of *up,
+/* One $ expression; text.ptr[*at] is what follows the $. */
+static int one(const struct config *cfg, struct slice text, size_t *at,
+               const struct config_chain *up, struct buf *out, struct err *err)
+{
+    char next = *at < text.len ? text.ptr[*at] : '\0';
+    size_t begin = *at;
+    ptrdiff_t end;
+
+    if (next == '$') {
+        buf_putc(out, '$');
+        *at += 1;
+        return 0;
+    }
+    if (next == '{' || next == '(') {
+        end = closing(text, begin);
+        if (end == -1)
+            return syntax(slice_sub(text, begin - 1, text.len),
+                          next == '{' ? "a closing }" : "a closing )", err);
+        *at = (size_t) end + 1;
+        return braced(cfg, slice_sub(text, begin + 1, (size_t) end), up, out, err);
+    }
+    while (*at < text.len && is_name_char(text.ptr[*at]))
+        *at += 1;
+    if (*at == begin)
+        return syntax(slice_sub(text, begin - 1, text.len),
+                      "a parameter name after $ (or $$ for a single $)", err);
+    return put_value(cfg, slice_sub(text, begin, *at), up, out, err);
+}
+
+static int expand(const struct config *cfg, struct slice text, const struct config_chain *up,
                   struct buf *out, struct err *err)
 {
     size_t at = 0;
 
     while (at < text.len) {
         ptrdiff_t dollar = slice_find(slice_sub(text, at, text.len), '$');
-        char next;
 
         if (dollar == -1) {
             buf_put_slice(out, slice_sub(text, at, text.len));
@@ -275,38 +390,45 @@ static int expand(const struct config *cfg, struct slice text, const struct fram
         }
         buf_put_slice(out, slice_sub(text, at, at + (size_t) dollar));
         at += (size_t) dollar + 1;
-        next = at < text.len ? text.ptr[at] : '\0';
-        if (next == '$') {
-            buf_putc(out, '$');
-            at++;
-        } else if (next == '{' || next == '(') {
-            ptrdiff_t end = closing(text, at);
-
-            if (end == -1)
-                return err_input(err, "no closing %c near \"%.*s\"", next == '{' ? '}' : ')',
-                                 SLICE_FMT(slice_sub(text, at, at + 60)));
-            if (braced(cfg, slice_sub(text, at + 1, (size_t) end), up, out, err) == -1)
-                return -1;
-            at = (size_t) end + 1;
-        } else if (is_name_char(next)) {
-            size_t end = at;
-
-            while (end < text.len && is_name_char(text.ptr[end]))
-                end++;
-            if (put_value(cfg, slice_sub(text, at, end), up, out, err) == -1)
-                return -1;
-            at = end;
-        } else {
-            return err_input(err, "bad character after $ near \"%.*s\"",
-                             SLICE_FMT(slice_sub(text, at, at + 60)));
-        }
+        if (one(cfg, text, &at, up, out, err) == -1)
+            return -1;
+        if (!buf_ok(out))
+            break;
     }
     if (!buf_ok(out))
-        return err_input(err, "value is longer than %u bytes", CONFIG_VALUE_MAX);
+        return err_input(err, "the value is longer than %zu bytes", out->limit);
     return 0;
 }
 
 int config_expand(const struct config *cfg, const char *text, struct buf *out, struct err *err)
 {
-    return expand(cfg, slice_str(text), NULL, out, err);
+    unsigned names_left = NAMES_MAX;
+    struct config_chain root = {NULL, SLICE_EMPTY, 0, &names_left};
+
+    return expand(cfg, slice_str(text), &root, out, err);
+}
+
+void config_each_reference(const char *text, void (*fn)(struct slice name, void *arg), void *arg)
+{
+    struct slice rest = slice_str(text);
+    ptrdiff_t dollar;
+
+    while ((dollar = slice_find(rest, '$')) != -1) {
+        size_t n = 0;
+
+        rest = slice_sub(rest, (size_t) dollar + 1, rest.len);
+        if (rest.len > 0 && rest.ptr[0] == '$') {
+            rest = slice_sub(rest, 1, rest.len);
+            continue;
+        }
+        if (rest.len > 0 && (rest.ptr[0] == '{' || rest.ptr[0] == '(')) {
+            rest = slice_sub(rest, 1, rest.len);
+            while (rest.len > 0 && ascii_is_space((unsigned char) rest.ptr[0]))
+                rest = slice_sub(rest, 1, rest.len);
+        }
+        while (n < rest.len && is_name_char(rest.ptr[n]))
+            n++;
+        if (n > 0)
+            fn(slice_sub(rest, 0, n), arg);
+    }
 }

@@ -9,10 +9,12 @@
 #include "base/lock.h"
 #include "base/vec.h"
 #include "postconf/config.h"
+#include "postconf/master_cf.h"
 
 /* One "name = value" as written. */
 struct config_entry {
-    char *name;
+    char *
+        name; /* "": a line that continues nothing; it is ignored, and reported by config_check() */
     char *value;
     int line;      /* 0: from -o */
     int overrides; /* line of an earlier entry that this one replaces, or 0 */
@@ -21,19 +23,70 @@ struct config_entry {
 struct config {
     atomic_uint refs;
     char *dir;
-    char *path; /* DIR/main.cf */
+    char *path;             /* DIR/main.cf */
     struct htable *entries; /* struct config_entry * */
-    struct vec in_order;    /* the same, of main.cf and then -o; replaced ones included */
+    struct vec in_order;    /* the same, of main.cf and then -o; replaced and stray ones included */
     struct lock lock;
-    struct htable *expanded GUARDED_BY(lock); /* name -> value; kept until the end: config_get() lends them */
+    struct htable *
+        expanded GUARDED_BY(lock); /* name -> value; kept until the end: config_get() lends them */
 };
 
-/* main_cf.c: calls fn for each logical line "name = value"; -1 with "FILE, line N: ..." . fn returns -1 to stop with err set. */
-int main_cf_parse(const char *path, struct slice text,
-                  int (*fn)(struct slice name, struct slice value, int line, void *arg, struct err *err), void *arg,
-                  struct err *err);
+/* The names that are being expanded, innermost first: a name that comes up again is a loop. */
+struct config_chain;
 
-/* config_defaults.c: parameters whose default is found out. NULL: none of them. Heap. */
-char *config_computed_default(const struct config *cfg, const char *name);
+/*
+ * main_cf.c: calls fn for each logical line "name = value"; -1 with "FILE, line N: ..." . fn returns -1 to stop with err
+ * set. An empty name: the line begins with white space and continues nothing; value is its text.
+ */
+NODISCARD int main_cf_parse(const char *path, struct slice text,
+                            int (*fn)(struct slice name, struct slice value, int line, void *arg,
+                                      struct err *err),
+                            void *arg, struct err *err);
+
+/*
+ * config_expand.c. What a name stands for before expansion: as set, else its default. *text NULL: unknown. *owned
+ * is to be freed.
+ */
+NODISCARD int config_source(const struct config *cfg, const char *name,
+                            const struct config_chain *up, const char **text, char **owned,
+                            struct err *err);
+/* Appends the expanded value of a name that is needed on the way of up; nothing for an unknown one. */
+NODISCARD int config_expand_name(const struct config *cfg, const char *name,
+                                 const struct config_chain *up, struct buf *out, struct err *err);
+
+/* config_defaults.c: parameters whose default is found out. *out NULL: none of them. Heap. */
+NODISCARD int config_computed_default(const struct config *cfg, const char *name,
+                                      const struct config_chain *up, char **out, struct err *err);
+
+/* config_check.c: config_check() in parts. Lines that are ignored or replaced; values, and names without effect. */
+void config_check_lines(const struct config *cfg,
+                        void (*fn)(enum config_finding kind, const char *file, int line,
+                                   const char *text, void *arg),
+                        void *arg);
+void config_check_effect(const struct config *cfg,
+                         void (*fn)(enum config_finding kind, const char *file, int line,
+                                    const char *text, void *arg),
+                         void *arg);
+
+/*
+ * config_names.c: which names are parameters because something refers to them: $name in a value or a default, a word of
+ * smtpd_restriction_classes, SOURCE_suffix of a database that is configured in main.cf.
+ */
+struct config_names;
+struct config_names *config_names_new(const struct config *cfg,
+                                      const struct master_cf *m); /* m: NULL for none */
+void config_names_free(struct config_names **names);
+bool config_names_has(const struct config_names *names, const char *name);
+/* A service-defined name ("relay_destination_concurrency_limit") whose service is in master.cf. */
+bool config_names_is_service(const struct config_names *names, const char *name);
+/* Calls fn for each service-defined name there is, in no order. */
+void config_names_each_service(const struct config_names *names,
+                               void (*fn)(const char *name, void *arg), void *arg);
+/* Calls fn for each $name that is neither set nor known; where: main.cf or master.cf. */
+void config_names_each_undefined(const struct config_names *names,
+                                 void (*fn)(const char *name, bool in_master_cf, void *arg),
+                                 void *arg);
+/* Calls fn for each $name in a text. */
+void config_each_reference(const char *text, void (*fn)(struct slice name, void *arg), void *arg);
 
 #endif

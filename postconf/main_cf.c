@@ -2,7 +2,8 @@
 /*
  * main_cf.c - the lines of main.cf: comments, continuation, "name = value". postconf(5).
  *
- * A line that begins with white space continues the last one, also over comments and empty lines in between.
+ * A line that begins with white space continues the last one, also over comments and empty lines in between. Before the
+ * first one there is nothing to continue: Postfix drops such a line with a warning, and so it goes here.
  */
 #include <string.h>
 
@@ -62,8 +63,7 @@ int main_cf_parse(const char *path, struct slice text,
                 buf_putc(&logical, ' ');
             buf_put_slice(&logical, trimmed);
         } else if (ascii_is_space((unsigned char) one.ptr[0])) {
-            ret =
-                err_input(err, "%s, line %d: continues a line, but none is before it", path, line);
+            ret = fn(SLICE_EMPTY, trimmed, line, arg, err);
         } else {
             ret = finish(path, &logical, begun, fn, arg, err);
             buf_reset(&logical);

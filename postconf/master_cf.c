@@ -33,23 +33,37 @@ static void free_words(char **words)
     free(words);
 }
 
-static void service_free(void *p)
+void master_service_free(struct master_service **service)
 {
-    struct master_service *s = p;
+    struct master_service *s = *service;
 
+    *service = NULL;
+    if (s == NULL)
+        return;
     free(s->name);
     free(s->command);
     free_words(s->args);
     free_words(s->overrides);
+    for (size_t i = 0; i < MASTER_COLUMNS; i++)
+        free(s->columns[i]);
     free(s);
+}
+
+static void free_item(void *p)
+{
+    struct master_service *s = p;
+
+    master_service_free(&s);
 }
 
 void master_cf_free(struct master_cf **m)
 {
     if (*m == NULL)
         return;
-    vec_clear(&(*m)->services, service_free);
+    vec_clear(&(*m)->services, free_item);
     vec_fini(&(*m)->services);
+    vec_clear(&(*m)->warnings, free);
+    vec_fini(&(*m)->warnings);
     free((*m)->path);
     free(*m);
     *m = NULL;
@@ -69,43 +83,61 @@ static int yes_no(struct slice s, bool dash, bool *out, const char *column, stru
     return 0;
 }
 
-static void push_word(struct vec *v, struct slice s)
-{
-    vec_push(v, slice_dup(s));
-}
-
 /* "{ text }" as one word, without its braces. */
-static struct slice unbrace(struct slice s)
+static int unbrace(struct slice *s, struct err *err)
 {
-    if (s.len >= 2 && s.ptr[0] == '{' && s.ptr[s.len - 1] == '}')
-        return slice_trim(slice_sub(s, 1, s.len - 1), NULL);
-    return s;
+    if (s->len == 0 || s->ptr[0] != '{')
+        return 0;
+    if (s->len < 2 || s->ptr[s->len - 1] != '}')
+        return err_input(err, "no closing } in \"%.*s\"", SLICE_FMT(slice_sub(*s, 0, 60)));
+    *s = slice_trim(slice_sub(*s, 1, s->len - 1), NULL);
+    return 0;
 }
 
+/* "name = value" of a -o as "name=value", into both lists. */
+static int take_override(struct slice word, struct vec *args, struct vec *overrides,
+                         struct err *err)
+{
+    struct buf text = BUF_INIT(CONFIG_VALUE_MAX);
+    ptrdiff_t eq;
+
+    if (unbrace(&word, err) == -1)
+        return -1;
+    eq = slice_find(word, '=');
+    if (eq < 1)
+        return err_input(err, "-o %.*s: name=value is wanted", SLICE_FMT(slice_sub(word, 0, 60)));
+    buf_put_slice(&text, slice_trim(slice_sub(word, 0, (size_t) eq), NULL));
+    buf_putc(&text, '=');
+    buf_put_slice(&text, slice_trim(slice_sub(word, (size_t) eq + 1, word.len), NULL));
+    vec_push(overrides, slice_dup(buf_view(&text)));
+    vec_push(args, buf_take(&text));
+    return 0;
+}
+
+/* Options come first; after the first other word, "-o" is the business of the command that pipe or spawn runs. */
 static int take_arguments(struct slice rest, struct master_service *s, struct err *err)
 {
     struct vec args = VEC_INIT;
     struct vec overrides = VEC_INIT;
     struct slice word;
-    bool option = false;
+    bool options = true;
     int ret = 0;
 
     while (ret == 0 && slice_token_braces(&rest, " \t", &word)) {
-        word = unbrace(word);
-        push_word(&args, word);
-        if (option) {
-            if (slice_find(word, '=') < 1)
-                ret = err_input(err, "-o %.*s: wants name=value", SLICE_FMT(word));
-            push_word(&overrides, word);
-            option = false;
-        } else if (slice_eq_str(word, "-o")) {
-            option = true;
-        } else if (slice_starts_with(word, SLICE_LIT("-o"))) {
-            push_word(&overrides, slice_sub(word, 2, word.len));
+        options = options && word.len > 1 && word.ptr[0] == '-';
+        if (options && slice_eq_str(word, "-o")) {
+            vec_push(&args, xstrdup("-o"));
+            ret = slice_token_braces(&rest, " \t", &word)
+                      ? take_override(word, &args, &overrides, err)
+                      : err_input(err, "-o without name=value");
+        } else if (options && slice_starts_with(word, SLICE_LIT("-o"))) {
+            vec_push(&args, xstrdup("-o"));
+            ret = take_override(slice_sub(word, 2, word.len), &args, &overrides, err);
+        } else {
+            ret = unbrace(&word, err);
+            vec_push(&args, slice_dup(word));
         }
     }
-    if (ret == 0 && option)
-        ret = err_input(err, "-o without name=value");
     vec_push(&args, NULL);
     vec_push(&overrides, NULL);
     s->args = (char **) args.items;
@@ -124,6 +156,8 @@ static int take_columns(struct slice line, struct master_service *s, struct err 
     for (size_t i = 0; i < ARRAY_LEN(col); i++)
         if (!slice_token_braces(&rest, " \t", &col[i]))
             return err_input(err, "only %zu of 8 columns", i);
+    for (size_t i = 0; i < MASTER_COLUMNS; i++)
+        s->columns[i] = slice_dup(col[i]);
     while (type < ARRAY_LEN(types) && !slice_eq_str(col[1], types[type].name))
         type++;
     if (type == ARRAY_LEN(types))
@@ -160,81 +194,113 @@ static int take_columns(struct slice line, struct master_service *s, struct err 
     return take_arguments(rest, s, err);
 }
 
+int master_service_parse(struct slice line, struct master_service **out, struct err *err)
+{
+    struct master_service *s = xcalloc(1, sizeof(*s));
+
+    if (take_columns(line, s, err) == -1) {
+        master_service_free(&s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+PRINTF_LIKE(3, 4) static void warn(struct master_cf *m, int line, const char *fmt, ...)
+{
+    struct buf text = BUF_INIT(1024);
+    va_list ap;
+
+    buf_printf(&text, "%s, line %d: ", m->path, line);
+    va_start(ap, fmt);
+    buf_vprintf(&text, fmt, ap);
+    va_end(ap);
+    vec_push(&m->warnings, buf_take(&text));
+}
+
 static int take_line(struct master_cf *m, struct slice logical, int line, struct err *err)
 {
     struct master_service *s;
 
     if (logical.len == 0)
         return 0;
-    s = xcalloc(1, sizeof(*s));
-    s->line = line;
-    if (take_columns(logical, s, err) == -1) {
-        service_free(s);
+    if (master_service_parse(logical, &s, err) == -1)
         return err_prefix(err, "%s, line %d: ", m->path, line);
-    }
-    if (master_cf_find(m, s->name, s->type) != NULL) {
-        err_input(err, "%s, line %d: service %s/%s is there twice", m->path, line, s->name,
-                  service_type_name(s->type));
-        service_free(s);
-        return -1;
+    s->line = line;
+    for (size_t i = 0; i < m->services.len; i++) {
+        struct master_service *old = m->services.items[i];
+
+        if (old->type != s->type || strcmp(old->name, s->name) != 0)
+            continue;
+        warn(m, line, "replacing the earlier service %s/%s (line %d)", s->name,
+             service_type_name(s->type), old->line);
+        vec_remove(&m->services, i);
+        master_service_free(&old);
+        break;
     }
     vec_push(&m->services, s);
     return 0;
 }
 
-int master_cf_load(const char *dir, struct master_cf **out, struct err *err)
+int master_cf_parse(const char *path, struct slice text, struct master_cf **out, struct err *err)
 {
     struct master_cf *m = xcalloc(1, sizeof(*m));
-    struct buf path = BUF_INIT(8192);
-    struct buf text = BUF_INIT(MASTER_CF_MAX);
     struct buf logical = BUF_INIT(CONFIG_VALUE_MAX);
-    struct slice rest;
     int line = 0;
     int begun = 0;
-    int ret = -1;
+    int ret = 0;
 
-    path_join(&path, dir, "master.cf");
-    m->path = buf_take(&path);
-    if (file_read(m->path, &text, err) == -1)
-        goto done;
-    rest = buf_view(&text);
-    while (rest.len > 0) {
-        ptrdiff_t nl = slice_find(rest, '\n');
-        struct slice one = slice_sub(rest, 0, nl == -1 ? rest.len : (size_t) nl);
+    m->path = xstrdup(path);
+    while (text.len > 0 && ret == 0) {
+        ptrdiff_t nl = slice_find(text, '\n');
+        struct slice one = slice_sub(text, 0, nl == -1 ? text.len : (size_t) nl);
         struct slice trimmed = slice_trim(one, NULL);
 
-        rest = nl == -1 ? SLICE_EMPTY : slice_sub(rest, (size_t) nl + 1, rest.len);
+        text = nl == -1 ? SLICE_EMPTY : slice_sub(text, (size_t) nl + 1, text.len);
         line++;
         if (trimmed.len == 0 || trimmed.ptr[0] == '#')
             continue;
-        if (ascii_is_space((unsigned char) one.ptr[0])) {
-            if (begun == 0) {
-                err_input(err, "%s, line %d: continues a line, but none is before it", m->path,
-                          line);
-                goto done;
-            }
-            buf_putc(&logical, ' ');
-        } else {
-            if (take_line(m, buf_view(&logical), begun, err) == -1)
-                goto done;
+        if (memchr(one.ptr, '\0', one.len) != NULL) {
+            ret = err_input(err, "%s, line %d: a NUL byte", path, line);
+        } else if (!ascii_is_space((unsigned char) one.ptr[0])) {
+            ret = take_line(m, buf_view(&logical), begun, err);
             buf_reset(&logical);
+            buf_put_slice(&logical, trimmed);
             begun = line;
+        } else if (begun != 0) {
+            buf_putc(&logical, ' ');
+            buf_put_slice(&logical, trimmed);
+        } else {
+            warn(m, line,
+                 "ignored: begins with white space, but there is no line that it could continue");
         }
-        buf_put_slice(&logical, trimmed);
-        if (!buf_ok(&logical)) {
-            err_input(err, "%s, line %d: longer than %u bytes", m->path, begun, CONFIG_VALUE_MAX);
-            goto done;
-        }
+        if (ret == 0 && !buf_ok(&logical))
+            ret =
+                err_input(err, "%s, line %d: longer than %u bytes", path, begun, CONFIG_VALUE_MAX);
     }
-    if (take_line(m, buf_view(&logical), begun, err) == -1)
-        goto done;
-    *out = m;
-    m = NULL;
-    ret = 0;
-done:
-    buf_fini(&text);
+    if (ret == 0)
+        ret = take_line(m, buf_view(&logical), begun, err);
+    if (ret == 0) {
+        *out = m;
+        m = NULL;
+    }
     buf_fini(&logical);
     master_cf_free(&m);
+    return ret;
+}
+
+int master_cf_load(const char *dir, struct master_cf **out, struct err *err)
+{
+    struct buf path = BUF_INIT(8192);
+    struct buf text = BUF_INIT(MASTER_CF_MAX);
+    int ret;
+
+    path_join(&path, dir, "master.cf");
+    ret = file_read(buf_cstr(&path), &text, err);
+    if (ret == 0)
+        ret = master_cf_parse(buf_cstr(&path), buf_view(&text), out, err);
+    buf_fini(&path);
+    buf_fini(&text);
     return ret;
 }
 

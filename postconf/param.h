@@ -51,30 +51,62 @@ struct param {
     const char *note;     /* BUILT_IN: why */
 };
 
+struct map_env;
+struct err;
+
 struct param_set {
     const char *name;
     size_t size; /* of the struct */
     const struct param *rows;
     size_t count;
+    /* Beyond the rows: does what the values say hold together (lists parse, tables open)? Asked by postfix check and
+     * reload, after the rows were found good. NULL: nothing to ask. env: of maps/map.h. */
+    int (*check)(struct map_env *env, struct err *err);
 };
 
 /* The added term is 0 and checks the member's type at compile time. */
 #define PARAM_OFFSET_(strct, member, ctype)                                                        \
-    (uint32_t) (offsetof(strct, member) +                                                          \
-                0 * sizeof(char[_Generic(((strct *) 0)->member, ctype: 1, default: -1)]))
+    (uint32_t)(offsetof(strct, member) +                                                           \
+               0 * sizeof(char[_Generic(((strct *) 0)->member, ctype : 1, default                  \
+                                        : -1)]))
 #define PARAM_STRING(n, strct, member, ...)                                                        \
-    {.name = (n), .type = PARAM_TYPE_STRING, .offset = PARAM_OFFSET_(strct, member, const char *), __VA_ARGS__}
+    {                                                                                              \
+        .name = (n), .type = PARAM_TYPE_STRING,                                                    \
+        .offset = PARAM_OFFSET_(strct, member, const char *), __VA_ARGS__                          \
+    }
 #define PARAM_RAW(n, strct, member, ...)                                                           \
-    {.name = (n), .type = PARAM_TYPE_RAW, .offset = PARAM_OFFSET_(strct, member, const char *), __VA_ARGS__}
+    {                                                                                              \
+        .name = (n), .type = PARAM_TYPE_RAW, .offset = PARAM_OFFSET_(strct, member, const char *), \
+        __VA_ARGS__                                                                                \
+    }
 #define PARAM_INT(n, strct, member, ...)                                                           \
-    {.name = (n), .type = PARAM_TYPE_INT, .offset = PARAM_OFFSET_(strct, member, int64_t), __VA_ARGS__}
+    {                                                                                              \
+        .name = (n), .type = PARAM_TYPE_INT, .offset = PARAM_OFFSET_(strct, member, int64_t),      \
+        __VA_ARGS__                                                                                \
+    }
 #define PARAM_BOOL(n, strct, member, ...)                                                          \
-    {.name = (n), .type = PARAM_TYPE_BOOL, .offset = PARAM_OFFSET_(strct, member, bool), __VA_ARGS__}
+    {                                                                                              \
+        .name = (n), .type = PARAM_TYPE_BOOL, .offset = PARAM_OFFSET_(strct, member, bool),        \
+        __VA_ARGS__                                                                                \
+    }
 #define PARAM_TIME(n, strct, member, ...)                                                          \
-    {.name = (n), .type = PARAM_TYPE_TIME, .offset = PARAM_OFFSET_(strct, member, int64_t), __VA_ARGS__}
+    {                                                                                              \
+        .name = (n), .type = PARAM_TYPE_TIME, .offset = PARAM_OFFSET_(strct, member, int64_t),     \
+        __VA_ARGS__                                                                                \
+    }
 /* Used through config_get*() only (families, or read by name): no struct member. */
-#define PARAM_BY_NAME(n, ptype, ...) {.name = (n), .type = (ptype), .offset = UINT32_MAX, __VA_ARGS__}
-#define PARAM_SET(n, strct, table) {(n), sizeof(strct), (table), sizeof(table) / sizeof((table)[0])}
+#define PARAM_BY_NAME(n, ptype, ...)                                                               \
+    {                                                                                              \
+        .name = (n), .type = (ptype), .offset = UINT32_MAX, __VA_ARGS__                            \
+    }
+#define PARAM_SET(n, strct, table)                                                                 \
+    {                                                                                              \
+        (n), sizeof(strct), (table), sizeof(table) / sizeof((table)[0]), NULL                      \
+    }
+#define PARAM_SET_CHECKED(n, strct, table, fn)                                                     \
+    {                                                                                              \
+        (n), sizeof(strct), (table), sizeof(table) / sizeof((table)[0]), (fn)                      \
+    }
 
 /* Every set of every folder (postconf/all_params.c), NULL-terminated lists in a NULL-terminated list. */
 extern const struct param_set *const *const all_param_sets[];
