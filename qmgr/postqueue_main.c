@@ -34,6 +34,7 @@ static struct options parse(int argc, char **argv)
     struct options o = {0};
     int ch;
 
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     while ((ch = getopt(argc, argv, "c:fi:jps:v")) != -1) {
         switch (ch) {
         case 'c':

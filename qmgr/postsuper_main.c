@@ -73,6 +73,7 @@ static void parse(struct postsuper *p, int argc, char **argv)
 {
     int ch;
 
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     while ((ch = getopt(argc, argv, "c:d:e:f:h:H:pr:sSv")) != -1) {
         switch (ch) {
         case 'c':

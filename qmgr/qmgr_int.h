@@ -161,7 +161,7 @@ struct active {
 };
 
 /* store_events.found */
-void message_found(void *qmgr, struct store_msg *m);
+void message_found(void *arg, struct store_msg *m);
 /* Makes messages active as far as limits allow; bounded. True when there is more to do now. */
 bool message_activate_some(struct qmgr *q);
 /* All recipients are resolved. */

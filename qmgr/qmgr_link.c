@@ -261,6 +261,7 @@ void link_pool_tick(struct link_pool *p, struct mono_time now, int64_t idle_ms)
     struct link *l;
     struct link *next;
 
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): what is freed has left the list */
     while ((l = TAILQ_LAST(&p->idle, link_list)) != NULL && mono_diff_ms(now, l->since) > idle_ms)
         link_close(l);
     for (l = TAILQ_FIRST(&p->busy); l != NULL; l = next) {

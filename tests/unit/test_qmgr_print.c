@@ -127,7 +127,7 @@ static int utc(void **state)
 
     (void) state;
     putenv(zone);
-    tzset();
+    tzset(); /* NOLINT(concurrency-mt-unsafe): no threads */
     return 0;
 }
 
