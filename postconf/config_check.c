@@ -113,7 +113,7 @@ static void check_sets(const struct check *c)
 
             /* row by row, so that one bad value does not hide the next */
             for (size_t i = 0; i < (*set)->count; i++) {
-                struct param_set one = {(*set)->name, (*set)->size, &(*set)->rows[i], 1};
+                struct param_set one = {(*set)->name, (*set)->size, &(*set)->rows[i], 1, NULL};
 
                 if (config_bind(c->cfg, &one, values, &err) == -1)
                     c->report(CONFIG_FATAL, NULL, 0, err.text,

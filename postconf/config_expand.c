@@ -8,6 +8,7 @@
  *   ${name?{text}:{text}}            the last text may go without braces, too
  *   ${{a} == {b} ? {text} : {text}}  == != < <= > >=, as numbers if both sides are digits, else as text;
  *                                    with "level" after the operator as compatibility levels; without texts "true" or ""
+ *   ${domain_to_ascii{text}}         the text, which has to be ASCII (3.11; no other function is there so far)
  *   $$                               one $
  *
  * White space inside braces belongs to the text; around comparisons and braces it does not count. What is not chosen is
@@ -312,6 +313,28 @@ done:
     return ret;
 }
 
+/* name{text}: a function. */
+static int function(const struct config *cfg, struct slice name, struct slice rest,
+                    const struct config_chain *up, struct buf *out, struct err *err)
+{
+    struct slice inside;
+    size_t begin = out->len;
+
+    if (take_group(&rest, &inside, err) != 1)
+        return -1;
+    if (!slice_eq_str(name, "domain_to_ascii"))
+        return err_input(err, "there is no function \"%.*s\"", SLICE_FMT(name));
+    if (rest.len > 0)
+        return syntax(rest, "}", err);
+    if (expand(cfg, inside, up, out, err) == -1)
+        return -1;
+    for (size_t i = begin; i < out->len; i++)
+        if ((unsigned char) out->ptr[i] >= 0x80)
+            return err_input(err, "domain_to_ascii: \"%.*s\" is not ASCII",
+                             SLICE_FMT(slice_sub(buf_view(out), begin, out->len)));
+    return 0;
+}
+
 /* What stands between the braces. */
 static int braced(const struct config *cfg, struct slice text, const struct config_chain *up,
                   struct buf *out, struct err *err)
@@ -335,6 +358,8 @@ static int braced(const struct config *cfg, struct slice text, const struct conf
     rest = slice_sub(rest, n, rest.len);
     while (rest.len > 0 && ascii_is_space((unsigned char) rest.ptr[0]))
         rest = slice_sub(rest, 1, rest.len);
+    if (rest.len > 0 && rest.ptr[0] == '{')
+        return function(cfg, name, rest, up, out, err);
     if (rest.len > 0 && rest.ptr[0] != '?' && rest.ptr[0] != ':')
         return syntax(rest, "? or : or }", err);
     if (take_choice(rest, &choice, err) == -1)

@@ -15,6 +15,7 @@ struct config_names {
     struct htable *undefined; /* seen already; so that each is reported once for each file */
     struct vec missing;       /* struct undefined * */
     bool in_master_cf;        /* what is being scanned */
+    char **overrides;         /* of the service that is being scanned, or NULL */
     bool in_default;
 };
 
@@ -49,6 +50,15 @@ static const struct {
     {"sqlite", sqlite_names}, {"memcache", memcache_names},
 };
 
+/* True if the service that is being scanned sets the name itself. */
+static bool is_overridden(const struct config_names *n, const char *name)
+{
+    for (char **o = n->overrides; o != NULL && *o != NULL; o++)
+        if (strncmp(*o, name, strlen(name)) == 0 && (*o)[strlen(name)] == '=')
+            return true;
+    return false;
+}
+
 static void note_reference(struct slice name, void *arg)
 {
     struct config_names *n = arg;
@@ -57,7 +67,8 @@ static void note_reference(struct slice name, void *arg)
     char *copy = slice_dup(name);
 
     htable_put(n->referenced, name, present);
-    if (!n->in_default && !config_is_set(n->cfg, copy) && param_find(copy) == NULL) {
+    if (!n->in_default && !config_is_set(n->cfg, copy) && param_find(copy) == NULL &&
+        !is_overridden(n, copy)) {
         buf_printf(&key, "%d %s", n->in_master_cf, copy);
         if (htable_put(n->undefined, buf_view(&key), present) == NULL) {
             u = xcalloc(1, sizeof(*u));
@@ -153,6 +164,7 @@ static void scan_service(struct config_names *n, const struct master_service *m)
     if (s.delivers || s.has_time_limit)
         param_each(add_family, &s);
     n->in_master_cf = true;
+    n->overrides = m->overrides;
     for (char **o = m->overrides; *o != NULL; o++) {
         struct slice text = slice_str(*o);
         size_t eq = (size_t) slice_find(text, '='); /* the parser saw to it that there is one */
@@ -161,6 +173,7 @@ static void scan_service(struct config_names *n, const struct master_service *m)
         scan(n, name, *o + eq + 1);
         free(name);
     }
+    n->overrides = NULL;
     n->in_master_cf = false;
 }
 

@@ -254,6 +254,15 @@ static bool is_used(const struct config_names *names, const char *name)
     return row != NULL && row->name[0] != '*' && !is_obsolete(row) && !is_family_default(row);
 }
 
+/* True if no later -o of the same service has this name. */
+static bool is_last(char **override, const char *name)
+{
+    for (char **o = override + 1; *o != NULL; o++)
+        if (strncmp(*o, name, strlen(name)) == 0 && (*o)[strlen(name)] == '=')
+            return false;
+    return true;
+}
+
 static void warn_overrides(const struct config *cfg, const struct master_cf *m,
                            const struct config_names *names)
 {
@@ -263,7 +272,7 @@ static void warn_overrides(const struct config *cfg, const struct master_cf *m,
         for (char **o = s->overrides; *o != NULL; o++) {
             char *name = slice_dup(slice_sub(slice_str(*o), 0, strcspn(*o, "=")));
 
-            if (!is_used(names, name))
+            if (!is_used(names, name) && is_last(o, name))
                 log_warning("%s/master.cf: unused parameter: %s", cfg->dir, *o);
             free(name);
         }

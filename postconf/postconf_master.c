@@ -209,21 +209,33 @@ static void show_one(const struct postconf *p, const struct master_service *s, c
     buf_fini(&name);
 }
 
+/* The same for the command, which folds at its -o. */
+static void show_command(const struct postconf *p, const struct master_service *s)
+{
+    struct buf out = BUF_INIT(SIZE_MAX);
+    size_t column;
+
+    if (!p->no_name)
+        buf_printf(&out, "%s/%s/%s%s", s->columns[MASTER_NAME], s->columns[MASTER_TYPE],
+                   postconf_field_names[MASTER_COLUMNS], p->no_value ? "" : " = ");
+    column = out.len;
+    if (!p->no_value)
+        put_command(s, p->fold, &column, &out);
+    puts(buf_cstr(&out));
+    buf_fini(&out);
+}
+
 static bool show_fields(const struct postconf *p, const struct master_service *s, struct slice rest)
 {
     bool any = false;
 
     for (size_t i = 0; i <= MASTER_COLUMNS; i++) {
-        struct buf command = BUF_INIT(SIZE_MAX);
-        size_t column = 0;
-
         if (!slice_eq_str(rest, "*") && !slice_eq_str(rest, postconf_field_names[i]))
             continue;
         if (i == MASTER_COLUMNS)
-            put_command(s, false, &column, &command);
-        show_one(p, s, postconf_field_names[i],
-                 i == MASTER_COLUMNS ? buf_cstr(&command) : s->columns[i]);
-        buf_fini(&command);
+            show_command(p, s);
+        else
+            show_one(p, s, postconf_field_names[i], s->columns[i]);
         any = true;
     }
     if (!any)
