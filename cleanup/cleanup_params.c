@@ -51,7 +51,19 @@ static const struct param rows[] = {
          "Whether Date, From and Message-Id are added for remote clients too."),
 };
 
-const struct param_set cleanup_params = PARAM_SET("cleanup", struct cleanup_params, rows);
+static int check(struct map_env *env, struct err *err)
+{
+    static const char *const classes[] = {"canonical_classes", "sender_canonical_classes",
+                                          "recipient_canonical_classes"};
+
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+        if (cleanup_classes_parse(config_get(map_env_config(env), classes[i]), err) == 0)
+            return err_prefix(err, "%s: ", classes[i]);
+    return 0;
+}
+
+const struct param_set cleanup_params =
+    PARAM_SET_CHECKED("cleanup", struct cleanup_params, rows, check);
 
 static const struct param submit_rows[] = {
     PARAM_STRING("authorized_submit_users", struct postdrop_params, authorized_submit_users,

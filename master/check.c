@@ -118,6 +118,19 @@ static void check_tables(const struct param *p, void *arg)
     }
 }
 
+/* What the folders say of their own values. */
+static void check_sets(struct check *c)
+{
+    for (const struct param_set *const *const *folder = all_param_sets; *folder != NULL; folder++) {
+        for (const struct param_set *const *set = *folder; *set != NULL; set++) {
+            struct err err = ERR_INIT;
+
+            if ((*set)->check != NULL && (*set)->check(c->env, &err) == -1)
+                report(c, true, "%s", err.text);
+        }
+    }
+}
+
 /* --- services ----------------------------------------------------------------------------------- */
 
 static void check_override_names(struct check *c, const struct master_service *s)
@@ -158,6 +171,7 @@ static void check_overrides(struct check *c, const struct master_service *s)
         c->env = map_env_new(cfg);
         config_check(cfg, on_config, c);
         param_each(check_tables, c);
+        check_sets(c);
         map_env_free(&c->env);
         config_unref(&cfg);
     }
@@ -195,6 +209,8 @@ int check_generation(const struct generation *g, check_report_fn fn, void *arg)
     config_check(g->cfg, on_config, &c);
     c.env = map_env_new(g->cfg);
     param_each(check_tables, &c);
+    if (c.fatal == 0)
+        check_sets(&c);
     map_env_free(&c.env);
     for (size_t i = 0; i < g->cf->services.len; i++)
         check_service(&c, g->cf->services.items[i]);
@@ -203,6 +219,9 @@ int check_generation(const struct generation *g, check_report_fn fn, void *arg)
             master_cf_find(g->cf, needed[i], SERVICE_FIFO) == NULL)
             report(&c, false, "%s: there is no service \"%s unix\": no mail will flow", g->cf->path,
                    needed[i]);
+    /* what is wrong already would be said once more for each daemon */
+    if (c.fatal == 0)
+        c.fatal = check_trials(g, fn, arg);
     return c.fatal;
 }
 

@@ -51,9 +51,11 @@ done:
 
 static struct generation *generation_new(void)
 {
+    static uint64_t serial; /* master and postfix(1) have one thread */
     struct generation *g = xcalloc(1, sizeof(*g));
 
     g->refs = 1;
+    g->serial = ++serial;
     g->config_fd = -1;
     return g;
 }

@@ -67,11 +67,11 @@ static struct listener *find(const struct vec *set, const char *key)
 /* The service has this one, too. */
 static int claim(struct opening *o, struct listener *l, struct err *err)
 {
-    if (l->claimed == o->g)
+    if (l->claimed == o->g->serial)
         return err_input(err, "%s is another service's already", l->key);
     if (o->out->count == WORKER_LISTENERS_MAX)
         return err_input(err, "more than %d addresses", WORKER_LISTENERS_MAX);
-    l->claimed = o->g;
+    l->claimed = o->g->serial;
     l->refs++;
     o->out->items = xrealloc(o->out->items, (o->out->count + 1) * sizeof(struct listener *));
     o->out->items[o->out->count++] = l;

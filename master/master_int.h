@@ -25,6 +25,7 @@ extern const struct param_set master_params;
 /* One generation of everything that is read from files. Immutable; counted references. */
 struct generation {
     unsigned refs;
+    uint64_t serial; /* from 1, never used twice in a process (an address may be) */
     struct config *cfg;
     struct config_common common;
     struct master_params p;
@@ -54,6 +55,8 @@ void service_program(const struct generation *g, const struct master_service *s,
 typedef void (*check_report_fn)(bool is_fatal, const char *text, void *arg);
 /* Returns the number of fatal findings. Opens every table that is named. */
 int check_generation(const struct generation *g, check_report_fn fn, void *arg);
+/* check_trial.c: has each daemon try its start (option -T). The number of those that could not. */
+int check_trials(const struct generation *g, check_report_fn fn, void *arg);
 /*
  * The same in a process of its own: whatever a table's library does with a broken file, it does not happen in master. A
  * process that dies, or takes longer than a minute, is a fatal finding.
@@ -69,7 +72,7 @@ struct listener {
     char *path; /* of a UNIX socket; removed at the end. Else NULL */
     int fd;
     unsigned refs;
-    const struct generation *claimed; /* by a service of this generation */
+    uint64_t claimed; /* by a service of the generation with this serial; 0: of none */
 };
 struct listeners {
     struct listener **items;

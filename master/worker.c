@@ -122,7 +122,7 @@ static void take_options(struct worker *w, int argc, char **argv)
 
     w->overrides = xcalloc((size_t) argc + 3, sizeof(char *));
     /* "+": what follows the first word that is no option is the daemon's (pipe, spawn) */
-    while ((c = getopt(argc, argv, "+n:t:o:s:m:cuDLv")) != -1) {
+    while ((c = getopt(argc, argv, "+n:t:o:s:m:cuDLTv")) != -1) {
         switch (c) {
         case 'n':
             w->name = optarg;
@@ -150,6 +150,9 @@ static void take_options(struct worker *w, int argc, char **argv)
             break;
         case 'L':
             atomic_store(&w->has_log, true);
+            break;
+        case 'T':
+            w->trial = true;
             break;
         case 'v':
             log_verbose(log_verbosity() + 1);
@@ -305,6 +308,24 @@ static void run_debugger(const struct worker *w)
         log_warning("debugger_command: errno %d", errno);
 }
 
+/* Option -T: the start is tried on a configuration that is not in force. The reason goes to standard error. */
+static int try_start(struct worker *w)
+{
+    struct err err = ERR_INIT;
+
+    log_open(&(struct log_target){
+        .program = w->service->program, .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
+    load_config(w);
+    w->maps = map_env_new(w->cfg);
+    if (chdir(w->common.queue_directory) == -1)
+        fatal("chdir %s: errno %d", w->common.queue_directory, errno);
+    if (w->service->shape == WORKER_LOOP)
+        w->loop = loop_new();
+    if (w->service->start != NULL && w->service->start(w, &err) == -1)
+        fatal("%s", err.text);
+    return 0;
+}
+
 int worker_main(int argc, char **argv, const struct worker_service *service)
 {
     static struct worker worker; /* sessions and callbacks point to it until the process is gone */
@@ -324,6 +345,8 @@ int worker_main(int argc, char **argv, const struct worker_service *service)
                                       .program = service->program,
                                       .maillog_fd = WORKER_FD_LOG,
                                       .no_syslog = true});
+    if (w->trial)
+        return try_start(w);
     (void) signal(SIGPIPE, SIG_IGN);
     (void) mallopt(M_ARENA_MAX, MALLOC_ARENAS);
     take_descriptors(w);

@@ -52,7 +52,8 @@ struct worker_service {
     bool fork_per_delivery; /* single: no pool threads may exist */
 
     /* After the configuration is loaded, before privileges are dropped and chroot: open what needs them.
-     * -1 with err: the process ends (fatal). worker_set_data() keeps the daemon's state. */
+     * -1 with err: the process ends (fatal). worker_set_data() keeps the daemon's state. It is also how a new configuration is
+     * tried before it is put in force (check_trial.c), while the old workers run: it takes no locks and changes nothing. */
     int (*start)(struct worker *w, struct err *err);
     /* After privileges are dropped. May be NULL. */
     int (*ready)(struct worker *w, struct err *err);

@@ -68,7 +68,17 @@ static const struct param rows[] = {
     CODE("multi_recipient_bounce_reject_code", multi_recipient_code, "550",
          "Reply code of reject_multi_recipient_bounce."),
 };
-const struct param_set policy_params = PARAM_SET("policy", P, rows);
+/* Every list must parse. */
+static int check(struct map_env *env, struct err *err)
+{
+    struct policy *p = NULL;
+    int ret = policy_new(env, NULL, NULL, &p, err);
+
+    policy_free(&p);
+    return ret;
+}
+
+const struct param_set policy_params = PARAM_SET_CHECKED("policy", P, rows, check);
 
 static const char *const list_names[LIST_COUNT] = {
     "smtpd_client_restrictions",      "smtpd_helo_restrictions",      "smtpd_sender_restrictions",
