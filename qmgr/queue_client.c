@@ -2,9 +2,12 @@
 /* queue_client.c - see queue_client.h. */
 #include "qmgr/queue_client.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -27,6 +30,26 @@ static const struct param rows[] = {
 };
 const struct param_set queue_client_params = PARAM_SET("queue commands", struct no_members, rows);
 
+/* Where a command's log lines go when maillog_file is set: master's socket, else the file if it may be written. -1: neither. */
+static int open_maillog(const struct queue_client *q)
+{
+    const char *service = config_get(q->cfg, "postlog_service_name");
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    struct buf path = BUF_INIT(sizeof(un.sun_path) - 1);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    buf_printf(&path, "%s/public/%s", q->common.queue_directory,
+               service != NULL ? service : "postlog");
+    if (buf_ok(&path))
+        memcpy(un.sun_path, path.ptr, path.len);
+    if (fd != -1 && (!buf_ok(&path) || connect(fd, (struct sockaddr *) &un, sizeof(un)) == -1))
+        fd_close(&fd);
+    buf_fini(&path);
+    if (fd == -1)
+        fd = open(q->common.maillog_file, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY);
+    return fd;
+}
+
 void queue_client_init(struct queue_client *q, const char *program, const char *config_dir)
 {
     struct err err = ERR_INIT;
@@ -42,12 +65,13 @@ void queue_client_init(struct queue_client *q, const char *program, const char *
         fatal("%s", err.text);
     if (config_bind(q->cfg, &config_common_params, &q->common, &err) == -1)
         fatal("%s", err.text);
-    log_open(&(struct log_target){.syslog_name = q->common.syslog_name,
-                                  .program = program,
-                                  .facility = q->common.syslog_facility,
-                                  .maillog_fd = -1,
-                                  .to_stderr = true,
-                                  .no_syslog = q->common.maillog_file[0] != '\0'});
+    log_open(
+        &(struct log_target){.syslog_name = q->common.syslog_name,
+                             .program = program,
+                             .facility = q->common.syslog_facility,
+                             .maillog_fd = q->common.maillog_file[0] != '\0' ? open_maillog(q) : -1,
+                             .to_stderr = true,
+                             .no_syslog = q->common.maillog_file[0] != '\0'});
 }
 
 void queue_client_fini(struct queue_client *q)
