@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_qmgr_commands.c - the queue commands' side of qmgr, also in the middle of a delivery; hold, filter, redirect. */
+#include <sys/socket.h>
+
+#include "test_qmgr.h"
+
+/* One command, asked by a thread while the loop runs. */
+struct asker {
+    struct fixture *f;
+    struct chan *c;
+    uint16_t type;
+    struct proto_queue_op op;
+    pthread_t thread;
+    atomic_bool done;
+    uint32_t status;
+    uint64_t count;
+    char listing[4000]; /* "queue id sender: rcpt(reason) ..." a line each */
+};
+
+static struct asker *asking;
+
+static void *ask(void *arg)
+{
+    struct asker *a = arg;
+    struct err err = ERR_INIT;
+    struct frame f;
+    struct buf payload = BUF_INIT(FRAME_PAYLOAD_MAX);
+    size_t at = 0;
+
+    proto_hello(a->c, "test");
+    if (a->type != PROTO_QUEUE_LIST)
+        assert_int_equal(msg_encode(&msg_queue_op, &a->op, &payload, &err), 0);
+    chan_put(a->c, a->type, buf_view(&payload), -1);
+    assert_int_equal(chan_flush_wait(a->c, WAIT_MS, &err), CHAN_OK);
+    while (!atomic_load(&a->done) && proto_get_wait(a->c, &f, WAIT_MS, &err) == CHAN_OK) {
+        struct proto_result result;
+        struct proto_queue_item item;
+        struct proto_queue_rcpt rcpt;
+
+        if (f.type == PROTO_RESULT) {
+            assert_int_equal(proto_decode(&f, &msg_result, &result, &err), 0);
+            a->status = result.status;
+            a->count = result.count;
+            atomic_store(&a->done, true);
+        } else if (f.type == PROTO_QUEUE_ITEM) {
+            assert_int_equal(proto_decode(&f, &msg_queue_item, &item, &err), 0);
+            at += (size_t) snprintf(a->listing + at, sizeof(a->listing) - at,
+                                    "%s%.*s %.*s %.*s:", at > 0 ? "\n" : "", SLICE_FMT(item.queue),
+                                    SLICE_FMT(item.queue_id), SLICE_FMT(item.sender));
+        } else if (f.type == PROTO_QUEUE_RCPT) {
+            assert_int_equal(proto_decode(&f, &msg_queue_rcpt, &rcpt, &err), 0);
+            at += (size_t) snprintf(a->listing + at, sizeof(a->listing) - at, " %.*s(%.*s)",
+                                    SLICE_FMT(rcpt.addr), SLICE_FMT(rcpt.reason));
+        } else {
+            atomic_store(&a->done, true); /* PROTO_END */
+        }
+    }
+    buf_fini(&payload);
+    return NULL;
+}
+
+static bool is_answered(struct fixture *f)
+{
+    (void) f;
+    return atomic_load(&asking->done);
+}
+
+/* Asks and runs the loop until the answer is there. */
+static void command(struct fixture *f, struct asker *a, uint16_t type, uint32_t op, const char *arg,
+                    const char *queue)
+{
+    int pair[2];
+
+    *a = (struct asker){.f = f, .type = type};
+    asking = a;
+    a->op = (struct proto_queue_op){.op = op, .arg = slice_str(arg), .queue = slice_str(queue)};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    a->c = chan_new(pair[0]);
+    server_accepted(f->q, pair[1]);
+    pthread_create(&a->thread, NULL, ask, a);
+    run_until(f, "the answer to a command", is_answered);
+    pthread_join(a->thread, NULL);
+    chan_free(&a->c);
+}
+
+static void expect(struct fixture *f, uint32_t op, const char *arg, const char *queue,
+                   uint32_t status, uint64_t count)
+{
+    struct asker a;
+
+    command(f, &a, op < QUEUE_OP_DELETE ? PROTO_QUEUE_FLUSH : PROTO_QUEUE_EDIT, op, arg, queue);
+    if (a.status != status || a.count != count)
+        fail_msg("operation %u on %s %s: got %u, count %llu, wanted %u, %llu", op, arg, queue,
+                 a.status, (unsigned long long) a.count, status, (unsigned long long) count);
+}
+
+static void expect_list(struct fixture *f, const char *wanted)
+{
+    struct asker a;
+
+    command(f, &a, PROTO_QUEUE_LIST, 0, "", "");
+    assert_string_equal(a.listing, wanted);
+}
+
+static const char slow[] = "minimal_backoff_time = 600s\nmaximal_backoff_time = 600s\n";
+
+static bool is_with_agent(struct fixture *f)
+{
+    return f->requests > 0;
+}
+
+static bool is_held(struct fixture *f)
+{
+    struct queued *qd = TAILQ_FIRST(&f->q->queue.all);
+
+    return qd != NULL && qd->where == IN_HOLD;
+}
+
+static void list(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_BY_NAME);
+    expect_list(&f, "");
+    submit(&f, "AAAA01", "me@example.org", "s@one.test d@one.test", 0, 0);
+    run_until(&f, "attempt", is_idle);
+    expect_list(&f, "deferred AAAA01 me@example.org: d@one.test(not now)");
+    set_answer(&f, ANSWER_WAIT);
+    submit(&f, "AAAA02", "", "a@one.test", 0, 0);
+    expect_list(&f, "deferred AAAA01 me@example.org: d@one.test(not now)\n"
+                    "active AAAA02 : a@one.test()");
+    end(&f);
+}
+
+static void delete_waiting(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_DEFER);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    submit(&f, "AAAA02", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "attempt", is_idle);
+    expect(&f, QUEUE_OP_DELETE, "AAAA01", "hold", PROTO_NOT_FOUND, 0);
+    expect(&f, QUEUE_OP_DELETE, "AAAA09", "", PROTO_NOT_FOUND, 0);
+    expect(&f, QUEUE_OP_DELETE, "AAAA01", "", PROTO_OK, 1);
+    expect(&f, QUEUE_OP_DELETE, "ALL", "hold", PROTO_OK, 0);
+    expect(&f, QUEUE_OP_DELETE, "ALL", "deferred", PROTO_OK, 1);
+    assert_true(is_empty(&f));
+    expect(&f, 99, "ALL", "", PROTO_PERMANENT, 0);
+    end(&f);
+}
+
+static void delete_active(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, "smtp_destination_recipient_limit = 2\nsmtp_destination_concurrency_limit = 1\n",
+          ANSWER_WAIT);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test b@one.test c@one.test", 0, 0);
+    run_until(&f, "request", is_with_agent);
+    expect(&f, QUEUE_OP_DELETE, "AAAA01", "", PROTO_OK, 1);
+    expect(&f, QUEUE_OP_DELETE, "AAAA01", "active", PROTO_OK, 1);
+    assert_false(is_empty(&f)); /* an agent has it */
+    set_answer(&f, ANSWER_DEFER);
+    run_until(&f, "its end", is_empty);
+    assert_int_equal(f.rcpts, 2);
+    end(&f);
+}
+
+static void hold_active_and_release(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_WAIT);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "request", is_with_agent);
+    expect(&f, QUEUE_OP_HOLD, "AAAA01", "", PROTO_OK, 1);
+    set_answer(&f, ANSWER_DEFER);
+    run_until(&f, "hold", is_held);
+    expect(&f, QUEUE_OP_HOLD, "AAAA01", "", PROTO_NOT_FOUND, 0); /* is there already */
+    expect(&f, QUEUE_OP_FLUSH_ALL, "", "", PROTO_OK, 0);
+    expect_list(&f, "hold AAAA01 me@example.org: a@one.test(not now)");
+    set_answer(&f, ANSWER_SENT);
+    expect(&f, QUEUE_OP_RELEASE, "AAAA01", "", PROTO_OK, 1);
+    run_until(&f, "delivery", is_empty);
+    end(&f);
+}
+
+static void hold_all_deferred(void **state)
+{
+    struct fixture f;
+    char id[16];
+
+    (void) state;
+    begin(&f, slow, ANSWER_DEFER);
+    for (int i = 0; i < 100; i++) {
+        snprintf(id, sizeof(id), "BB%04X", (unsigned) i);
+        submit(&f, id, "me@example.org", "a@one.test", 0, 0);
+    }
+    run_until(&f, "attempts", is_idle);
+    expect(&f, QUEUE_OP_HOLD, "ALL", "", PROTO_OK, 100);
+    expect(&f, QUEUE_OP_DELETE, "ALL", "hold", PROTO_OK, 100);
+    end(&f);
+}
+
+static void arrives_held(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_SENT);
+    f.extra.flags = MAIL_HOLD;
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "hold", is_held);
+    assert_int_equal(f.requests, 0);
+    expect(&f, QUEUE_OP_RELEASE, "ALL", "", PROTO_OK, 1);
+    run_until(&f, "delivery", is_empty);
+    end(&f);
+}
+
+static void expire(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_DEFER);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "attempt", is_idle);
+    expect(&f, QUEUE_OP_EXPIRE, "AAAA01", "", PROTO_OK, 1);
+    run_until(&f, "return", is_empty);
+    assert_int_equal(f.requests, 1); /* no further attempt */
+    assert_int_equal(f.report_kind, REPORT_FAILURE);
+    set_answer(&f, ANSWER_WAIT);
+    submit(&f, "AAAA02", "me@example.org", "a@one.test", 0, 0);
+    expect(&f, QUEUE_OP_EXPIRE, "ALL", "active", PROTO_OK, 1);
+    set_answer(&f, ANSWER_DEFER);
+    run_until(&f, "return from active", is_empty);
+    assert_int_equal(f.reports, 2);
+    end(&f);
+}
+
+static void flush(void **state)
+{
+    static const struct {
+        uint32_t op;
+        const char *arg;
+        uint32_t status;
+        uint64_t count;
+    } cases[] = {
+        {QUEUE_OP_FLUSH_SITE, "three.test", PROTO_OK, 0},
+        {QUEUE_OP_FLUSH_ID, "AAAA09", PROTO_NOT_FOUND, 0},
+        {QUEUE_OP_FLUSH_SITE, "TWO.test", PROTO_OK, 1},
+        {QUEUE_OP_FLUSH_ID, "AAAA01", PROTO_OK, 1},
+        {QUEUE_OP_FLUSH_ALL, "", PROTO_OK, 2},
+    };
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_DEFER);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    submit(&f, "AAAA02", "me@example.org", "a@two.test", 0, 0);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        run_until(&f, "attempts", is_idle);
+        expect(&f, cases[i].op, cases[i].arg, "", cases[i].status, cases[i].count);
+    }
+    run_until(&f, "attempts", is_idle);
+    assert_int_equal(f.requests, 6);
+    end(&f);
+}
+
+static void filter_and_redirect(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_SENT);
+    f.extra.filter = SLICE_LIT("smtp:[127.0.0.1]:10025");
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "filter", is_empty);
+    assert_string_equal(f.last_nexthop, "[127.0.0.1]:10025");
+    f.extra.filter = SLICE_LIT("smtp:");
+    submit(&f, "AAAA02", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "filter without next hop", is_empty);
+    assert_string_equal(f.last_nexthop, "one.test");
+    f.extra.filter = SLICE_EMPTY;
+    f.extra.redirect = SLICE_LIT("else@where.test");
+    f.rcpts = 0;
+    submit(&f, "AAAA03", "me@example.org", "a@one.test b@one.test", 0, 0);
+    run_until(&f, "redirect", is_empty);
+    assert_string_equal(f.last_rcpt, "else@where.test");
+    assert_int_equal(f.rcpts, 1);
+    end(&f);
+}
+
+/* A client that sends nonsense loses its connection, and nothing else happens. */
+static void nonsense(void **state)
+{
+    struct fixture f;
+    struct asker a;
+    int pair[2];
+
+    (void) state;
+    begin(&f, slow, ANSWER_SENT);
+    for (uint16_t type = 0; type < 70; type++) {
+        struct chan *c;
+        struct err err = ERR_INIT;
+
+        if (type == PROTO_QUEUE_LIST)
+            continue;
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+        server_accepted(f.q, pair[1]);
+        c = chan_new(pair[0]);
+        if (type % 2 == 0)
+            proto_hello(c, "test");
+        chan_put(c, type, SLICE_LIT("\001\000\377\377\377\377garbage"), -1);
+        assert_int_equal(chan_flush_wait(c, WAIT_MS, &err), CHAN_OK);
+        if (type % 3 == 0)
+            command(&f, &a, PROTO_QUEUE_LIST, 0, "", "");
+        chan_free(&c);
+    }
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "delivery", is_empty);
+    end(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(list),
+        cmocka_unit_test(delete_waiting),
+        cmocka_unit_test(delete_active),
+        cmocka_unit_test(hold_active_and_release),
+        cmocka_unit_test(hold_all_deferred),
+        cmocka_unit_test(arrives_held),
+        cmocka_unit_test(expire),
+        cmocka_unit_test(flush),
+        cmocka_unit_test(filter_and_redirect),
+        cmocka_unit_test(nonsense),
+    };
+
+    log_open(&(struct log_target){.program = "test", .maillog_fd = -1, .no_syslog = true});
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
