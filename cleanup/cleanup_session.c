@@ -28,6 +28,7 @@ struct session {
     struct chan *chan;
     bool greeted;
     bool in_message;
+    bool said_goodbye;
     struct cleanup_msg msg;
     struct lock lock;
     bool committing GUARDED_BY(lock);
@@ -223,6 +224,7 @@ static enum worker_verdict session_work(void *arg, unsigned events)
     struct frame f;
     int budget = 64; /* frames before others have their turn */
 
+    (void) events; /* whatever woke it: what is there is read */
     lock_take(&s->lock);
     if (s->committing) {
         s->orphaned = true;
@@ -232,9 +234,11 @@ static enum worker_verdict session_work(void *arg, unsigned events)
     }
     s->orphaned = false;
     lock_release(&s->lock);
-    if (!s->in_message && (events & POLLER_WOKEN) != 0 && worker_is_draining(s->worker) &&
-        !chan_has_frame(s->chan) && !chan_has_output(s->chan))
-        return WORKER_CLOSE;
+    /* Leaving: the client is told, and may finish what it has begun; it closes. */
+    if (worker_is_draining(s->worker) && !s->said_goodbye) {
+        proto_put_empty(s->chan, PROTO_GOODBYE);
+        s->said_goodbye = true;
+    }
     for (;;) {
         enum chan_result res = chan_get(s->chan, &f, &err);
 
@@ -275,8 +279,6 @@ static enum worker_verdict session_work(void *arg, unsigned events)
     if (budget == 0)
         return WORKER_AGAIN;
     if (!s->in_message) {
-        if (worker_is_draining(s->worker))
-            return WORKER_CLOSE;
         chan_trim(s->chan);
     }
     worker_wait_for(s->ws, chan_fd(s->chan), POLLER_READ, MONO_NEVER);

@@ -207,6 +207,7 @@ static void wakeup(struct worker *w)
         if (e->d_name[0] != '.')
             go_on = pick_up(p, e->d_name);
     closedir(dir);
+    intake_pool_trim(p->intake);
 }
 
 /* postdrop has something; what it writes does not matter. */

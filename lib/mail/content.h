@@ -19,7 +19,8 @@ struct content_facts {
     bool last_cr;
 };
 void content_facts_init(struct content_facts *f);
-void content_facts_scan(struct content_facts *f, struct slice piece); /* must be fast: memchr-like */
+void content_facts_scan(struct content_facts *f,
+                        struct slice piece); /* must be fast: memchr-like */
 void content_facts_end(struct content_facts *f);
 
 /* LF or CRLF text (sendmail's input) into wire form; feed in pieces, state in *last_cr (false at first). */

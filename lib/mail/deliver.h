@@ -21,14 +21,17 @@ struct deliver_request {
     int fd; /* content; the request's */
     struct chan *chan;
     struct mono_time agent_start; /* when the agent took it: delays=../../c/d count from here */
-    struct mono_time connected;   /* set by the agent when the connection stands (zero: none was made) */
+    struct mono_time
+        connected; /* set by the agent when the connection stands (zero: none was made) */
 };
 
 /* Reads one whole request; waits up to timeout_ms for its first frame. CHAN_EOF: the queue manager left. */
-NODISCARD enum chan_result deliver_read(struct chan *c, int timeout_ms, struct deliver_request **out, struct err *err);
+NODISCARD enum chan_result deliver_read(struct chan *c, int timeout_ms,
+                                        struct deliver_request **out, struct err *err);
 void deliver_free(struct deliver_request **r);
 /* Content bytes [from, from+len) relative to the content's start; fewer at its end; -1 with err. */
-NODISCARD ssize_t deliver_content(const struct deliver_request *r, uint64_t from, void *data, size_t len, struct err *err);
+NODISCARD ssize_t deliver_content(const struct deliver_request *r, uint64_t from, void *data,
+                                  size_t len, struct err *err);
 /*
  * Logs the recipient's line ("QID: to=<>, orig_to=<>, relay=, conn_use=, delay=, delays=, dsn=, status=")
  * and queues its STATUS. relay "none" when there was none; conn_use 0 or 1 prints nothing.
@@ -36,7 +39,8 @@ NODISCARD ssize_t deliver_content(const struct deliver_request *r, uint64_t from
 void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, unsigned conn_use,
                     const struct dsn_status *status, bool site_dead);
 /* All recipients that are not answered yet. */
-void deliver_status_all(struct deliver_request *r, struct slice relay, const struct dsn_status *status, bool site_dead);
+void deliver_status_all(struct deliver_request *r, struct slice relay,
+                        const struct dsn_status *status, bool site_dead);
 /* DONE, and flush. Every recipient has been answered before. */
 NODISCARD enum chan_result deliver_done(struct deliver_request *r, struct err *err);
 /* "0.05", "3.2", "120": Postfix's two significant digits (delay_logging_resolution_limit). */

@@ -14,7 +14,8 @@ enum outcome {
     OUTCOME_DEFERRED = 2,
     OUTCOME_BOUNCED = 3,
     OUTCOME_EXPIRED = 4,
-    OUTCOME_UNCERTAIN = 5, /* final dot sent, no reply read: retried like a deferral, logged as such */
+    OUTCOME_UNCERTAIN =
+        5, /* final dot sent, no reply read: retried like a deferral, logged as such */
 };
 
 /* RFC 3461 NOTIFY, as bits. 0: not given. */
@@ -31,13 +32,15 @@ struct dsn_status {
     struct slice diag_type; /* "smtp", "x-unix" or "" */
     struct slice diag_text; /* the remote reply, or "" */
     struct slice mta_name;  /* remote host, or "" */
-    bool notify_passed;     /* SENT: the remote host was asked (RFC 3461 NOTIFY) and reports success itself */
+    bool
+        notify_passed; /* SENT: the remote host was asked (RFC 3461 NOTIFY) and reports success itself */
 };
 
 bool dsn_code_valid(struct slice s);
 /* The X.Y.Z at the front of text (RFC 2034), or the empty slice; *rest gets what follows it. */
 struct slice dsn_code_split(struct slice text, struct slice *rest);
-const char *outcome_name(enum outcome o); /* "sent", "deferred", "bounced", "expired"; uncertain is "deferred" */
+const char *outcome_name(
+    enum outcome o); /* "sent", "deferred", "bounced", "expired"; uncertain is "deferred" */
 /* "SUCCESS,FAILURE" and so on; -1 with err for bad words or NEVER with others. */
 NODISCARD int dsn_notify_parse(struct slice s, uint32_t *bits, struct err *err);
 void dsn_notify_print(uint32_t bits, struct buf *out);

@@ -31,6 +31,7 @@ struct intake {
     bool ended;    /* END is out */
     bool answered; /* RESULT was read */
     bool broken;
+    bool goodbye; /* the server wants no further message on this connection */
 };
 
 struct intake_pool *intake_pool_new(const char *path, const char *service)
@@ -64,18 +65,46 @@ void intake_pool_free(struct intake_pool **pool)
     *pool = NULL;
 }
 
+/* Nothing has come but perhaps the server's hello: no goodbye, no end. */
+static bool is_usable(struct chan *c)
+{
+    struct err err = ERR_INIT;
+    struct frame f;
+    enum chan_result res;
+
+    while ((res = chan_get(c, &f, &err)) == CHAN_OK && f.type == PROTO_HELLO)
+        if (proto_check_hello(&f, &err) == -1)
+            return false;
+    return res == CHAN_AGAIN;
+}
+
+void intake_pool_trim(struct intake_pool *p)
+{
+    size_t kept = 0;
+
+    lock_take(&p->lock);
+    for (size_t i = 0; i < p->idle.len; i++) {
+        struct chan *c = p->idle.items[i];
+
+        if (is_usable(c))
+            p->idle.items[kept++] = c;
+        else
+            chan_free(&c);
+    }
+    p->idle.len = kept;
+    lock_release(&p->lock);
+}
+
 /* An idle connection whose other end is still there, or NULL. */
 static struct chan *take_idle(struct intake_pool *p)
 {
     for (;;) {
-        struct err err = ERR_INIT;
-        struct frame f;
         struct chan *c;
 
         lock_take(&p->lock);
         c = vec_pop(&p->idle);
         lock_release(&p->lock);
-        if (c == NULL || chan_get(c, &f, &err) == CHAN_AGAIN)
+        if (c == NULL || is_usable(c))
             return c;
         chan_free(&c);
     }
@@ -170,7 +199,9 @@ enum chan_result intake_wait(struct intake *in, int timeout_ms, struct proto_res
         err_temporary(err, "cleanup service: connection lost");
         return CHAN_ERROR;
     }
-    res = proto_get_wait(in->chan, &f, timeout_ms, err);
+    while ((res = proto_get_wait(in->chan, &f, timeout_ms, err)) == CHAN_OK &&
+           f.type == PROTO_GOODBYE)
+        in->goodbye = true;
     if (res == CHAN_AGAIN)
         return res;
     if (res == CHAN_OK && proto_decode(&f, &msg_result, result, err) == 0) {
@@ -197,7 +228,7 @@ void intake_free(struct intake **intake)
     if (in == NULL)
         return;
     p = in->pool;
-    keep = !in->broken && in->answered && !chan_has_frame(in->chan);
+    keep = !in->broken && in->answered && !in->goodbye && !chan_has_frame(in->chan);
     if (keep) {
         chan_trim(in->chan);
         lock_take(&p->lock);

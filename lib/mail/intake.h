@@ -16,17 +16,23 @@ struct intake;
 /* path of cleanup's socket. Thread-safe. */
 NODISCARD struct intake_pool *intake_pool_new(const char *path, const char *service);
 void intake_pool_free(struct intake_pool **p);
+/* Closes idle connections whose server has said goodbye or has gone. */
+void intake_pool_trim(struct intake_pool *p);
 /* Takes or makes a connection. NULL: cleanup cannot be reached (temporary). */
-NODISCARD struct intake *intake_begin(struct intake_pool *p, const struct mail_envelope *env, struct err *err);
+NODISCARD struct intake *intake_begin(struct intake_pool *p, const struct mail_envelope *env,
+                                      struct err *err);
 /* Each queues, and writes when enough has gathered, blocking no longer than a minute. -1: the connection is
  * gone; the message cannot be known to be queued, so it counts as temporary failure. */
 NODISCARD int intake_rcpt(struct intake *in, const struct mail_rcpt *rcpt, struct err *err);
 NODISCARD int intake_data(struct intake *in, struct slice content, struct err *err);
-NODISCARD int intake_end(struct intake *in, struct err *err); /* writes all; the result comes next */
+NODISCARD int intake_end(struct intake *in,
+                         struct err *err); /* writes all; the result comes next */
 int intake_fd(const struct intake *in);
 /* CHAN_OK: *result filled (slices valid until intake_free). */
-NODISCARD enum chan_result intake_poll(struct intake *in, struct proto_result *result, struct err *err);
-NODISCARD enum chan_result intake_wait(struct intake *in, int timeout_ms, struct proto_result *result, struct err *err);
+NODISCARD enum chan_result intake_poll(struct intake *in, struct proto_result *result,
+                                       struct err *err);
+NODISCARD enum chan_result intake_wait(struct intake *in, int timeout_ms,
+                                       struct proto_result *result, struct err *err);
 /* Before the result: aborts the message. After: the connection goes back to its pool. */
 void intake_free(struct intake **in);
 

@@ -20,18 +20,21 @@ enum proto_type {
      * ENVELOPE RCPT* DATA* END -> RESULT, then the next message; ABORT forgets the one under way. */
     PROTO_ENVELOPE = 10,
     PROTO_RCPT = 11,
-    PROTO_DATA = 12, /* payload: content bytes as on the wire (CRLF), dots unstuffed; not msg-encoded */
+    PROTO_DATA =
+        12, /* payload: content bytes as on the wire (CRLF), dots unstuffed; not msg-encoded */
     PROTO_END = 13,
     PROTO_ABORT = 14,
     PROTO_RESULT = 15, /* struct proto_result */
+    PROTO_GOODBYE =
+        16, /* server: after the message that may be on its way, take another connection */
 
     /* Queue. Client: cleanup (COMMITTED only) and the queue commands. Server: qmgr, socket public/qmgr. */
-    PROTO_COMMITTED = 20,  /* struct proto_committed: no answer */
+    PROTO_COMMITTED = 20,   /* struct proto_committed: no answer */
     PROTO_QUEUE_FLUSH = 21, /* struct proto_queue_op -> RESULT */
-    PROTO_QUEUE_LIST = 22, /* -> (QUEUE_ITEM QUEUE_RCPT*)* END */
-    PROTO_QUEUE_ITEM = 23, /* struct proto_queue_item */
-    PROTO_QUEUE_RCPT = 24, /* struct proto_queue_rcpt */
-    PROTO_QUEUE_EDIT = 25, /* struct proto_queue_op -> RESULT; owner and root only */
+    PROTO_QUEUE_LIST = 22,  /* -> (QUEUE_ITEM QUEUE_RCPT*)* END */
+    PROTO_QUEUE_ITEM = 23,  /* struct proto_queue_item */
+    PROTO_QUEUE_RCPT = 24,  /* struct proto_queue_rcpt */
+    PROTO_QUEUE_EDIT = 25,  /* struct proto_queue_op -> RESULT; owner and root only */
 
     /* Delivery. Client: qmgr. Server: a delivery agent, socket private/SERVICE.
      * DELIVER (with the content's descriptor) DELIVER_RCPT* END -> STATUS* (one each, any order) DONE. */
@@ -46,12 +49,16 @@ enum proto_type {
     PROTO_REPORT_RCPT = 41, /* struct proto_report_rcpt */
 
     /* master and worker, over the socket pair that the worker inherits. */
-    PROTO_WORKER_STATUS = 50, /* worker -> master: struct proto_worker_status; master -> worker: its new capacity */
-    PROTO_WORKER_DRAIN = 51,  /* master -> worker: finish your clients, then leave */
-    PROTO_WORKER_RELOAD = 52, /* master -> loop worker: a new configuration; the descriptor is main.cf's text */
+    PROTO_WORKER_STATUS =
+        50, /* worker -> master: struct proto_worker_status; master -> worker: its new capacity */
+    PROTO_WORKER_DRAIN = 51, /* master -> worker: finish your clients, then leave */
+    PROTO_WORKER_RELOAD =
+        52, /* master -> loop worker: a new configuration; the descriptor is main.cf's text */
     PROTO_WORKER_WAKEUP = 53, /* master -> worker: periodic wake-up, or a trigger */
-    PROTO_WORKER_STOP = 54,   /* master -> worker: as DRAIN, and do not wait for clients that are silent */
-    PROTO_WORKER_LOG = 55,    /* master -> worker: log to the descriptor that comes along; without one: syslog */
+    PROTO_WORKER_STOP =
+        54, /* master -> worker: as DRAIN, and do not wait for clients that are silent */
+    PROTO_WORKER_LOG =
+        55, /* master -> worker: log to the descriptor that comes along; without one: syslog */
 
     /* postfix(1) and master, socket private/control: struct proto_control -> RESULT */
     PROTO_CONTROL = 60,
@@ -64,13 +71,19 @@ struct proto_hello {
 
 /* What became of a request. Exactly what a client is told. */
 struct proto_result {
-    uint32_t status;      /* enum proto_result_status */
-    struct slice code;    /* enhanced status code */
-    struct slice text;    /* reason, or what was done */
-    uint32_t smtp_code;   /* reply code for intake: 250, 450, 451, 452, 550, 554 ... or 0 */
-    uint64_t count;       /* messages concerned, for the queue commands */
+    uint32_t status;    /* enum proto_result_status */
+    struct slice code;  /* enhanced status code */
+    struct slice text;  /* reason, or what was done */
+    uint32_t smtp_code; /* reply code for intake: 250, 450, 451, 452, 550, 554 ... or 0 */
+    uint64_t count;     /* messages concerned, for the queue commands */
 };
-enum proto_result_status { PROTO_OK = 1, PROTO_TEMPORARY = 2, PROTO_PERMANENT = 3, PROTO_DENIED = 4, PROTO_NOT_FOUND = 5 };
+enum proto_result_status {
+    PROTO_OK = 1,
+    PROTO_TEMPORARY = 2,
+    PROTO_PERMANENT = 3,
+    PROTO_DENIED = 4,
+    PROTO_NOT_FOUND = 5
+};
 
 struct proto_committed {
     uint64_t source; /* store_writer's number for what it writes to */
@@ -135,7 +148,8 @@ struct proto_status {
     uint32_t index;
     uint32_t outcome; /* enum outcome */
     struct slice code, text, diag_type, diag_text, mta_name;
-    uint32_t site_dead; /* 1: failed before any recipient was offered: it says something about the next hop */
+    uint32_t
+        site_dead; /* 1: failed before any recipient was offered: it says something about the next hop */
     uint32_t notify_passed; /* 1: sent, and the next host reports success itself */
 };
 
@@ -161,15 +175,21 @@ struct proto_report_rcpt {
 };
 
 struct proto_worker_status {
-    uint32_t sessions;  /* clients now */
-    uint32_t capacity;  /* clients it would take now; 0: full or leaving */
-    uint64_t served;    /* clients since the start */
-    uint32_t ready;     /* 1: start-up is over */
-    uint32_t leaving;   /* 1: takes no more clients, ends when the last has gone */
-    uint32_t shape;     /* 1 + enum worker_shape */
+    uint32_t sessions; /* clients now */
+    uint32_t capacity; /* clients it would take now; 0: full or leaving */
+    uint64_t served;   /* clients since the start */
+    uint32_t ready;    /* 1: start-up is over */
+    uint32_t leaving;  /* 1: takes no more clients, ends when the last has gone */
+    uint32_t shape;    /* 1 + enum worker_shape */
 };
 
-enum proto_control_op { CONTROL_RELOAD = 1, CONTROL_STOP = 2, CONTROL_STATUS = 3, CONTROL_WAKE = 4, CONTROL_REOPEN_LOG = 5 };
+enum proto_control_op {
+    CONTROL_RELOAD = 1,
+    CONTROL_STOP = 2,
+    CONTROL_STATUS = 3,
+    CONTROL_WAKE = 4,
+    CONTROL_REOPEN_LOG = 5
+};
 struct proto_control {
     uint32_t op;
     struct slice arg; /* CONTROL_WAKE: service */
@@ -182,19 +202,23 @@ extern const struct msg_def msg_hello, msg_result, msg_committed, msg_queue_op, 
 extern const struct msg_def *const proto_all[];
 
 /* Queues a message of def->type. A field over its limit: -1, err filled, nothing queued. */
-NODISCARD int proto_put(struct chan *c, const struct msg_def *def, const void *m, int fd, struct err *err);
+NODISCARD int proto_put(struct chan *c, const struct msg_def *def, const void *m, int fd,
+                        struct err *err);
 /* Queues a frame without fields (END, ABORT, DONE, WORKER_DRAIN ...). */
 void proto_put_empty(struct chan *c, uint16_t type);
 /* Decodes a frame that must be of def's type. */
-NODISCARD int proto_decode(const struct frame *f, const struct msg_def *def, void *m, struct err *err);
+NODISCARD int proto_decode(const struct frame *f, const struct msg_def *def, void *m,
+                           struct err *err);
 /* Queues our hello; to be called once on a fresh channel by both sides. */
 void proto_hello(struct chan *c, const char *service);
 /* Checks the peer's hello, which must be the first frame. */
 NODISCARD int proto_check_hello(const struct frame *f, struct err *err);
 /* Client side: connects to a service's socket, sends hello (the answer's hello is checked when the first
  * reply is read by proto_get_wait). Blocks up to timeout_ms. */
-NODISCARD struct chan *proto_connect(const char *path, const char *service, int timeout_ms, struct err *err);
+NODISCARD struct chan *proto_connect(const char *path, const char *service, int timeout_ms,
+                                     struct err *err);
 /* Like chan_get_wait(), but swallows (and checks) the peer's hello. */
-NODISCARD enum chan_result proto_get_wait(struct chan *c, struct frame *out, int timeout_ms, struct err *err);
+NODISCARD enum chan_result proto_get_wait(struct chan *c, struct frame *out, int timeout_ms,
+                                          struct err *err);
 
 #endif

@@ -12,7 +12,8 @@
 
 /* A fresh one, NUL-terminated, into out[QUEUE_ID_MAX + 1]. */
 void queue_id_new(bool long_form, char *out);
-bool queue_id_valid(struct slice s); /* safe as a file name, too: only letters and digits, 6..QUEUE_ID_MAX */
+bool queue_id_valid(
+    struct slice s); /* safe as a file name, too: only letters and digits, 6..QUEUE_ID_MAX */
 /* The unique number in it, 0 if it has none. */
 int64_t queue_id_us(struct slice s);
 
