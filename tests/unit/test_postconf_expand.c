@@ -219,7 +219,6 @@ static void test_master_cf(void **state)
         {"smtp inet n - n - - /bin/smtpd\n", "not a path"},
         {"smtp inet n - n - - smtpd -o\n", "-o without"},
         {"\n\nsmtp inet n - n - - smtpd -o x\n", "line 3"},
-        {"  smtp\n", "line 1"},
     };
 
     (void) state;
