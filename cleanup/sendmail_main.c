@@ -31,8 +31,10 @@ NORETURN static void usage(void)
     fatal("usage: sendmail [-t] [-i] [-f sender] [-F name] [-bm|-bs|-bp|-bi] [-q] [recipient ...]");
 }
 
-NORETURN static void run(const char *const *argv)
+/* A queue command with its one option, and its argument if it has one. */
+NORETURN static void run(const char *option, const char *argument)
 {
+    const char *const argv[] = {"postqueue", "-c", config_dir(cfg), option, argument, NULL};
     struct buf path = BUF_INIT(8192);
 
     path_join(&path, common.command_directory, argv[0]);
@@ -243,18 +245,15 @@ int main(int argc, char **argv)
     if (config_load(o.config_dir, NULL, 0, NULL, &cfg, &err) == -1 ||
         config_bind(cfg, &config_common_params, &common, &err) == -1)
         fatal("%s", err.text);
-    if (o.config_dir != NULL && setenv("MAIL_CONFIG", config_dir(cfg), 1) ==
-                                    -1) /* NOLINT(concurrency-mt-unsafe): no threads */
-        fatal("out of memory");
     switch (o.mode) {
     case MODE_MAILQ:
-        run((const char *const[]){"postqueue", "-p", NULL});
+        run("-p", NULL);
     case MODE_FLUSH:
         if (o.flush_site != NULL)
-            run((const char *const[]){"postqueue", "-s", o.flush_site, NULL});
+            run("-s", o.flush_site);
         if (o.flush_id != NULL)
-            run((const char *const[]){"postqueue", "-i", o.flush_id, NULL});
-        run((const char *const[]){"postqueue", "-f", NULL});
+            run("-i", o.flush_id);
+        run("-f", NULL);
     case MODE_NEWALIASES:
         return newaliases();
     case MODE_SMTP:

@@ -25,7 +25,7 @@ static const struct param rows[] = {
     STRING(virtual_mailbox_maps, "", "Tables of the mailboxes in virtual_mailbox_domains."),
     STRING(local_recipient_maps, "proxy:unix:passwd.byname $alias_maps",
            "Tables of the local recipients; empty: all are accepted."),
-    STRING(alias_maps, "hash:/etc/aliases, nis:mail.aliases", "Alias tables of local delivery."),
+    STRING(alias_maps, "hash:/etc/aliases", "Alias tables of local delivery."),
     STRING(local_transport, "local:$myhostname", "Transport and next hop of local domains."),
     STRING(virtual_transport, "virtual", "Transport of virtual mailbox domains."),
     STRING(relay_transport, "relay", "Transport of relay domains."),

@@ -181,6 +181,18 @@ static int start(struct worker *w, struct err *err)
     return err_permanent(err, "start was told to fail: %s", how);
 }
 
+/* Where a check of the configuration does not come. */
+static int ready(struct worker *w, struct err *err)
+{
+    const char *how = config_get(worker_config(w), "test_ready");
+
+    if (how == NULL || how[0] == '\0')
+        return 0;
+    if (strcmp(how, "crash") == 0)
+        abort();
+    return err_permanent(err, "start was told to fail: %s", how);
+}
+
 static void wakeup(struct worker *w)
 {
     (void) w;
@@ -197,6 +209,7 @@ static int be_daemon(int argc, char **argv)
                  : strcmp(name, "looper") == 0 ? WORKER_LOOP
                                                : WORKER_THREADED,
         .start = start,
+        .ready = ready,
         .session_open = session_open,
         .session_work = session_work,
         .session_close = free,
