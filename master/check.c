@@ -212,6 +212,8 @@ int check_generation(const struct generation *g, check_report_fn fn, void *arg)
     if (c.fatal == 0)
         check_sets(&c);
     map_env_free(&c.env);
+    for (size_t i = 0; i < g->cf->warnings.len; i++)
+        report(&c, false, "%s", (const char *) g->cf->warnings.items[i]);
     for (size_t i = 0; i < g->cf->services.len; i++)
         check_service(&c, g->cf->services.items[i]);
     for (size_t i = 0; i < ARRAY_LEN(needed); i++)

@@ -27,19 +27,21 @@ static void on_element(struct slice element, void *arg)
     struct list *l = arg;
     struct slice e = element;
     ptrdiff_t eq;
+    const char *ours;
     char *name;
 
     if (e.len >= 2 && e.ptr[0] == '{' && e.ptr[e.len - 1] == '}')
         e = slice_trim(slice_sub(e, 1, e.len - 1), NULL);
     eq = slice_find(e, '=');
     name = slice_dup(slice_trim(eq == -1 ? e : slice_sub(e, 0, (size_t) eq), NULL));
+    ours = getenv(name); /* NOLINT(concurrency-mt-unsafe): no threads */
     if (eq != -1) {
         char *value = slice_dup(slice_trim(slice_sub(e, (size_t) eq + 1, e.len), NULL));
 
         add(l, name, value);
         free(value);
-    } else if (strcmp(name, "MAIL_CONFIG") != 0 && getenv(name) != NULL) {
-        add(l, name, getenv(name));
+    } else if (strcmp(name, "MAIL_CONFIG") != 0 && ours != NULL) {
+        add(l, name, ours);
     }
     free(name);
 }

@@ -32,6 +32,7 @@ static int load_main(const char *dir, struct generation *g, struct err *err)
     int ret = -1;
 
     if (dir == NULL || dir[0] == '\0')
+        /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
         dir = getenv("MAIL_CONFIG");
     if (dir == NULL || dir[0] == '\0')
         dir = "/etc/postfix";

@@ -52,7 +52,7 @@ NORETURN static void exec_worker(const struct service *s, int status, int capaci
     sigset_t none;
 
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    (void) pthread_sigmask(SIG_SETMASK, &none, NULL);
     (void) setpgid(0, 0); /* Ctrl-C at a master in the foreground is for the master */
     place_descriptors(s, status);
     service_program(s->gen, s->cf, &path);

@@ -104,7 +104,7 @@ static void watch_signals(struct master *m, struct start *start)
     for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
         sigaddset(&set, wanted[i]);
     signals.m = m;
-    if (sigprocmask(SIG_BLOCK, &set, NULL) == -1 ||
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0 ||
         (signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) == -1)
         refuse(start, "signals cannot be received");
     signals.io = loop_io_new(m->loop, signals.fd, LOOP_READ, on_signal, &signals);
@@ -163,6 +163,7 @@ static void take_options(struct master *m, struct start *start, int argc, char *
     int64_t n;
     int c;
 
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     while ((c = getopt(argc, argv, "c:r:Dv")) != -1) {
         switch (c) {
         case 'c':

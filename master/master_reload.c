@@ -52,13 +52,13 @@ static int prepare(struct master *m, const char *dir, struct next *n, struct buf
         buf_puts(why, err.text);
         return -1;
     }
-    if (check_generation_apart(n->gen, collect, why) > 0)
-        return -1;
     if (m->gen != NULL &&
         strcmp(m->gen->common.queue_directory, n->gen->common.queue_directory) != 0) {
         buf_puts(why, "queue_directory has changed: that takes postfix stop and start");
         return -1;
     }
+    if (check_generation_apart(n->gen, collect, why) > 0)
+        return -1;
     count = n->gen->cf->services.len;
     n->listeners = xcalloc(count + 1, sizeof(*n->listeners));
     for (size_t i = 0; i < count; i++) {
@@ -174,7 +174,7 @@ static void adopt(struct master *m, struct next *n)
     }
     vec_fini(&old);
     m->services = services;
-    for (size_t i = 0, k = 0; i < m->gen->cf->services.len; i++) {
+    for (size_t i = 0, k = 0; i < m->gen->cf->services.len && k < services.len; i++) {
         const struct master_service *cf = m->gen->cf->services.items[i];
 
         if (n->listeners[i].count == 0)

@@ -407,21 +407,28 @@ static void failed_start(struct service *s, int status)
     buf_fini(&path);
 }
 
+static struct child *take_child(struct service *s, pid_t pid)
+{
+    for (size_t i = 0; i < s->children.len; i++) {
+        struct child *c = s->children.items[i];
+
+        if (c->pid != pid)
+            continue;
+        vec_remove(&s->children, i);
+        return c;
+    }
+    return NULL;
+}
+
 bool service_reap(struct service *s, pid_t pid, int status)
 {
     bool failed = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
-    struct child *c = NULL;
+    struct child *c = take_child(s, pid);
 
-    for (size_t i = 0; i < s->children.len && c == NULL; i++) {
-        if (((const struct child *) s->children.items[i])->pid != pid)
-            continue;
-        c = s->children.items[i];
-        vec_remove(&s->children, i);
-    }
     if (c == NULL)
         return false;
-    child_read(
-        c); /* a worker that told it was ready, and ended before we read it, did not fail at its start */
+    /* one that told that it was ready, and ended before we read it, did not fail at its start */
+    child_read(c);
     if (failed && !(s->m->stopping && s->m->stop_signal != 0))
         report_end(s, c, status);
     if (!s->m->stopping && !s->removed && !s->throttled) {

@@ -318,6 +318,7 @@ NORETURN static void usage(void)
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         fprintf(stderr, " %s", commands[i].name);
     fprintf(stderr, "\n");
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     exit(1);
 }
 
@@ -334,6 +335,7 @@ int main(int argc, char **argv)
                                   .maillog_fd = -1,
                                   .to_stderr = true,
                                   .no_syslog = true});
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     while ((c = getopt(argc, argv, "c:Dv")) != -1) {
         if (c == 'c')
             p.dir = optarg;

@@ -24,6 +24,7 @@ int main(int argc, char **argv)
 
     log_open(&(struct log_target){
         .program = "postkick", .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     while ((c = getopt(argc, argv, "c:v")) != -1) {
         if (c == 'c')
             dir = optarg;

@@ -34,6 +34,7 @@ static void put(const struct priority *p, struct slice text)
     log_event(p->level, "postlog", SLICE_EMPTY, LF_RAW("text", buf_view(&line)));
     buf_fini(&line);
     if (p->pause)
+        /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
         (void) sleep(1);
 }
 
@@ -56,6 +57,7 @@ static void put_all(const struct priority *p, char **words)
 NORETURN static void usage(void)
 {
     fprintf(stderr, "usage: postlog [-iv] [-c config_dir] [-p priority] [-t tag] [text...]\n");
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     exit(1);
 }
 
@@ -71,6 +73,7 @@ int main(int argc, char **argv)
 
     log_open(&(struct log_target){
         .program = "postlog", .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     while ((c = getopt(argc, argv, "+c:ip:t:v")) != -1) {
         switch (c) {
         case 'c':

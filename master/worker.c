@@ -122,6 +122,7 @@ static void take_options(struct worker *w, int argc, char **argv)
 
     w->overrides = xcalloc((size_t) argc + 3, sizeof(char *));
     /* "+": what follows the first word that is no option is the daemon's (pipe, spawn) */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     while ((c = getopt(argc, argv, "+n:t:o:s:m:cuDLTv")) != -1) {
         switch (c) {
         case 'n':
@@ -348,6 +349,7 @@ int worker_main(int argc, char **argv, const struct worker_service *service)
     if (w->trial)
         return try_start(w);
     (void) signal(SIGPIPE, SIG_IGN);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     (void) mallopt(M_ARENA_MAX, MALLOC_ARENAS);
     take_descriptors(w);
     load_config(w);

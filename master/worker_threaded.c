@@ -20,7 +20,7 @@
 #include "master/worker_int.h"
 
 #define STACK_BYTES                                                                                \
-    (512 * 1024)             /* of address space; regexec() and getaddrinfo() want more than most */
+    ((size_t) 512 * 1024)    /* of address space; regexec() and getaddrinfo() want more than most */
 #define ACCEPT_PAUSE_MS 50   /* out of descriptors or memory: not in a tight loop */
 #define WATCH_PERIOD_MS 1000 /* how often stuck threads are looked for, at most */
 #define AGAIN_IN_A_ROW  8
