@@ -80,7 +80,8 @@ static void throttle(struct service *s, int64_t ms)
     loop_timer_set(s->retry, ms);
 }
 
-static void start(struct service *s)
+/* NULL: not now; tried again later. */
+static struct child *start(struct service *s)
 {
     int room = limit_of(s) - given(s);
     int64_t capacity = s->gen->p.sessions_per_process;
@@ -95,10 +96,11 @@ static void start(struct service *s)
     c = child_start(s, (int) capacity, stressed);
     if (c == NULL) {
         throttle(s, RETRY_MS);
-        return;
+        return NULL;
     }
     vec_push(&s->children, c);
     s->used = true;
+    return c;
 }
 
 /* Some worker that takes clients is full, and none has room. */
@@ -199,8 +201,8 @@ static void on_client(void *arg, unsigned events)
     struct service *s = arg;
 
     (void) events;
-    if (may_start(s) && !has_room(s))
-        start(s);
+    if (may_start(s) && !has_room(s) && start(s) == NULL)
+        log_debug("service %s: no worker now", s->cf->name);
     service_update(s);
 }
 
@@ -231,13 +233,8 @@ void service_wake(struct service *s)
     for (size_t i = 0; i < s->children.len && to == NULL; i++)
         if (!((struct child *) s->children.items[i])->leaving)
             to = s->children.items[i];
-    if (to == NULL && may_start(s)) {
-        size_t before = s->children.len;
-
-        start(s);
-        if (s->children.len > before)
-            to = s->children.items[before];
-    }
+    if (to == NULL && may_start(s))
+        to = start(s);
     if (to != NULL)
         child_send(to, PROTO_WORKER_WAKEUP, -1);
     service_update(s);
