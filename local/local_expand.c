@@ -340,6 +340,8 @@ void local_recipient(struct local_job *j, struct slice name, unsigned depth)
         vec_push(&j->forward, arena_strdup(j->arena, j->l->p.luser_relay));
     } else if (pw == NULL) {
         fail(j, ERR_PERMANENT, "5.1.1", "unknown user: \"%s\"", login);
+    } else if (j->l->p.require_home_directory && access(pw->pw_dir, F_OK) == -1) {
+        fail(j, ERR_TEMPORARY, "4.3.0", "cannot access home directory %s", pw->pw_dir);
     } else if (forward_file(j, pw, ext, depth) == 0) {
         user_mailbox(j, pw);
     }

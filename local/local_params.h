@@ -15,9 +15,8 @@ struct virtual_params {
     int64_t minimum_uid, mailbox_limit;
 };
 struct local_params {
-    const char *alias_maps, *home_mailbox, *mail_spool_directory, *forward_path, *allow_commands,
-        *allow_files;
-    const char *luser_relay, *mailbox_command, *default_privs, *shell;
+    const char *home_mailbox, *mail_spool_directory, *forward_path, *allow_commands, *allow_files;
+    const char *luser_relay, *mailbox_command, *default_privs;
     int64_t mailbox_size_limit, command_time_limit_s;
     bool expand_owner_alias, require_home_directory;
 };

@@ -8,14 +8,13 @@
 #include "smtpd/policy.h"
 
 struct policy_params {
-    const char *lists[LIST_COUNT], *classes, *reject_tempfail_action;
+    const char *lists[LIST_COUNT], *classes;
     int64_t access_defer_code, access_reject_code, defer_code, reject_code, relay_code;
     int64_t invalid_hostname_code, non_fqdn_code, unknown_address_code, unknown_client_code,
         unknown_hostname_code;
     int64_t unknown_local_code, unknown_relay_code, unknown_alias_code, unknown_mailbox_code,
         multi_recipient_code;
-    bool delay_reject, reject_unlisted_recipient, reject_unlisted_sender, show_table,
-        null_access_lookup_unused;
+    bool delay_reject, reject_unlisted_recipient, reject_unlisted_sender, show_table;
 };
 
 /* One restriction of a list, with what stood beside it. */

@@ -97,6 +97,7 @@ static void finish(struct session *s, int code, const char *dsn, const char *tex
 
 void smtpd_content_end(struct session *s)
 {
+    static const enum policy_list lists[] = {LIST_END_OF_DATA};
     struct transaction *t = &s->t;
     struct err err = ERR_INIT;
 
@@ -115,6 +116,13 @@ void smtpd_content_end(struct session *s)
         buf_printf(&text, "Ok: queued as %s", t->queue_id);
         finish(s, 250, "2.0.0", buf_cstr(&text));
         buf_fini(&text);
+        return;
+    }
+    s->policy = (struct policy_state){0};
+    if (!t->failed && !smtpd_judge(s, lists, 1, "END-OF-MESSAGE", SLICE_EMPTY, false)) {
+        smtpd_reset_transaction(s); /* what cleanup has of it is forgotten */
+        if (s->state != STATE_CLOSING)
+            s->state = STATE_COMMAND;
         return;
     }
     if (!t->failed && t->intake == NULL)
@@ -167,22 +175,10 @@ void smtpd_result(struct session *s)
 
 void smtpd_data_begin(struct session *s)
 {
-    struct policy_query q = {.client_name = s->name,
-                             .client_addr = s->addr,
-                             .client_reverse_name = s->reverse_name,
-                             .helo = s->helo,
-                             .sender = s->t.sender,
-                             .name_verified = s->name_verified,
-                             .name_tempfail = s->name_tempfail,
-                             .has_sender = true,
-                             .pipelined = s->in_at < s->in.len,
-                             .rcpt_count = s->t.rcpts.len,
-                             .proto = s->esmtp ? SLICE_LIT("ESMTP") : SLICE_LIT("SMTP")};
-    struct policy_result r;
+    static const enum policy_list lists[] = {LIST_DATA};
 
     s->policy = (struct policy_state){0};
-    policy_evaluate(s->g->policy, LIST_DATA, &q, &s->policy, &r, NULL, NULL, NULL, NULL);
-    if (!smtpd_apply(s, &r, "DATA", SLICE_EMPTY))
+    if (!smtpd_judge(s, lists, 1, "DATA", SLICE_EMPTY, false))
         return;
     smtpd_reply_line(s, "354 End data with <CR><LF>.<CR><LF>");
     s->state = STATE_DATA;

@@ -149,6 +149,9 @@ void smtpd_reset_transaction(struct session *s);
 /* smtpd_rcpt.c */
 void smtpd_mail(struct session *s, struct slice args);
 void smtpd_rcpt(struct session *s, struct slice args);
+/* Evaluates lists in turn; side effects go to the transaction. False: refused, and answered. */
+bool smtpd_judge(struct session *s, const enum policy_list *lists, size_t n, const char *stage,
+                 struct slice rcpt, bool has_rcpt);
 
 /* smtpd_data.c: each takes what it can from s->in; true: there was progress. */
 void smtpd_data_begin(struct session *s);

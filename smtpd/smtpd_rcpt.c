@@ -130,6 +130,7 @@ static struct policy_query query(const struct session *s, struct slice rcpt, boo
         .has_sender = s->t.begun,
         .has_recipient = has_rcpt,
         .rcpt_count = s->t.rcpts.len,
+        .pipelined = s->in_at < s->in.len,
     };
 }
 
@@ -177,9 +178,8 @@ static void effect(void *arg, enum policy_effect e, const char *text)
     }
 }
 
-/* Evaluates lists in turn. False: refused, and answered. */
-static bool judge(struct session *s, const enum policy_list *lists, size_t n, const char *stage,
-                  struct slice rcpt, bool has_rcpt)
+bool smtpd_judge(struct session *s, const enum policy_list *lists, size_t n, const char *stage,
+                 struct slice rcpt, bool has_rcpt)
 {
     struct policy_query q = query(s, rcpt, has_rcpt);
     struct effects x = {s, stage, rcpt};
@@ -222,7 +222,8 @@ void smtpd_mail(struct session *s, struct slice args)
         goto refused;
     }
     s->policy = (struct policy_state){0};
-    if (!policy_delays_reject(s->g->policy) && !judge(s, lists + 2, 1, "MAIL", SLICE_EMPTY, false))
+    if (!policy_delays_reject(s->g->policy) &&
+        !smtpd_judge(s, lists + 2, 1, "MAIL", SLICE_EMPTY, false))
         goto refused;
     s->t.arrival_us = (uint64_t) wall_now().us;
     smtpd_reply(s, 250, "2.1.0", "Ok");
@@ -314,9 +315,9 @@ void smtpd_rcpt(struct session *s, struct slice args)
     }
     s->policy = (struct policy_state){0};
     if (policy_delays_reject(s->g->policy)) {
-        if (!judge(s, all, ARRAY_LEN(all), "RCPT", r.addr, true))
+        if (!smtpd_judge(s, all, ARRAY_LEN(all), "RCPT", r.addr, true))
             goto done;
-    } else if (!judge(s, all + 3, 2, "RCPT", r.addr, true)) {
+    } else if (!smtpd_judge(s, all + 3, 2, "RCPT", r.addr, true)) {
         goto done;
     }
     accept_rcpt(s, &r);

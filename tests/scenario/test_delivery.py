@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where mail goes: mailboxes, aliases, next hops, refusals, deferrals, reports."""
+import re
 import smtplib
 import socket
 
@@ -184,3 +185,23 @@ def test_a_client_that_sends_byte_by_byte(system):
             out += chunk
     assert b"queued as" in out and out.endswith(b"221 2.0.0 Bye\r\n")
     assert hop.wait(1)[0][2].endswith(b"\r\n\r\na\r\n")
+
+
+def test_restrictions_at_each_stage(system):
+    inst, hop = system(
+        smtpd_sender_restrictions="check_sender_access inline:{{spam@example.org=REJECT 5.7.9 no_spam}, warn@example.org=WARN, {far.test=550 gone}}",
+        smtpd_recipient_restrictions="check_recipient_access inline:{hold@far.test=HOLD, x@far.test=PREPEND}, permit_mynetworks, reject",
+        smtpd_data_restrictions="reject_multi_recipient_bounce",
+        smtpd_end_of_data_restrictions="check_sender_access inline:{end@example.org=REJECT}")
+    def rcpt(sender, *recipients):
+        return inst.raw([b"EHLO c\r\nMAIL FROM:<%s>\r\n" % sender + b"".join(b"RCPT TO:<%s>\r\n" % r for r in recipients) + b"DATA\r\n",
+                         b"Subject: s\r\n\r\n.\r\nQUIT\r\n"], pause=0.1)
+    assert b"554 5.7.9 <spam@example.org>: Sender address rejected: no_spam" in rcpt(b"spam@example.org", b"a@far.test")
+    assert b"550 5.7.1 <a@sub.far.test>: Sender address rejected: gone" in rcpt(b"a@sub.far.test", b"a@far.test")
+    assert b"451 4.3.5" in rcpt(b"s@example.org", b"x@far.test")  # PREPEND without its text
+    assert b"Multi-recipient bounce" in rcpt(b"", b"a@far.test", b"b@far.test")
+    assert b"554 5.7.1 <end@example.org>: Sender address rejected: Access denied" in rcpt(b"end@example.org", b"a@far.test")
+    assert b"queued as" in rcpt(b"s@example.org", b"hold@far.test")
+    inst.wait_log(r": hold: RCPT from .*triggers HOLD action; from=<s@example.org> to=<hold@far.test>")
+    wait_for("a held message", lambda: re.search(r"^[0-9A-F]+! ", inst.mailq(), re.M))
+    assert not hop.messages
