@@ -157,8 +157,10 @@ class Instance:
             self.run("postmap", spec.replace("{etc}", str(self.etc)))
 
     def start(self):
-        self.run("postfix", "start")
-        self.running = True
+        try:
+            self.run("postfix", "start")
+        finally:
+            self.running = bool(self.pids())  # a command that failed late may have left something that runs
         wait_for(lambda: "the SMTP port; log:\n" + self.log(), self.answers)
 
     def answers(self):

@@ -183,11 +183,13 @@ def test_start_in_the_foreground(system):
     assert "start-fg" in fails(inst, "postfix", "start")
     fg = subprocess.Popen([STAGE / "sbin/postfix", "-c", inst.etc, "start-fg"], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True)
-    wait_for("the port", inst.answers)
-    inst.run("postlog", "said on standard output")
-    assert inst.master_pid() == fg.pid
-    fg.send_signal(signal.SIGTERM)
-    out, _ = fg.communicate(timeout=20)
+    try:
+        wait_for("the port", inst.answers)
+        inst.run("postlog", "said on standard output")
+        assert inst.master_pid() == fg.pid
+    finally:
+        fg.send_signal(signal.SIGTERM)
+        out, _ = fg.communicate(timeout=20)
     assert fg.returncode == 0
     assert "daemon started" in out and "said on standard output" in out
 
