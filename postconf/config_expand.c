@@ -148,10 +148,17 @@ static int syntax(struct slice at, const char *wanted, struct err *err)
     return err_input(err, "%s is wanted at \"%.*s\"", wanted, SLICE_FMT(slice_sub(at, 0, 60)));
 }
 
+static struct slice skip_space(struct slice s)
+{
+    while (s.len > 0 && ascii_is_space((unsigned char) s.ptr[0]))
+        s = slice_sub(s, 1, s.len);
+    return s;
+}
+
 /* "{text}" from the front of *s, and the white space around it. 1, or 0 if there is none; -1: not closed. */
 static int take_group(struct slice *s, struct slice *inside, struct err *err)
 {
-    struct slice t = slice_trim(*s, NULL);
+    struct slice t = skip_space(*s);
     ptrdiff_t end;
 
     if (t.len == 0 || t.ptr[0] != '{')
@@ -160,7 +167,7 @@ static int take_group(struct slice *s, struct slice *inside, struct err *err)
     if (end == -1)
         return syntax(t, "a closing }", err);
     *inside = slice_sub(t, 1, (size_t) end);
-    *s = slice_trim(slice_sub(t, (size_t) end + 1, t.len), NULL);
+    *s = skip_space(slice_sub(t, (size_t) end + 1, t.len));
     return 1;
 }
 
@@ -170,7 +177,7 @@ static int take_choice(struct slice rest, struct choice *c, struct err *err)
     int group;
 
     *c = (struct choice){SLICE_EMPTY, SLICE_EMPTY, false};
-    rest = slice_trim(rest, NULL).len == 0 ? SLICE_EMPTY : rest;
+    rest = skip_space(rest);
     if (rest.len == 0)
         return 0;
     c->has_text = true;
@@ -346,8 +353,7 @@ static int braced(const struct config *cfg, struct slice text, const struct conf
     size_t n = 0;
     int ret = -1;
 
-    while (rest.len > 0 && ascii_is_space((unsigned char) rest.ptr[0]))
-        rest = slice_sub(rest, 1, rest.len);
+    rest = skip_space(rest);
     if (rest.len > 0 && rest.ptr[0] == '{')
         return conditional(cfg, rest, up, out, err);
     while (n < rest.len && is_name_char(rest.ptr[n]))
@@ -355,9 +361,7 @@ static int braced(const struct config *cfg, struct slice text, const struct conf
     name = slice_sub(rest, 0, n);
     if (name.len == 0)
         return syntax(text, "a parameter name", err);
-    rest = slice_sub(rest, n, rest.len);
-    while (rest.len > 0 && ascii_is_space((unsigned char) rest.ptr[0]))
-        rest = slice_sub(rest, 1, rest.len);
+    rest = skip_space(slice_sub(rest, n, rest.len));
     if (rest.len > 0 && rest.ptr[0] == '{')
         return function(cfg, name, rest, up, out, err);
     if (rest.len > 0 && rest.ptr[0] != '?' && rest.ptr[0] != ':')
@@ -440,20 +444,20 @@ void config_each_reference(const char *text, void (*fn)(struct slice name, void 
 
     while ((dollar = slice_find(rest, '$')) != -1) {
         size_t n = 0;
+        bool braces;
 
         rest = slice_sub(rest, (size_t) dollar + 1, rest.len);
         if (rest.len > 0 && rest.ptr[0] == '$') {
             rest = slice_sub(rest, 1, rest.len);
             continue;
         }
-        if (rest.len > 0 && (rest.ptr[0] == '{' || rest.ptr[0] == '(')) {
-            rest = slice_sub(rest, 1, rest.len);
-            while (rest.len > 0 && ascii_is_space((unsigned char) rest.ptr[0]))
-                rest = slice_sub(rest, 1, rest.len);
-        }
+        braces = rest.len > 0 && (rest.ptr[0] == '{' || rest.ptr[0] == '(');
+        if (braces)
+            rest = skip_space(slice_sub(rest, 1, rest.len));
         while (n < rest.len && is_name_char(rest.ptr[n]))
             n++;
-        if (n > 0)
+        /* ${name{...}} is a function */
+        if (n > 0 && !(braces && n < rest.len && rest.ptr[n] == '{'))
             fn(slice_sub(rest, 0, n), arg);
     }
 }

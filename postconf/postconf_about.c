@@ -155,8 +155,10 @@ static void put_entry(const struct param *p, void *arg)
     if (p->status == PARAM_PENDING) {
         printf("%s\n", type_text(p));
     } else {
-        put_troff(p->doc != NULL ? p->doc : "");
-        putchar('\n');
+        if (p->doc != NULL) {
+            put_troff(p->doc);
+            putchar('\n');
+        }
         if (p->note != NULL) {
             fputs("Built in: ", stdout);
             put_troff(p->note);

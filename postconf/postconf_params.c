@@ -48,7 +48,7 @@ const struct param_set config_common_params = PARAM_SET("common", struct config_
 
 /* Used in expansion, by name, or by several folders. */
 static const struct param by_name[] = {
-    PARAM_BY_NAME("mynetworks", PARAM_TYPE_STRING, .def = "127.0.0.0/8",
+    PARAM_BY_NAME("mynetworks", PARAM_TYPE_STRING, .def = "127.0.0.0/8 [::1]/128",
                   .doc = "Clients that are trusted: networks and hosts."),
     PARAM_BY_NAME("mynetworks_style", PARAM_TYPE_STRING,
                   .def = "${{$compatibility_level} <level {2} ? {subnet} : {host}}",
