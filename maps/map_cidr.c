@@ -36,20 +36,8 @@ static const struct pattern_ops ops = {compile, free, matches, NULL, sizeof(stru
 
 static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
 {
-    struct pattern_table *t;
-
     (void) env;
-    if (pattern_table_open(path, &ops, map_open_is_strict(), &t, err) == -1)
-        return -1;
-    *impl = t;
-    return 0;
-}
-
-static void close_table(void *impl)
-{
-    struct pattern_table *t = impl;
-
-    pattern_table_close(&t, &ops);
+    return pattern_map_open(path, &ops, impl, err);
 }
 
 static enum map_result lookup(void *impl, struct slice key, struct buf *value, struct err *err)
@@ -78,14 +66,9 @@ static enum map_result lookup(void *impl, struct slice key, struct buf *value, s
     return MAP_NOTFOUND;
 }
 
-static bool is_stale(void *impl, const char *path)
-{
-    return file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
-}
-
 const struct map_type map_type_cidr = {.name = "cidr",
                                        .flags = MAP_FLAG_PATTERN | MAP_FLAG_LOCAL,
                                        .open = open_table,
-                                       .close = close_table,
+                                       .close = pattern_map_close,
                                        .lookup = lookup,
-                                       .is_stale = is_stale};
+                                       .is_stale = pattern_map_is_stale};

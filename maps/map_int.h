@@ -49,7 +49,9 @@ struct pattern_rule {
     int line;
     size_t end; /* RULE_IF: index of its ENDIF */
 };
+struct pattern_ops;
 struct pattern_table {
+    const struct pattern_ops *ops;
     char *path;
     struct file_stamp stamp;
     struct pattern_rule *rules;
@@ -67,13 +69,14 @@ struct pattern_ops {
     size_t match_size;
     bool (*key_ok)(struct slice key); /* NULL: any key */
 };
-/* strict: the first wrong rule is an error; else it is a warning, and left out. */
-NODISCARD int pattern_table_open(const char *path, const struct pattern_ops *ops, bool strict,
-                                 struct pattern_table **out, struct err *err);
-void pattern_table_close(struct pattern_table **t, const struct pattern_ops *ops);
-NODISCARD enum map_result pattern_table_lookup(const struct pattern_table *t,
-                                               const struct pattern_ops *ops, struct slice key,
-                                               struct buf *value, struct err *err);
+/* A type's open, by its operations; wrong rules are errors when map_open_is_strict(), else warnings, and left out. */
+NODISCARD int pattern_map_open(const char *path, const struct pattern_ops *ops, void **impl,
+                               struct err *err);
+/* The other members of a pattern type's struct map_type. */
+void pattern_map_close(void *impl);
+bool pattern_map_is_stale(void *impl, const char *path);
+NODISCARD enum map_result pattern_map_lookup(void *impl, struct slice key, struct buf *value,
+                                             struct err *err);
 /* Appends text with $n replaced by group(n). */
 NODISCARD int pattern_expand(const char *text,
                              bool (*group)(unsigned n, struct slice *out, void *arg), void *arg,

@@ -110,14 +110,33 @@ static int take_line(struct slice line, int number, void *arg, struct err *err)
     return 0;
 }
 
-int pattern_table_open(const char *path, const struct pattern_ops *ops, bool strict,
-                       struct pattern_table **out, struct err *err)
+void pattern_map_close(void *impl)
+{
+    struct pattern_table *t = impl;
+
+    for (size_t i = 0; i < t->count; i++) {
+        if (t->rules[i].pattern != NULL)
+            t->ops->free_pattern(t->rules[i].pattern);
+        free(t->rules[i].result);
+    }
+    free(t->rules);
+    free(t->path);
+    free(t);
+}
+
+bool pattern_map_is_stale(void *impl, const char *path)
+{
+    return file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
+}
+
+int pattern_map_open(const char *path, const struct pattern_ops *ops, void **impl, struct err *err)
 {
     struct pattern_table *t = xcalloc(1, sizeof(*t));
-    struct loading l = {.table = t, .ops = ops, .strict = strict};
+    struct loading l = {.table = t, .ops = ops, .strict = map_open_is_strict()};
     struct buf text = BUF_INIT(TABLE_MAX);
     int ret = -1;
 
+    t->ops = ops;
     t->path = xstrdup(path);
     if (file_read_stamped(path, &text, &t->stamp, err) == 0)
         ret = map_lines_each(buf_view(&text), take_line, &l, err);
@@ -125,7 +144,7 @@ int pattern_table_open(const char *path, const struct pattern_ops *ops, bool str
         size_t open = (size_t) (uintptr_t) vec_pop(&l.open_ifs);
 
         t->rules[open - 1].end = t->count; /* to the end of the table */
-        if (strict)
+        if (l.strict)
             ret = err_input(err, "%s, line %d: if without endif", path, t->rules[open - 1].line);
         else
             log_warning("%s, line %d: if without endif", path, t->rules[open - 1].line);
@@ -133,32 +152,16 @@ int pattern_table_open(const char *path, const struct pattern_ops *ops, bool str
     vec_fini(&l.open_ifs);
     buf_fini(&text);
     if (ret == -1)
-        pattern_table_close(&t, ops);
+        pattern_map_close(t);
     else
-        *out = t;
+        *impl = t;
     return ret;
 }
 
-void pattern_table_close(struct pattern_table **table, const struct pattern_ops *ops)
+enum map_result pattern_map_lookup(void *impl, struct slice key, struct buf *value, struct err *err)
 {
-    struct pattern_table *t = *table;
-
-    if (t == NULL)
-        return;
-    for (size_t i = 0; i < t->count; i++) {
-        if (t->rules[i].pattern != NULL)
-            ops->free_pattern(t->rules[i].pattern);
-        free(t->rules[i].result);
-    }
-    free(t->rules);
-    free(t->path);
-    free(t);
-    *table = NULL;
-}
-
-enum map_result pattern_table_lookup(const struct pattern_table *t, const struct pattern_ops *ops,
-                                     struct slice key, struct buf *value, struct err *err)
-{
+    const struct pattern_table *t = impl;
+    const struct pattern_ops *ops = t->ops;
     _Alignas(16) char space[512];
     void *match = ops->match_size <= sizeof(space) ? space : xmalloc(ops->match_size);
     enum map_result result = MAP_NOTFOUND;

@@ -114,20 +114,8 @@ static const struct pattern_ops ops = {
 
 static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
 {
-    struct pattern_table *t;
-
     (void) env;
-    if (pattern_table_open(path, &ops, map_open_is_strict(), &t, err) == -1)
-        return -1;
-    *impl = t;
-    return 0;
-}
-
-static void close_table(void *impl)
-{
-    struct pattern_table *t = impl;
-
-    pattern_table_close(&t, &ops);
+    return pattern_map_open(path, &ops, impl, err);
 }
 
 /* regexec() is given a string with its NUL, although REG_STARTEND says where the key ends: not all that stands in for it
@@ -140,20 +128,15 @@ static enum map_result lookup(void *impl, struct slice key, struct buf *value, s
 
     memcpy(copy, key.ptr, key.len);
     copy[key.len] = '\0';
-    res = pattern_table_lookup(impl, &ops, slice_of(copy, key.len), value, err);
+    res = pattern_map_lookup(impl, slice_of(copy, key.len), value, err);
     if (copy != space)
         free(copy);
     return res;
 }
 
-static bool is_stale(void *impl, const char *path)
-{
-    return file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
-}
-
 const struct map_type map_type_regexp = {.name = "regexp",
                                          .flags = MAP_FLAG_PATTERN | MAP_FLAG_LOCAL,
                                          .open = open_table,
-                                         .close = close_table,
+                                         .close = pattern_map_close,
                                          .lookup = lookup,
-                                         .is_stale = is_stale};
+                                         .is_stale = pattern_map_is_stale};

@@ -27,8 +27,7 @@ struct smtp_params {
     int64_t mx_address_limit, mx_session_limit, line_length_limit;
     int64_t cache_time_limit_s, reuse_time_limit_s, reuse_count_limit;
     const char *tcp_port;
-    bool cache_on_demand, skip_5xx_greeting, skip_quit_response, send_dummy_mail_auth,
-        always_send_ehlo, never_send_ehlo;
+    bool cache_on_demand, skip_5xx_greeting, skip_quit_response, always_send_ehlo, never_send_ehlo;
     bool defer_if_no_mx_address_found, disable_dns_lookups, quote_envelope;
     /* other folders', by name */
     const char *myhostname;
