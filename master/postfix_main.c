@@ -67,12 +67,14 @@ static void print_finding(bool is_fatal, const char *text, void *arg)
 static int do_check(struct postfix *p)
 {
     struct err err = ERR_INIT;
-    int findings = check_generation(p->gen, print_finding, NULL);
+    int findings = 0;
 
+    /* first: the daemons' own check runs them in the queue directory */
     if (make_directories(p->gen, &err) == -1) {
         log_error("%s", err.text);
         findings++;
     }
+    findings += check_generation(p->gen, print_finding, NULL);
     return findings > 0 ? 1 : 0;
 }
 

@@ -71,7 +71,7 @@ class Instance:
         self.user = pwd.getpwnam("nobody") if as_user and os.geteuid() == 0 else None
         self.running = False
         self.reports = self.root / "reports"  # of sanitizers: see close()
-        for d in (self.etc, self.spool, self.data, self.home, self.log_path.parent, self.reports):
+        for d in (self.etc, self.home, self.log_path.parent, self.reports):  # the others are made at the start
             d.mkdir(parents=True)
         self.main = {
             "compatibility_level": "3.6",
@@ -107,8 +107,6 @@ class Instance:
             owner = self.user or pwd.getpwnam("daemon")
             for p in (self.root, *self.root.rglob("*")):
                 os.chown(p, owner.pw_uid if self.user else 0, owner.pw_gid if self.user else 0)
-            if self.is_root:
-                os.chown(self.data, owner.pw_uid, owner.pw_gid)
             os.chmod(self.home, 0o777)
             os.chmod(self.reports, 0o777)
             self._open_path()
