@@ -86,12 +86,40 @@ static int yes_no(struct slice s, bool dash, bool *out, const char *column, stru
 /* "{ text }" as one word, without its braces. */
 static int unbrace(struct slice *s, struct err *err)
 {
+    unsigned depth = 0;
+    size_t end = 0;
+
     if (s->len == 0 || s->ptr[0] != '{')
         return 0;
-    if (s->len < 2 || s->ptr[s->len - 1] != '}')
+    do {
+        if (s->ptr[end] == '{')
+            depth++;
+        else if (s->ptr[end] == '}')
+            depth--;
+    } while (depth > 0 && ++end < s->len);
+    if (end == s->len)
         return err_input(err, "no closing } in \"%.*s\"", SLICE_FMT(slice_sub(*s, 0, 60)));
-    *s = slice_trim(slice_sub(*s, 1, s->len - 1), NULL);
+    if (end + 1 < s->len)
+        return err_input(err, "text after the closing } in \"%.*s\"",
+                         SLICE_FMT(slice_sub(*s, 0, 60)));
+    *s = slice_trim(slice_sub(*s, 1, end), NULL);
     return 0;
+}
+
+/* An open group swallows the rest of the line, and could not be written again. */
+static int check_closed(struct slice word, struct err *err)
+{
+    unsigned depth = 0;
+
+    for (size_t i = 0; i < word.len; i++) {
+        if (word.ptr[i] == '{')
+            depth++;
+        else if (word.ptr[i] == '}' && depth > 0)
+            depth--;
+    }
+    return depth == 0
+               ? 0
+               : err_input(err, "no closing } in \"%.*s\"", SLICE_FMT(slice_sub(word, 0, 60)));
 }
 
 /* "name = value" of a -o as "name=value", into both lists. */
@@ -101,7 +129,7 @@ static int take_override(struct slice word, struct vec *args, struct vec *overri
     struct buf text = BUF_INIT(CONFIG_VALUE_MAX);
     ptrdiff_t eq;
 
-    if (unbrace(&word, err) == -1)
+    if (check_closed(word, err) == -1 || unbrace(&word, err) == -1)
         return -1;
     eq = slice_find(word, '=');
     if (eq < 1)
@@ -123,18 +151,22 @@ static int take_arguments(struct slice rest, struct master_service *s, struct er
     bool options = true;
     int ret = 0;
 
-    while (ret == 0 && slice_token_braces(&rest, " \t", &word)) {
+    while (ret == 0 && slice_token_braces(&rest, " \t\r", &word)) {
+        /* braces go first: {-v} is an option, too */
+        if (check_closed(word, err) == -1 || unbrace(&word, err) == -1) {
+            ret = -1;
+            break;
+        }
         options = options && word.len > 1 && word.ptr[0] == '-';
         if (options && slice_eq_str(word, "-o")) {
             vec_push(&args, xstrdup("-o"));
-            ret = slice_token_braces(&rest, " \t", &word)
+            ret = slice_token_braces(&rest, " \t\r", &word)
                       ? take_override(word, &args, &overrides, err)
                       : err_input(err, "-o without name=value");
         } else if (options && slice_starts_with(word, SLICE_LIT("-o"))) {
             vec_push(&args, xstrdup("-o"));
             ret = take_override(slice_sub(word, 2, word.len), &args, &overrides, err);
         } else {
-            ret = unbrace(&word, err);
             vec_push(&args, slice_dup(word));
         }
     }
@@ -154,7 +186,7 @@ static int take_columns(struct slice line, struct master_service *s, struct err 
     int64_t n;
 
     for (size_t i = 0; i < ARRAY_LEN(col); i++)
-        if (!slice_token_braces(&rest, " \t", &col[i]))
+        if (!slice_token_braces(&rest, " \t\r", &col[i]))
             return err_input(err, "only %zu of 8 columns", i);
     for (size_t i = 0; i < MASTER_COLUMNS; i++)
         s->columns[i] = slice_dup(col[i]);

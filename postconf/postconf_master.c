@@ -21,18 +21,47 @@ const char *const postconf_field_names[MASTER_COLUMNS + 1] = {
 /* Where each column begins, if what is before it leaves room. */
 static const size_t column_at[MASTER_COLUMNS + 1] = {0, 11, 17, 25, 33, 41, 49, 57};
 
-/* A word as master.cf wants it: in braces if it has white space, or would be taken for a group. */
-static void put_argument(struct buf *out, const char *word)
+/* True if every } in the text closes a { in it: only such a text can stand between braces. */
+static bool is_balanced(const char *text)
 {
-    bool braces = word[0] == '\0' || word[0] == '{' || strpbrk(word, " \t\r\n") != NULL;
+    unsigned depth = 0;
 
-    buf_printf(out, braces ? "{%s}" : "%s", word);
+    for (; *text != '\0'; text++) {
+        if (*text == '{')
+            depth++;
+        else if (*text == '}' && depth-- == 0)
+            return false;
+    }
+    return depth == 0;
 }
 
-/* Appends one argument; in fold mode on a new line if it does not fit, or if new_line. */
+/* True if master.cf's parser takes the text as one word without braces around it: "x", "x{a b}". */
+static bool is_one_word(const char *text)
+{
+    struct slice rest = slice_str(text);
+    struct slice word;
+
+    return text[0] != '{' && slice_token_braces(&rest, " \t\r\n", &word) &&
+           word.len == strlen(text);
+}
+
+static void put_argument(struct buf *out, const char *word)
+{
+    buf_printf(out, is_one_word(word) ? "%s" : "{%s}", word);
+}
+
+/* name=value: in braces as soon as it has white space, as Postfix writes it. */
+static void put_override(struct buf *out, const char *text)
+{
+    bool special = text[0] == '{' || strpbrk(text, " \t\r\n") != NULL;
+
+    buf_printf(out, special && is_balanced(text) ? "{%s}" : "%s", text);
+}
+
+/* Appends one argument; in fold mode on a new line if it does not fit, or if new_line. Not if it would become a comment. */
 static void put_folded(struct buf *out, size_t *column, struct slice word, bool fold, bool new_line)
 {
-    if (fold && (new_line || *column + 1 + word.len >= 80)) {
+    if (fold && word.ptr[0] != '#' && (new_line || *column + 1 + word.len >= 80)) {
         buf_puts(out, "\n    ");
         *column = 4;
     } else {
@@ -57,7 +86,7 @@ static void put_command(const struct master_service *s, bool fold, size_t *colum
         buf_reset(&word);
         if (option) {
             buf_puts(&word, "-o ");
-            put_argument(&word, *o++);
+            put_override(&word, *o++);
             a++;
         } else {
             put_argument(&word, *a);

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""postconf side by side with Debian's: same files, same arguments, same output, status, and edited files.
+
+The reference is the tree that POSTRIDER_REFERENCE names (an unpacked postfix package); without it the package is fetched
+with apt-get and unpacked in a temporary directory. Where neither works the tests are skipped.
+"""
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+STAGE = pathlib.Path(os.environ.get("POSTRIDER_STAGE", pathlib.Path(__file__).parents[2] / "build/test/stage"))
+DATA = pathlib.Path(__file__).parents[1] / "data"
+
+MAIN_CF = """\
+# comment
+myhostname = mail.example.com
+
+mydestination = $myhostname,
+   localhost
+# inner comment
+
+\tfoo.example
+foo=bar
+used = 1
+relayhost = [x]:$used
+compatibility_level=3.6
+smtpd_hard_error_limit = ${stress?{1}:{20}}
+a_service_destination_recipient_limit = 3
+relay_destination_recipient_limit = 4
+myhostname = mail2.example.com
+smtpd_restriction_classes = cls, cls2
+cls = reject
+mynetworks = 127.0.0.0/8 [::1]/128
+virtual_alias_maps = hash:/etc/x ldap:myldap
+myldap_server_host = foo
+myldap_bogus = foo
+two = ${{$compatibility_level} <level {3.6} ? {old} : {new}} $$ $(used)   ${nothing?{x}:{y}}
+myorigin = $two
+long = aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb, ccccccccccccccccccccccccccccc ddddddddddddd
+mail_name = $long
+"""
+
+MASTER_CF = """\
+smtp      inet  n       -       y       -       -       smtpd
+# c
+#smtps    inet  n       -       y       -       -       smtpd
+submission inet n       -       y       -       -       smtpd
+  -o syslog_name=postfix/submission -o smtpd_tls_security_level=encrypt
+  -o { smtpd_client_restrictions = permit_sasl_authenticated, reject }
+  -o mydestination=$used
+
+127.0.0.1:10025 inet n - - - 10 smtpd -v
+pickup    unix  n       -       y       60      1       pickup
+qmgr      unix  n       -       n       300?     1       qmgr
+relay     unix  -       -       y       -       -       smtp
+        -o syslog_name=postfix/$service_name
+scache-with-a-long-name unix-dgram - - n - 1 scache
+runner    unix  -       n       n       -       0       spawn user=nobody argv=/bin/sh -c {a b}
+maildrop  unix  -       n       n       -       -       pipe
+  flags=DRXhu user=vmail argv=/usr/bin/maildrop -d ${recipient} aaaaaaaaaaaaaaaaaaaaaaaaaaaa bbbbbbbbbbbbbbbbbbbbbbbbb
+"""
+
+# Where the two are meant to differ: places, process facts, no NIS (and what takes it in when expanded), bare line feeds.
+OWN_VALUES = {
+    "command_directory", "daemon_directory", "sendmail_path", "process_id", "smtpd_forbid_bare_newline",
+    "alias_maps", "local_recipient_maps", "proxy_read_maps",
+}
+
+
+def unpack(where):
+    """Debian's package below where; its root, or None."""
+    given = os.environ.get("POSTRIDER_REFERENCE")
+    if given:
+        return pathlib.Path(given)
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        return None
+    try:
+        subprocess.run(["apt-get", "download", "postfix"], cwd=where, check=True, capture_output=True, timeout=60)
+        package = next(where.glob("postfix_*.deb"))
+        subprocess.run(["dpkg", "-x", package, where / "root"], check=True, capture_output=True, timeout=60)
+    except (subprocess.SubprocessError, StopIteration, OSError):
+        return None
+    return where / "root"
+
+
+class Pair:
+    """The same directory twice, one for each postconf."""
+
+    def __init__(self, root, where):
+        self.root = root
+        self.dirs = {"theirs": where / "theirs", "ours": where / "ours"}
+        for path in self.dirs.values():
+            path.mkdir(parents=True)
+            (path / "main.cf").write_text(MAIN_CF)
+            (path / "master.cf").write_text(MASTER_CF)
+
+    def run(self, side, args):
+        # without LANG and the like, and without a MAIL_CONFIG of the caller's
+        env = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(self.root / "usr/lib/postfix")}
+        program = self.root / "usr/sbin/postconf" if side == "theirs" else STAGE / "sbin/postconf"
+        if side == "ours":
+            env = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")} | {"PATH": os.environ["PATH"]}
+        done = subprocess.run(
+            [program, "-c", self.dirs[side], *args], env=env, capture_output=True, text=True, timeout=60)
+        out = done.stdout.replace(str(self.dirs[side]), "DIR")
+        text = done.stderr.replace(str(program) + ":", "postconf:").replace(str(self.dirs[side]), "DIR")
+        # Debian's looks at the file several times, and warns each time, of the other entry too; the order of names is that
+        # of a hash table.
+        warnings = {line for line in text.splitlines()
+                    if "not yet effective" not in line and "line 2: overriding" not in line}
+        return done.returncode, out, warnings
+
+    def files(self, side):
+        return {name: (self.dirs[side] / name).read_text() for name in ("main.cf", "master.cf")}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    root = unpack(tmp_path_factory.mktemp("package"))
+    if root is None or not (root / "usr/sbin/postconf").exists():
+        pytest.skip("no reference: set POSTRIDER_REFERENCE")
+    return root
+
+
+@pytest.fixture
+def pair(reference, tmp_path):
+    return Pair(reference, tmp_path)
+
+
+@pytest.mark.parametrize("args", [
+    ["-n"], ["-nf"], ["-nx"], ["-nfx"], ["-nh"], ["-nH"], ["-nhf"],
+    ["myhostname", "used", "mydestination"], ["-h", "mydestination"], ["-x", "mydestination", "two"],
+    ["-d", "mydestination", "mydomain", "smtpd_hard_error_limit"], ["-dx", "mydestination", "smtpd_hard_error_limit"],
+    ["-o", "relayhost=z", "relayhost"], ["-x", "-o", "stress=yes", "smtpd_hard_error_limit"],
+    ["-C", "user"], ["-C", "service"], ["-C", "user,service", "-n"], ["-nC", "builtin"],
+    ["-M"], ["-Mf"], ["-Mx"], ["-Mfx"], ["-M", "smtp"], ["-M", "smtp/inet"], ["-M", "*/unix"], ["-M", "nosuch"],
+    ["-F"], ["-Ff"], ["-FH"], ["-F", "smtp/inet"], ["-F", "*/*/chroot"], ["-F", "maildrop/unix/command"],
+    ["-P"], ["-Pf"], ["-Ph"], ["-PH"], ["-Px"], ["-P", "submission/inet/syslog_name"],
+    ["-l"],
+], ids=" ".join)
+def test_show(pair, args):
+    theirs, ours = pair.run("theirs", args), pair.run("ours", args)
+    assert ours[:2] == theirs[:2]
+    assert ours[2] == theirs[2]
+
+
+def rows(text):
+    """name -> value, folded lines included."""
+    found, name = {}, None
+    for line in text.splitlines():
+        if line.startswith("    ") and name:
+            found[name] += "\n" + line
+        else:
+            name, _, found[name] = line.partition(" =")
+    return found
+
+
+@pytest.mark.parametrize("args", [["-d"], ["-df"], ["-dx"], ["-p"], ["-x"], ["-f"]], ids=" ".join)
+def test_everything(pair, args):
+    """Each of Debian's rows is there with its value; what is more is newer, or our own."""
+    theirs, ours = rows(pair.run("theirs", args)[1]), rows(pair.run("ours", args)[1])
+    assert len(theirs) > 800
+    wrong = {name: (value, ours.get(name)) for name, value in theirs.items()
+             if ours.get(name) != value and name not in OWN_VALUES}
+    assert wrong == {}
+    later = {line.split("\t")[0] for line in (DATA / "main.cf-parameters.tsv").read_text().splitlines()
+             if line.split("\t")[4] and tuple(map(int, line.split("\t")[4].split("."))) >= (3, 8)}
+    known = {line.split("\t")[0] for line in (DATA / "main.cf-parameters.tsv").read_text().splitlines()}
+    assert {name for name in ours if name not in theirs and name in known and name not in later} == set()
+
+
+@pytest.mark.parametrize("args", [
+    ["-e", "relayhost=c"], ["relayhost=c", "mail_name="], ["-e", "header_checks=pcre:/x"], ["-e", "mydestination = a,   b "],
+    ["-e", "myhostname=once"], ["-e", "relayhost=1", "relayhost=2"], ["-e", "a b=c"], ["-e", "=c"], ["-e", "relayhost"],
+    ["-e", "foo=a\nb"], ["-e"], ["-e", "foo=${"],
+    ["-X", "mydestination"], ["-X", "nosuch"], ["-X", "foo", "relayhost"], ["-X"],
+    ["-#", "mydestination", "foo"], ["-#", "nosuch"], ["-#", " "], ["-#", "a=b"],
+    ["-M#", "submission/inet"], ["-MX", "submission/inet"], ["-M#", "submission"], ["-M#", "nosuch/inet"], ["-MX"],
+    ["-Me", "relay/unix=relay unix n - n - - smtp -o a=b"], ["-Me", "new/unix=new unix - - n - - pipe flags=x argv=a"],
+    ["-F", "relay/unix/chroot=n"], ["-F", "pickup/unix/command=pickup -v -o x=y"], ["-F", "relay/unix/bogus=1"],
+    ["-P", "relay/unix/syslog_name=x"], ["-P", "maildrop/unix/foo=bar"], ["-PX", "relay/unix/syslog_name"],
+    ["-P", "nosuch/inet/foo=1"],
+    ["-d", "-n"], ["-h", "-H"], ["-M", "-P"], ["-M", "-n"], ["-e", "-X", "x"], ["-d", "-e", "x=y"], ["-C", "x"],
+], ids=lambda args: " ".join(args).replace("\n", "|"))
+def test_edit(pair, args):
+    theirs, ours = pair.run("theirs", args), pair.run("ours", args)
+    assert ours[0] == theirs[0]
+    assert ours[1] == theirs[1]
+    assert pair.files("ours") == pair.files("theirs")
+    assert bool(ours[2]) == bool(theirs[2])
+
+
+@pytest.mark.parametrize("line", [
+    "relayhost", "= x", "two words = x", "relayhost = a\n   b\n\n# c\n   d", "relayhost=a=b", "relayhost = a   b # c",
+    "relayhost = ${", "relayhost = $relayhost", "relayhost = ${{3.6} <=level {3.10} ? {a} : {b}}",
+    "relayhost = ${{x} <level {1} ? {a} : {b}}", "relayhost = a\\\n b", "relayhost = \tx\t y \r",
+], ids=lambda line: line.replace("\n", "|"))
+def test_lines(pair, line):
+    for path in pair.dirs.values():
+        (path / "main.cf").write_text(line + "\n")
+    theirs, ours = pair.run("theirs", ["-nx"]), pair.run("ours", ["-nx"])
+    assert ours[0] == theirs[0]
+    assert ours[1] == theirs[1] or theirs[0] != 0  # what theirs had printed before is lost
