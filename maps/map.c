@@ -38,6 +38,7 @@ struct map_env {
     struct config *cfg;
     struct lock lock;
     struct htable *maps GUARDED_BY(lock); /* name -> struct map * */
+    int64_t slow_ms;                      /* lookups that take longer are logged; 0: none */
 };
 
 static const struct map_type *const types[] = {
@@ -73,6 +74,7 @@ struct map_env *map_env_new(const struct config *cfg)
     env->cfg = config_ref((struct config *) (uintptr_t) cfg);
     lock_init(&env->lock, LOCK_MAP_SET);
     env->maps = htable_new(false);
+    env->slow_ms = map_slow_lookup_ms(cfg);
     return env;
 }
 
@@ -235,6 +237,27 @@ static struct impl *current(struct map *m, struct err *err)
     return i;
 }
 
+#define SHOWN_KEY 100
+
+/* Types that answer from memory are not timed: it would cost as much as the lookup. */
+static enum map_result timed_lookup(const struct map *m, void *state, struct slice key,
+                                    struct buf *value, struct err *err)
+{
+    struct mono_time begun;
+    enum map_result res;
+    int64_t took_ms;
+
+    if (m->env->slow_ms == 0 || (m->type->flags & MAP_FLAG_LOCAL) != 0)
+        return m->type->lookup(state, key, value, err);
+    begun = mono_now();
+    res = m->type->lookup(state, key, value, err);
+    took_ms = mono_diff_ms(mono_now(), begun);
+    if (took_ms >= m->env->slow_ms)
+        log_warning("table %s: slow lookup: %.3f s for \"%.*s\"", m->name, (double) took_ms / 1000,
+                    (int) (key.len < SHOWN_KEY ? key.len : SHOWN_KEY), key.ptr);
+    return res;
+}
+
 enum map_result map_lookup(struct map *m, struct slice key, struct buf *value, struct err *err)
 {
     char space[1024];
@@ -254,7 +277,7 @@ enum map_result map_lookup(struct map *m, struct slice key, struct buf *value, s
             p[k] = (char) ascii_lower((unsigned char) key.ptr[k]);
         key.ptr = p;
     }
-    res = m->type->lookup(i->state, key, value, err);
+    res = timed_lookup(m, i->state, key, value, err);
     if (res == MAP_RETRY)
         err_prefix(err, "table %s: ", m->name);
     free(heap);

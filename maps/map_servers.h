@@ -31,25 +31,34 @@ struct map_servers_ops {
 };
 
 struct map_servers_config {
-    const char *table;          /* for messages: "mysql:/etc/postfix/mysql-virtual.cf" */
+    const char *table;          /* for log lines: "mysql:/etc/postfix/mysql-virtual.cf" */
     const char *const *servers; /* 1 or more */
     size_t nservers;
     bool random_order;
     size_t max_connections;   /* together; at least 1 */
     int64_t query_timeout_ms; /* of one lookup, connecting and waiting for a connection included */
-    int64_t idle_timeout_ms;  /* a connection that was idle for so long is closed */
+    int64_t idle_timeout_ms;  /* a connection that was idle for so long is not used again */
     int64_t down_min_ms,
         down_max_ms; /* how long a failed server is left alone: doubles from the one to the other */
 };
 
-/* Copies config. */
+/* Fills the limits and times of config (not table, servers, order) from main.cf: table_connection_limit, table_query_timeout,
+ * table_idle_timeout, table_server_retry_time. A type then puts its own over them. */
+NODISCARD int map_servers_defaults(const struct map_env *env, struct map_servers_config *config,
+                                   struct err *err);
+
+/* Copies config. arg is handed to ops->connect() and must outlive the result. */
 struct map_servers *map_servers_new(const struct map_servers_config *config,
                                     const struct map_servers_ops *ops, void *arg);
+/* No lookup may be under way. Closes the connections. */
 void map_servers_free(struct map_servers **s);
 
 /*
  * One lookup: calls ask() with a connection until it says DONE or no server is left. 0: ask said DONE. -1: no server answered; err is
- * temporary and names the table, the servers and the causes.
+ * temporary and names the servers and the causes (map_lookup() puts the table's name in front).
+ *
+ * ask() may be called more than once for one lookup, with a deadline that is its server's share of the time; on BROKEN it
+ * fills err, and the connection is closed. Any thread; a process that forked begins with an empty pool.
  */
 NODISCARD int map_servers_ask(struct map_servers *s,
                               enum map_servers_answer (*ask)(void *conn, struct mono_time deadline,

@@ -2,6 +2,8 @@
 /* lock.c - see lock.h. Debug builds check that locks are taken in the order of their ranks. */
 #include "base/lock.h"
 
+#include <errno.h>
+
 #include "base/log.h"
 
 /* the bodies of the lock calls themselves: clang cannot see that the mutex within is the capability */
@@ -74,4 +76,13 @@ void lock_release(struct lock *l) UNCHECKED
 void lock_wait(struct lock *l, pthread_cond_t *cond)
 {
     pthread_cond_wait(cond, &l->mutex);
+}
+
+bool lock_wait_until(struct lock *l, pthread_cond_t *cond, struct mono_time deadline)
+{
+    struct timespec ts = {deadline.us / 1000000, deadline.us % 1000000 * 1000};
+
+    if (deadline.us == MONO_NEVER.us)
+        return pthread_cond_wait(cond, &l->mutex) == 0;
+    return pthread_cond_clockwait(cond, &l->mutex, CLOCK_MONOTONIC, &ts) != ETIMEDOUT;
 }

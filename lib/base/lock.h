@@ -9,7 +9,7 @@
 
 #include <pthread.h>
 
-#include "base/base.h"
+#include "base/mtime.h"
 
 /* Lower ranks are taken first. A new lock is a row here. */
 enum lock_rank {
@@ -20,6 +20,7 @@ enum lock_rank {
     LOCK_MAP_SET = 30,        /* maps: the table cache, reload */
     LOCK_MAP_STATE = 35,      /* maps: which implementation of a table is current */
     LOCK_MAP = 40,            /* maps: one table's handle */
+    LOCK_MAP_SERVERS = 45,    /* maps: one table's servers and connections */
     LOCK_SMTP_CACHE = 50,     /* smtp: idle connections */
     LOCK_JOURNAL_COMMIT = 60, /* qmgr/store: the commit queue */
     LOCK_JOURNAL_APPEND = 61, /* qmgr/store: the open segment's tail */
@@ -41,5 +42,7 @@ void lock_fini(struct lock *l);
 void lock_take(struct lock *l) ACQUIRES(*l);
 void lock_release(struct lock *l) RELEASES(*l);
 void lock_wait(struct lock *l, pthread_cond_t *cond) REQUIRES(*l);
+/* False: deadline is over. */
+bool lock_wait_until(struct lock *l, pthread_cond_t *cond, struct mono_time deadline) REQUIRES(*l);
 
 #endif
