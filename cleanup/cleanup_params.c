@@ -4,6 +4,7 @@
  */
 #include "cleanup/cleanup_int.h"
 #include "cleanup/maildrop.h"
+#include "postconf/findings.h"
 
 #define STRING(name, default_, text)                                                               \
     PARAM_STRING(#name, struct cleanup_params, name, .def = default_, .services = "cleanup",       \
@@ -51,15 +52,17 @@ static const struct param rows[] = {
          "Whether Date, From and Message-Id are added for remote clients too."),
 };
 
-static int check(struct map_env *env, struct err *err)
+static void check(struct map_env *env, struct findings *f)
 {
     static const char *const classes[] = {"canonical_classes", "sender_canonical_classes",
                                           "recipient_canonical_classes"};
 
-    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
-        if (cleanup_classes_parse(config_get(map_env_config(env), classes[i]), err) == 0)
-            return err_prefix(err, "%s: ", classes[i]);
-    return 0;
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
+        struct err err = ERR_INIT;
+
+        if (cleanup_classes_parse(config_get(map_env_config(env), classes[i]), &err) == 0)
+            findings_error(f, classes[i], "%s", err.text);
+    }
 }
 
 const struct param_set cleanup_params =

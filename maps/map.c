@@ -188,12 +188,12 @@ int map_open(struct map_env *env, struct slice spec, struct map **out, struct er
 int map_check(struct map_env *env, struct slice spec, struct err *err)
 {
     struct map *m;
-    struct impl *i;
+    struct impl *i = NULL;
 
-    if (map_open(env, spec, &m, err) == -1)
-        return -1;
+    /* from the first opening on: what is an error here is not a warning in the log before */
     strict = true;
-    i = impl_open(m, err);
+    if (map_open(env, spec, &m, err) == 0)
+        i = impl_open(m, err);
     strict = false;
     if (i == NULL)
         return -1;

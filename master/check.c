@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * check.c - every finding about a generation: parameters, services, tables.
+ * check.c - every finding about a generation: parameters, tables, what the folders say of their own, services.
  *
  * What is wrong in a parameter that is effective, or in a table that a parameter names, is fatal: the daemons would meet it
- * with every client. What merely has no effect is a warning.
+ * with every client. What merely has no effect, or is hardly what was meant, is a warning.
  */
 #include <poll.h>
 #include <signal.h>
@@ -14,7 +14,7 @@
 
 #include "base/file.h"
 #include "base/mtime.h"
-#include "maps/map.h"
+#include "maps/map_check.h"
 #include "master/master_int.h"
 #include "master/worker_int.h"
 
@@ -29,6 +29,7 @@ struct check {
     const struct config *cfg;             /* main.cf, or with a service's -o */
     const struct master_service *service; /* NULL: main.cf */
     struct map_env *env;
+    struct findings *findings;
 };
 
 PRINTF_LIKE(3, 4) static void report(struct check *c, bool is_fatal, const char *fmt, ...)
@@ -63,72 +64,18 @@ static void on_config(enum config_finding kind, const char *file, int line, cons
     }
 }
 
-struct type_search {
-    struct slice name;
-    bool found;
-};
-
-static void on_map_type(const struct map_type *t, void *arg)
-{
-    struct type_search *s = arg;
-
-    s->found |= slice_eq_str(s->name, t->name);
-}
-
-/* "type:name" with a type that is built in; anything else with a colon may be an address, a transport, a time. */
-static bool is_table(struct slice spec)
-{
-    ptrdiff_t colon = slice_find(spec, ':');
-    struct type_search s = {.name = slice_sub(spec, 0, colon < 1 ? 0 : (size_t) colon)};
-
-    if (colon > 0)
-        map_type_each(on_map_type, &s);
-    return s.found;
-}
-
-/* Elements "type:name" of a value; {...} of inline tables kept together. */
-static void check_tables(const struct param *p, void *arg)
-{
-    struct check *c = arg;
-    const char *value;
-    struct slice rest;
-    struct slice word;
-
-    if (p->name[0] == '*' || p->status != PARAM_EFFECTIVE || p->type != PARAM_TYPE_STRING ||
-        !config_is_set(c->cfg, p->name) || (c->service != NULL && config_line(c->cfg, p->name) > 0))
-        return;
-    value = config_get(c->cfg, p->name);
-    rest = slice_str(value);
-    while (value != NULL && slice_token_braces(&rest, ", \t\r\n", &word)) {
-        struct slice spec = word;
-        struct err err = ERR_INIT;
-
-        while (spec.len > 0 && spec.ptr[0] == '!')
-            spec = slice_sub(spec, 1, spec.len);
-        if (slice_starts_with(spec, SLICE_LIT("proxy:")))
-            spec = slice_sub(spec, 6, spec.len);
-        if (!is_table(spec) || map_check(c->env, spec, &err) == 0)
-            continue;
-        if (c->service != NULL)
-            report(c, true, "%s, line %d: service %s: %s: %s", c->g->cf->path, c->service->line,
-                   c->service->name, p->name, err.text);
-        else
-            report(c, true, "%s/main.cf, line %d: %s: %s", config_dir(c->cfg),
-                   config_line(c->cfg, p->name), p->name, err.text);
-    }
-}
-
 /* What the folders say of their own values. */
 static void check_sets(struct check *c)
 {
-    for (const struct param_set *const *const *folder = all_param_sets; *folder != NULL; folder++) {
-        for (const struct param_set *const *set = *folder; *set != NULL; set++) {
-            struct err err = ERR_INIT;
+    for (const struct param_set *const *const *folder = all_param_sets; *folder != NULL; folder++)
+        for (const struct param_set *const *set = *folder; *set != NULL; set++)
+            if ((*set)->check != NULL)
+                (*set)->check(c->env, c->findings);
+}
 
-            if ((*set)->check != NULL && (*set)->check(c->env, &err) == -1)
-                report(c, true, "%s", err.text);
-        }
-    }
+static void on_finding(bool is_fatal, const char *text, void *arg)
+{
+    report(arg, is_fatal, "%s", text);
 }
 
 /* --- services ----------------------------------------------------------------------------------- */
@@ -152,6 +99,7 @@ static void check_override_names(struct check *c, const struct master_service *s
 static void check_overrides(struct check *c, const struct master_service *s)
 {
     struct buf text = BUF_INIT(SIZE_MAX);
+    struct buf place = BUF_INIT(8192);
     struct config *cfg = NULL;
     struct err err = ERR_INIT;
     size_t n = 0;
@@ -167,16 +115,23 @@ static void check_overrides(struct check *c, const struct master_service *s)
                          n, s->name, &cfg, &err) == -1) {
         report(c, true, "%s, line %d: service %s: %s", c->g->cf->path, s->line, s->name, err.text);
     } else {
+        int fatal_before = c->fatal;
+
+        buf_printf(&place, "%s, line %d: service %s", c->g->cf->path, s->line, s->name);
         c->cfg = cfg;
         c->env = map_env_new(cfg);
+        findings_of_service(c->findings, cfg, buf_cstr(&place));
         config_check(cfg, on_config, c);
-        param_each(check_tables, c);
-        check_sets(c);
+        map_check_parameters(c->env, c->findings);
+        if (c->fatal == fatal_before)
+            check_sets(c);
+        findings_of_service(c->findings, NULL, NULL);
         map_env_free(&c->env);
         config_unref(&cfg);
     }
     c->service = NULL;
     c->cfg = c->g->cfg;
+    buf_fini(&place);
     buf_fini(&text);
 }
 
@@ -201,14 +156,15 @@ static void check_service(struct check *c, const struct master_service *s)
     }
 }
 
-int check_generation(const struct generation *g, check_report_fn fn, void *arg)
+int check_generation(const struct generation *g, bool network, check_report_fn fn, void *arg)
 {
     static const char *const needed[] = {"qmgr", "cleanup"};
     struct check c = {.g = g, .fn = fn, .arg = arg, .cfg = g->cfg};
 
+    c.findings = findings_new(g->cfg, network, on_finding, &c);
     config_check(g->cfg, on_config, &c);
     c.env = map_env_new(g->cfg);
-    param_each(check_tables, &c);
+    map_check_parameters(c.env, c.findings);
     if (c.fatal == 0)
         check_sets(&c);
     map_env_free(&c.env);
@@ -221,6 +177,7 @@ int check_generation(const struct generation *g, check_report_fn fn, void *arg)
             master_cf_find(g->cf, needed[i], SERVICE_FIFO) == NULL)
             report(&c, false, "%s: there is no service \"%s unix\": no mail will flow", g->cf->path,
                    needed[i]);
+    findings_free(&c.findings);
     /* what is wrong already would be said once more for each daemon */
     if (c.fatal == 0)
         c.fatal = check_trials(g, fn, arg);
@@ -277,7 +234,7 @@ int check_generation_apart(const struct generation *g, check_report_fn fn, void 
     pid = fork();
     if (pid == 0) {
         (void) close(pair[0]);
-        _exit(check_generation(g, send_finding, &pair[1]) > 0 ? 1 : 0);
+        _exit(check_generation(g, false, send_finding, &pair[1]) > 0 ? 1 : 0);
     }
     fd_close(&pair[1]);
     if (pid == -1) {

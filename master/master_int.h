@@ -53,12 +53,13 @@ void service_program(const struct generation *g, const struct master_service *s,
 
 /* is_fatal: keeps the system from starting, and a reload from being done. */
 typedef void (*check_report_fn)(bool is_fatal, const char *text, void *arg);
-/* Returns the number of fatal findings. Opens every table that is named. */
-int check_generation(const struct generation *g, check_report_fn fn, void *arg);
+/* Returns the number of fatal findings. Opens every table that is named. network: names of other hosts are looked up too, which
+ * may take some seconds. */
+int check_generation(const struct generation *g, bool network, check_report_fn fn, void *arg);
 /* check_trial.c: has each daemon try its start (option -T). The number of those that could not. */
 int check_trials(const struct generation *g, check_report_fn fn, void *arg);
 /*
- * The same in a process of its own: whatever a table's library does with a broken file, it does not happen in master. A
+ * The same (without the network) in a process of its own: whatever a table's library does with a broken file, it does not happen in master. A
  * process that dies, or takes longer than a minute, is a fatal finding.
  */
 int check_generation_apart(const struct generation *g, check_report_fn fn, void *arg);

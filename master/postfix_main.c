@@ -64,7 +64,7 @@ static void print_finding(bool is_fatal, const char *text, void *arg)
         log_warning("%s", text);
 }
 
-static int do_check(struct postfix *p)
+static int check(struct postfix *p, bool network)
 {
     struct err err = ERR_INIT;
     int findings = 0;
@@ -74,8 +74,13 @@ static int do_check(struct postfix *p)
         log_error("%s", err.text);
         findings++;
     }
-    findings += check_generation(p->gen, print_finding, NULL);
+    findings += check_generation(p->gen, network, print_finding, NULL);
     return findings > 0 ? 1 : 0;
+}
+
+static int do_check(struct postfix *p)
+{
+    return check(p, true);
 }
 
 NORETURN static void run(struct postfix *p, const char *directory, const char *program,
@@ -119,7 +124,8 @@ static void check_can_start(struct postfix *p, bool foreground)
         fatal("the Postfix mail system is already running");
     if (!foreground && strcmp(p->gen->common.maillog_file, "/dev/stdout") == 0)
         fatal("\"maillog_file = /dev/stdout\" is for \"postfix start-fg\"");
-    if (do_check(p) != 0)
+    /* a start at boot does not wait for a name server that is not up yet */
+    if (check(p, false) != 0)
         fatal("the mail system is not started: see above");
 }
 

@@ -52,16 +52,17 @@ struct param {
 };
 
 struct map_env;
-struct err;
+struct findings;
 
 struct param_set {
     const char *name;
     size_t size; /* of the struct */
     const struct param *rows;
     size_t count;
-    /* Beyond the rows: does what the values say hold together (lists parse, tables open)? Asked by postfix check and
-     * reload, after the rows were found good. NULL: nothing to ask. env: of maps/map.h. */
-    int (*check)(struct map_env *env, struct err *err);
+    /* Beyond the rows: what is wrong or odd in what the values say (lists that do not parse, rules that nothing reaches).
+     * Asked by postfix check, start and reload after the rows were found good, with main.cf and again with each service's
+     * -o. NULL: nothing to ask. env: of maps/map.h; findings.h tells how to report. */
+    void (*check)(struct map_env *env, struct findings *f);
 };
 
 /* The added term is 0 and checks the member's type at compile time. */

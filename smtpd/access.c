@@ -89,14 +89,7 @@ static enum policy_verdict by_restrictions(struct evaluation *e, struct slice va
         v = policy_run(e, &list);
     }
     e->depth--;
-    for (size_t i = 0; i < list.len; i++) {
-        struct restriction *r = list.items[i];
-
-        map_list_free(&r->maps);
-        free(r->name);
-        free(r);
-    }
-    vec_fini(&list);
+    policy_list_free(&list);
     free(text);
     return v;
 }

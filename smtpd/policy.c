@@ -67,19 +67,9 @@ static const struct param rows[] = {
     CODE("multi_recipient_bounce_reject_code", multi_recipient_code, "550",
          "Reply code of reject_multi_recipient_bounce."),
 };
-/* Every list must parse. */
-static int check(struct map_env *env, struct err *err)
-{
-    struct policy *p = NULL;
-    int ret = policy_new(env, NULL, NULL, &p, err);
+const struct param_set policy_params = PARAM_SET_CHECKED("policy", P, rows, policy_check);
 
-    policy_free(&p);
-    return ret;
-}
-
-const struct param_set policy_params = PARAM_SET_CHECKED("policy", P, rows, check);
-
-static const char *const list_names[LIST_COUNT] = {
+const char *const policy_list_names[LIST_COUNT] = {
     "smtpd_client_restrictions",      "smtpd_helo_restrictions",      "smtpd_sender_restrictions",
     "smtpd_relay_restrictions",       "smtpd_recipient_restrictions", "smtpd_data_restrictions",
     "smtpd_end_of_data_restrictions", "smtpd_etrn_restrictions"};
@@ -115,7 +105,11 @@ static struct vec *find_class(struct policy *p, struct slice name, int depth, st
         free(text);
         return list;
     }
-    err_input(err, "unknown restriction: \"%.*s\"", SLICE_FMT(name));
+    if (restriction_is_missing(name))
+        err_input(err, "%.*s is not yet effective: take it out, if mail may pass without it",
+                  SLICE_FMT(name));
+    else
+        err_input(err, "unknown restriction: \"%.*s\"", SLICE_FMT(name));
     return NULL;
 }
 
@@ -145,6 +139,8 @@ int policy_parse(struct policy *p, const char *text, struct vec *out, int depth,
         }
         if (def->arg != ARG_NONE && !slice_token_braces(&rest, ", \t\r\n", &arg))
             return err_input(err, "%s wants an argument", def->name);
+        if (arg.len > 0)
+            r->arg = slice_dup(arg);
         if (def->arg == ARG_MAPS) {
             char *spec = slice_dup(arg);
             int ret = slice_find(arg, ':') < 1
@@ -161,37 +157,47 @@ int policy_parse(struct policy *p, const char *text, struct vec *out, int depth,
     return 0;
 }
 
-int policy_new(struct map_env *env, struct route *route, struct dns *dns, struct policy **out,
-               struct err *err)
+int policy_begin(struct map_env *env, struct policy **out, struct err *err)
 {
     struct policy *p = xcalloc(1, sizeof(*p));
     const struct config *cfg = map_env_config(env);
 
     p->env = env;
-    p->route = route;
-    p->dns = dns;
     p->classes = htable_new(false);
     p->delimiter = config_get(cfg, "recipient_delimiter");
     p->access_parents = parent_matches_subdomains(cfg, "smtpd_access_maps");
-    if (config_bind(cfg, &policy_params, &p->p, err) == -1 ||
-        match_list_open(env, MATCH_HOST, config_get(cfg, "mynetworks"),
-                        parent_matches_subdomains(cfg, "mynetworks"), &p->mynetworks, err) == -1)
+    if (config_bind(cfg, &policy_params, &p->p, err) == -1) {
+        policy_free(&p);
+        return -1;
+    }
+    *out = p;
+    return 0;
+}
+
+int policy_new(struct map_env *env, struct route *route, struct dns *dns, struct policy **out,
+               struct err *err)
+{
+    const struct config *cfg = map_env_config(env);
+    struct policy *p;
+
+    if (policy_begin(env, &p, err) == -1)
+        return -1;
+    p->route = route;
+    p->dns = dns;
+    if (match_list_open(env, MATCH_HOST, config_get(cfg, "mynetworks"),
+                        parent_matches_subdomains(cfg, "mynetworks"), &p->mynetworks, err) == -1) {
+        err_prefix(err, "mynetworks: ");
         goto fail;
+    }
     for (int i = 0; i < LIST_COUNT; i++) {
         if (policy_parse(p, p->p.lists[i], &p->lists[i], 0, err) == -1) {
-            int line = config_line(cfg, list_names[i]);
-
-            if (line > 0)
-                err_prefix(err, "%s/main.cf, line %d: %s: ", config_dir(cfg), line, list_names[i]);
-            else
-                err_prefix(err, "%s: ", list_names[i]);
+            err_prefix(err, "%s: ", policy_list_names[i]);
             goto fail;
         }
     }
     /* a relay that anybody may use is never what is meant */
     if (p->lists[LIST_RELAY].len == 0 && p->lists[LIST_RECIPIENT].len == 0 &&
-        policy_parse(p, "permit_mynetworks, reject_unauth_destination", &p->lists[LIST_RELAY], 0,
-                     err) == -1)
+        policy_parse(p, POLICY_RELAY_FALLBACK, &p->lists[LIST_RELAY], 0, err) == -1)
         goto fail;
     *out = p;
     return 0;
@@ -200,13 +206,14 @@ fail:
     return -1;
 }
 
-static void list_free(struct vec *v)
+void policy_list_free(struct vec *v)
 {
     for (size_t i = 0; i < v->len; i++) {
         struct restriction *r = v->items[i];
 
         map_list_free(&r->maps);
         free(r->name);
+        free(r->arg);
         free(r);
     }
     vec_fini(v);
@@ -214,7 +221,7 @@ static void list_free(struct vec *v)
 
 static void class_free(void *v)
 {
-    list_free(v);
+    policy_list_free(v);
     free(v);
 }
 
@@ -225,7 +232,7 @@ void policy_free(struct policy **policy)
     if (p == NULL)
         return;
     for (int i = 0; i < LIST_COUNT; i++)
-        list_free(&p->lists[i]);
+        policy_list_free(&p->lists[i]);
     htable_free(&p->classes, class_free);
     match_list_free(&p->mynetworks);
     free(p);

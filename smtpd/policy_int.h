@@ -5,6 +5,7 @@
 
 #include "base/htable.h"
 #include "base/vec.h"
+#include "postconf/findings.h"
 #include "smtpd/policy.h"
 
 struct policy_params {
@@ -24,6 +25,7 @@ struct restriction {
     int64_t number;        /* sleep */
     struct vec *class_;    /* a restriction class: struct restriction * */
     char *name;
+    char *arg; /* as written; NULL: none */
 };
 
 struct evaluation {
@@ -46,6 +48,8 @@ struct restriction_def {
 };
 /* restrictions.c: sorted by nothing, asked once at start. NULL: no such restriction. */
 const struct restriction_def *restriction_find(struct slice name);
+/* One of Postfix's restrictions that is not there yet. */
+bool restriction_is_missing(struct slice name);
 
 struct policy {
     struct policy_params p;
@@ -59,9 +63,15 @@ struct policy {
     bool access_parents;
 };
 
+/* What stands in for smtpd_relay_restrictions and smtpd_recipient_restrictions when both are empty. */
+#define POLICY_RELAY_FALLBACK "permit_mynetworks, reject_unauth_destination"
+
 /* policy.c */
+/* The parameters bound, the lists still empty. */
+NODISCARD int policy_begin(struct map_env *env, struct policy **out, struct err *err);
 NODISCARD int policy_parse(struct policy *p, const char *text, struct vec *out, int depth,
                            struct err *err);
+void policy_list_free(struct vec *list); /* what policy_parse() pushed, and the array */
 enum policy_verdict policy_run(struct evaluation *e, const struct vec *list);
 /* "CODE DSN <what>: CLASS rejected: REASON", or a warning when warn_if_reject stands before it. */
 enum policy_verdict policy_reject(struct evaluation *e, int64_t code, const char *dsn,
@@ -72,6 +82,11 @@ enum policy_verdict policy_trouble(struct evaluation *e, struct slice what, cons
                                    const struct err *err);
 void policy_trace(const struct evaluation *e, const char *name, struct slice key,
                   const char *result);
+
+extern const char *const policy_list_names[LIST_COUNT]; /* the parameters */
+
+/* policy_check.c: findings about the lists */
+void policy_check(struct map_env *env, struct findings *f);
 
 /* access.c: an access table's answer for key. class_: "Client host" ... */
 enum policy_verdict access_action(struct evaluation *e, struct slice value, struct slice key,

@@ -505,3 +505,53 @@ const struct restriction_def *restriction_find(struct slice name)
             return &defs[i];
     return NULL;
 }
+
+/* What Postfix knows and is not in the table above. */
+static const char *const missing[] = {
+    "check_ccert_access",
+    "check_client_a_access",
+    "check_client_mx_access",
+    "check_client_ns_access",
+    "check_etrn_access",
+    "check_helo_a_access",
+    "check_helo_mx_access",
+    "check_helo_ns_access",
+    "check_policy_service",
+    "check_recipient_a_access",
+    "check_recipient_mx_access",
+    "check_recipient_ns_access",
+    "check_relay_domains",
+    "check_reverse_client_hostname_a_access",
+    "check_reverse_client_hostname_mx_access",
+    "check_reverse_client_hostname_ns_access",
+    "check_sasl_access",
+    "check_sender_a_access",
+    "check_sender_mx_access",
+    "check_sender_ns_access",
+    "permit_dnswl_client",
+    "permit_mx_backup",
+    "permit_naked_ip_address",
+    "permit_rhswl_client",
+    "reject_authenticated_sender_login_mismatch",
+    "reject_known_sender_login_mismatch",
+    "reject_maps_rbl",
+    "reject_plaintext_session",
+    "reject_rbl_client",
+    "reject_rhsbl_client",
+    "reject_rhsbl_helo",
+    "reject_rhsbl_recipient",
+    "reject_rhsbl_reverse_client",
+    "reject_rhsbl_sender",
+    "reject_sender_login_mismatch",
+    "reject_unauthenticated_sender_login_mismatch",
+    "reject_unverified_recipient",
+    "reject_unverified_sender",
+};
+
+bool restriction_is_missing(struct slice name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(missing); i++)
+        if (slice_caseeq_str(name, missing[i]))
+            return true;
+    return false;
+}

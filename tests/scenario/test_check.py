@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""postfix check: findings about what a configuration means, each with its place and what to do."""
+import os
+import re
+
+import pytest
+from instance import MASTER_CF
+
+
+def checked(inst):
+    """What check says, one finding a line, with etc/ in place of the directory; and its exit status."""
+    inst.expect_fatal = True
+    done = inst.run("postfix", "check", check=False)
+    text = done.stdout + done.stderr
+    return re.sub(r"^postfix(-script)?: ", "", text.replace(str(inst.etc), "etc"), flags=re.M).splitlines(), done.returncode
+
+
+def only(inst, *wanted, status=None):
+    """Each finding matches its pattern, and there is no other."""
+    found, code = checked(inst)
+    assert len(found) == len(wanted), found
+    for pattern in wanted:
+        assert any(re.search(pattern, line) for line in found), (pattern, found)
+    assert code == (status if status is not None else int(any(line.startswith("error:") for line in found)))
+
+
+@pytest.fixture
+def stopped(instance):
+    """A factory of instances that are not started, without what the harness sets and is not effective."""
+    return lambda main=None, **options: instance(main={"biff": None, **(main or {})}, start=False, **options)
+
+
+def test_a_plain_configuration_is_clean(stopped):
+    only(stopped())
+
+
+RELAY = "permit_mynetworks, reject_unauth_destination"
+
+
+@pytest.mark.parametrize("main, wanted", [
+    ({"smtpd_client_restrictions": "permit_mynetworks, reject, permit_sasl_authenticated"},
+     r"^warning: etc/main.cf, line \d+: smtpd_client_restrictions: permit_sasl_authenticated is never reached, as reject before"),
+    ({"smtpd_sender_restrictions": "warn_if_reject reject, permit, reject_non_fqdn_sender"},
+     r"smtpd_sender_restrictions: reject_non_fqdn_sender is never reached, as permit before it"),
+    ({"smtpd_helo_restrictions": "defer check_helo_access inline:{{x=reject}}"},
+     r"smtpd_helo_restrictions: check_helo_access inline:\S+ is never reached, as defer before"),
+    ({"smtpd_restriction_classes": "closed", "closed": "permit_mynetworks, reject",
+      "smtpd_recipient_restrictions": "closed, reject_unauth_destination"},
+     r"smtpd_recipient_restrictions: reject_unauth_destination is never reached, as closed before"),
+    ({"smtpd_restriction_classes": "closed", "closed": "reject, permit"}, r"line \d+: closed: permit is never reached"),
+    ({"smtpd_sender_restrictions": "reject_non_fqdn_sender, permit_mynetworks, reject_non_fqdn_sender"},
+     r"smtpd_sender_restrictions: reject_non_fqdn_sender stands in it twice"),
+    ({"smtpd_sender_restrictions": "check_sender_access static:dunno, check_sender_access static:dunno"},
+     r"check_sender_access static:dunno stands in it twice"),
+    ({"smtpd_relay_restrictions": "permit_mynetworks"},
+     r"^error: etc/main.cf, line \d+: smtpd_relay_restrictions: no restriction keeps strangers .*open relay.*add reject_unauth"),
+    ({"smtpd_relay_restrictions": "warn_if_reject reject_unauth_destination"}, r"^error: .*open relay"),
+    ({"smtpd_relay_restrictions": "", "smtpd_recipient_restrictions": "reject_non_fqdn_recipient"},
+     r"^error: etc/main.cf, line \d+: smtpd_recipient_restrictions: no restriction keeps strangers"),
+    ({"smtpd_relay_restrictions": ""}, r"^warning: .*smtpd_relay_restrictions: it is empty, and smtpd_recipient_restrictions too"),
+    ({"mynetworks": "127.0.0.0/8, 0.0.0.0/0"}, r"^warning: etc/main.cf, line \d+: mynetworks: 0.0.0.0/0 trusts clients all over"),
+    ({"mynetworks": "127.0.0.0/8, [::]/0"}, r"mynetworks: \[::\]/0 trusts clients all over"),
+    ({"smtpd_client_restrictions": "permit_mynetwork"},
+     r'^error: etc/main.cf, line \d+: smtpd_client_restrictions: unknown restriction: "permit_mynetwork"'),
+    ({"smtpd_client_restrictions": "reject_rbl_client zen.spamhaus.test"},
+     r"^error: etc/main.cf, line \d+: smtpd_client_restrictions: reject_rbl_client is not yet effective"),
+    ({"smtpd_restriction_classes": "greylist"}, r"^error: .*smtpd_restriction_classes: class greylist is not defined"),
+    ({"canonical_classes": "envelope_sendr"}, r"^error: etc/main.cf, line \d+: canonical_classes: .*envelope_sendr"),
+])
+def test_restrictions(stopped, main, wanted):
+    only(stopped(main=main), wanted)
+
+
+@pytest.mark.parametrize("main", [
+    {"smtpd_client_restrictions": "permit_mynetworks, sleep 1, sleep 1, reject"},
+    {"smtpd_sender_restrictions": "warn_if_reject reject, reject_non_fqdn_sender, warn_if_reject reject_non_fqdn_sender"},
+    {"smtpd_sender_restrictions": "check_sender_access static:dunno, check_sender_access inline:{{a=ok}}, permit"},
+    {"smtpd_relay_restrictions": "", "smtpd_recipient_restrictions": RELAY},
+    {"smtpd_relay_restrictions": "permit_mynetworks", "smtpd_client_restrictions": "permit_mynetworks, reject"},
+    {"mynetworks": "0.0.0.0/0", "smtpd_relay_restrictions": "reject_unauth_destination"},
+    {"mynetworks": "10.0.0.0/8, 192.168.0.0/16, [fe80::]/64"},
+    {"mynetworks": "0.0.0.0/0", "inet_interfaces": "loopback-only"},
+])
+def test_restrictions_that_are_right(stopped, main):
+    only(stopped(main=main))
+
+
+def test_a_service_of_its_own(stopped):
+    """What -o breaks is said of the service; what main.cf has wrong already is not said again for it."""
+    inst = stopped(main={"mynetworks": "0.0.0.0/0"}, master=MASTER_CF + "\n".join((
+        "127.0.0.2:{port} inet n - n - - smtpd -o smtpd_relay_restrictions=permit -o smtpd_recipient_restrictions=",
+        "0.0.0.0:{port} inet n - n - - smtpd -o smtpd_relay_restrictions=permit", "")))
+    only(inst, r"^warning: etc/main.cf, line \d+: mynetworks: 0.0.0.0/0 trusts",
+         r"^error: etc/master.cf, line 16: service 0.0.0.0:\d+: smtpd_relay_restrictions: no restriction keeps strangers")
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def test_tables(stopped):
+    inst = stopped(main={"canonical_maps": "hash:{etc}/canonical", "alias_maps": "hash:{etc}/aliases", "header_checks": "regexp:{etc}/checks",
+                          "transport_maps": "hash:{etc}/nowhere", "virtual_alias_maps": "hash:{etc}/virtual"},
+                    files={"canonical": "a b\n", "aliases": "a: b\n", "checks": "# good\n/(/ IGNORE\n", "virtual": "a@b.test c\n"})
+    inst.postmap("hash:{etc}/canonical", "hash:{etc}/virtual")
+    inst.run("postalias", f"hash:{inst.etc}/aliases")
+    for name in ("canonical", "aliases"):
+        os.utime(inst.etc / f"{name}.db", (1, 1))
+    (inst.etc / "virtual.db").unlink()
+    only(inst, r'^warning: etc/main.cf, line \d+: canonical_maps: etc/canonical is newer than etc/canonical.db: run "postmap hash:etc/canonical"',
+         r'^warning: etc/main.cf, line \d+: alias_maps: .*run "postalias hash:etc/aliases"',
+         r"^error: etc/main.cf, line \d+: header_checks: .*etc/checks, line 2",
+         r"^error: etc/main.cf, line \d+: transport_maps: .*etc/nowhere.db: No such file or directory$",
+         r'^error: etc/main.cf, line \d+: virtual_alias_maps: .*No such file or directory: run "postmap hash:etc/virtual"')
+
+
+def test_tables_of_a_class(stopped):
+    inst = stopped(main={"smtpd_restriction_classes": "strict", "strict": "check_client_access hash:{etc}/missing"})
+    only(inst, r"^error: etc/main.cf, line \d+: strict: .*etc/missing.db")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root reads what others may not")
+def test_a_table_that_only_root_can_read(stopped):
+    inst = stopped(main={"canonical_maps": "texthash:{etc}/canonical"}, files={"canonical": "a b\n"})
+    (inst.etc / "canonical").chmod(0o600)
+    only(inst, r"^warning: etc/main.cf, line \d+: canonical_maps: etc/canonical cannot be read by daemon \(mail_owner\): .*postfix reload")
