@@ -47,7 +47,6 @@ const struct param params_pending[] = {
     PENDING("berkeley_db_read_buffer_size", "131072", INT, "postmap,postalias"),
     PENDING("best_mx_transport", "", STRING, "smtp"),
     PENDING("biff", "yes", BOOL, "local"),
-    PENDING("bounce_template_file", "", STRING, "bounce,postconf"),
     PENDING("broken_sasl_auth_clients", "no", BOOL, "smtpd"),
     PENDING("cleanup_replace_stray_cr_lf", "yes", BOOL, "cleanup"),
     PENDING("cleanup_service_name", "cleanup", STRING, "all"),

@@ -17,6 +17,8 @@ struct postconf {
     bool defaults, only_set; /* -d, -n */
     bool no_name, no_value;  /* -h, -H */
     bool fold, expand;       /* -f, -x */
+    bool quiet;              /* -q: no warnings about what is unused, unknown or without effect */
+    const char *tls_mode;    /* -T */
     unsigned classes;        /* -C */
     char edit;               /* 'e', 'X', '#', or 0: show */
     char *const *names;      /* the arguments */
@@ -34,7 +36,7 @@ struct master_cf *postconf_load_master(const struct config *cfg);
  * POSTCONF_WARN_ALL also what has no effect or a bad value.
  */
 enum postconf_warnings { POSTCONF_WARN_MASTER, POSTCONF_WARN_NAMES, POSTCONF_WARN_ALL };
-void postconf_warn(const struct config *cfg, const struct master_cf *m,
+void postconf_warn(const struct postconf *p, const struct config *cfg, const struct master_cf *m,
                    enum postconf_warnings which);
 
 /* postconf_master.c: -M, -F, -P. */
@@ -63,6 +65,12 @@ bool postconf_next_line(struct slice *text, struct slice *line);
 void postconf_print(const struct postconf *p, const char *name, const char *value);
 /* Appends words with a blank before each, or in fold mode a line break; *column is where the line is. */
 void postconf_put_words(struct buf *out, size_t *column, struct slice words, bool fold);
+
+/* postconf_bounce.c: -b (expanded) and -t: the bounce templates of a file, or of bounce_template_file. */
+int postconf_templates(const struct postconf *p, bool expanded);
+
+/* postconf_tls.c: -T; a word that is no mode gives a warning and exit status 1. */
+int postconf_tls(const char *mode);
 
 /* postconf_about.c: what we have beyond Postfix's postconf. */
 int postconf_status(void);

@@ -19,35 +19,54 @@ static const struct option long_options[] = {
 };
 
 static const char usage[] =
-    "usage: postconf [-c config_dir] [-dfhHnpvx] [-C class,...] [-o name=value] [name ...]\n"
+    "usage: postconf [-c config_dir] [-dfhHnpqvx] [-C class,...] [-o name=value] [name ...]\n"
     "       postconf [-c config_dir] [-e] name=value ... | -X name ... | -# name ...\n"
-    "       postconf [-c config_dir] -M|-F|-P [-fhHvx] [-o name=value] [service[/type[/name]] ...]\n"
+    "       postconf [-c config_dir] -M|-F|-P [-fhHqvx] [-o name=value] [service[/type[/name]] ...]\n"
     "       postconf [-c config_dir] -M|-F|-P [-e] service/type[/name]=value ...\n"
     "       postconf [-c config_dir] -MX|-M#|-PX service/type[/parameter] ...\n"
-    "       postconf -a | -A | -l | -m | --status\n"
+    "       postconf [-c config_dir] -b|-t [template_file]\n"
+    "       postconf -a | -A | -l | -m | -T mode | --status\n"
     "       postconf [-c config_dir] --explain name ...";
 
-/* Two options that exclude each other. */
+/* What is shown or edited: one of these. */
+static const char modes[] = "aAbFlmMpPtT";
+
+/* What does not go with a mode; -p is main.cf itself. */
+static const struct {
+    char mode;
+    const char *without;
+} unfit[] = {
+    {'a', "#defhHnoxX"}, {'A', "#defhHnoxX"}, {'b', "#defhHnoxX"}, {'l', "#defhHnoxX"},
+    {'m', "#defhHnoxX"}, {'t', "#defhHnoxX"}, {'T', "#defhHnoxX"}, {'M', "dnhHC"},
+    {'F', "dnC#X"},      {'P', "dnC#"},
+};
+
+/* Two options of main.cf, or of editing, that exclude each other. */
 static const char exclusive[][2] = {
-    {'d', 'n'}, {'h', 'H'}, {'d', 'o'}, {'e', '#'}, {'e', 'X'}, {'#', 'X'}, {'d', 'e'}, {'e', 'n'},
-    {'e', 'h'}, {'e', 'H'}, {'e', 'x'}, {'e', 'f'}, {'e', 'o'}, {'d', '#'}, {'#', 'n'}, {'#', 'h'},
-    {'#', 'H'}, {'#', 'x'}, {'#', 'f'}, {'d', 'X'}, {'X', 'n'}, {'X', 'h'}, {'X', 'H'}, {'X', 'x'},
-    {'X', 'f'}, {'M', 'F'}, {'M', 'P'}, {'F', 'P'}, {'M', 'd'}, {'M', 'n'}, {'M', 'h'}, {'M', 'H'},
-    {'M', 'C'}, {'F', 'd'}, {'F', 'n'}, {'F', 'C'}, {'F', '#'}, {'F', 'X'}, {'P', 'd'}, {'P', 'n'},
-    {'P', 'C'}, {'P', '#'}, {'a', 'A'}, {'a', 'l'}, {'a', 'm'}, {'A', 'l'}, {'A', 'm'}, {'l', 'm'},
+    {'d', 'n'}, {'h', 'H'}, {'d', 'o'}, {'e', '#'}, {'e', 'X'}, {'X', '#'}, {'d', 'e'},
+    {'e', 'n'}, {'e', 'h'}, {'e', 'H'}, {'e', 'x'}, {'e', 'f'}, {'e', 'o'}, {'d', '#'},
+    {'n', '#'}, {'h', '#'}, {'H', '#'}, {'x', '#'}, {'f', '#'}, {'o', '#'}, {'d', 'X'},
+    {'n', 'X'}, {'h', 'X'}, {'H', 'X'}, {'x', 'X'}, {'f', 'X'}, {'o', 'X'},
 };
 
 static void check_options(const bool given[256])
 {
-    for (size_t i = 0; i < ARRAY_LEN(exclusive); i++) {
-        const char *pair = exclusive[i];
+    char mode = '\0';
 
-        if (!given[(unsigned char) pair[0]] || !given[(unsigned char) pair[1]])
+    for (const char *m = modes; *m != '\0'; m++) {
+        if (!given[(unsigned char) *m])
             continue;
-        if (strchr("MFP", pair[0]) != NULL && strchr("MFP", pair[1]) == NULL)
-            fatal("with option -%c, do not specify -%c", pair[0], pair[1]);
-        fatal("specify one of -%c -%c", pair[0], pair[1]);
+        if (mode != '\0')
+            fatal("specify one of -%c -%c", mode, *m);
+        mode = *m;
     }
+    for (size_t i = 0; i < ARRAY_LEN(unfit); i++)
+        for (const char *o = unfit[i].without; unfit[i].mode == mode && *o != '\0'; o++)
+            if (given[(unsigned char) *o])
+                fatal("with option -%c, do not specify -%c", mode, *o);
+    for (size_t i = 0; i < ARRAY_LEN(exclusive); i++)
+        if (given[(unsigned char) exclusive[i][0]] && given[(unsigned char) exclusive[i][1]])
+            fatal("specify one of -%c -%c", exclusive[i][0], exclusive[i][1]);
 }
 
 static unsigned take_classes(const char *text)
@@ -102,6 +121,10 @@ static int run(struct postconf *p, const bool given[256], int what)
     /* No plug-in type is built in so far: an empty list. */
     if (given['a'] || given['A'])
         return 0;
+    if (given['b'] || given['t'])
+        return postconf_templates(p, given['b']);
+    if (given['T'])
+        return postconf_tls(p->tls_mode);
     for (const char *mode = "MFP"; *mode != '\0'; mode++)
         if (given[(unsigned char) *mode] && p->edit != 0)
             return postconf_edit_master_cf(p, *mode);
@@ -130,7 +153,8 @@ int main(int argc, char **argv)
                                   .to_stderr = true,
                                   .no_syslog = true});
     opterr = 0;
-    while ((c = getopt_long(argc, argv, "+aAc:C:defFhHlmMno:pPvxX#", long_options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "+aAbc:C:defFhHlmMno:pPqtT:vxX#", long_options, NULL)) !=
+           -1) {
         if (c == '?')
             fatal("%s", usage);
         if (c < 256)
@@ -143,6 +167,8 @@ int main(int argc, char **argv)
             p.classes = take_classes(optarg);
         else if (c == 'o')
             vec_push(&overrides, optarg);
+        else if (c == 'T')
+            p.tls_mode = optarg;
         else if (c == 'v')
             log_verbose(++verbosity);
     }
@@ -160,6 +186,7 @@ int main(int argc, char **argv)
     p.no_value = given['H'];
     p.fold = given['f'];
     p.expand = given['x'];
+    p.quiet = given['q'];
     p.edit = given['e'] ? 'e' : given['X'] ? 'X' : given['#'] ? '#' : 0;
     status = run(&p, given, what);
     vec_fini(&overrides);

@@ -215,7 +215,7 @@ int postconf_show(const struct postconf *p)
     }
     config_names_free(&names);
     if (!p->defaults)
-        postconf_warn(cfg, m, p->count == 0 ? POSTCONF_WARN_ALL : POSTCONF_WARN_NAMES);
+        postconf_warn(p, cfg, m, p->count == 0 ? POSTCONF_WARN_ALL : POSTCONF_WARN_NAMES);
     vec_clear(&shown, free_shown);
     vec_fini(&shown);
     htable_free(&c.seen, NULL);
@@ -279,11 +279,14 @@ static void warn_overrides(const struct config *cfg, const struct master_cf *m,
     }
 }
 
-void postconf_warn(const struct config *cfg, const struct master_cf *m,
+void postconf_warn(const struct postconf *p, const struct config *cfg, const struct master_cf *m,
                    enum postconf_warnings which)
 {
-    struct config_names *names = config_names_new(cfg, m);
+    struct config_names *names;
 
+    if (p->quiet)
+        return;
+    names = config_names_new(cfg, m);
     config_check_lines(cfg, print_finding, NULL);
     config_names_each_undefined(names, warn_undefined, (void *) (uintptr_t) cfg);
     for (size_t i = 0; i < cfg->in_order.len && which != POSTCONF_WARN_MASTER; i++) {

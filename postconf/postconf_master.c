@@ -188,7 +188,7 @@ static int each_match(const struct postconf *p,
         fatal("%s", err.text);
     for (size_t i = 0; i < m->warnings.len; i++)
         log_warning("%s", (const char *) m->warnings.items[i]);
-    postconf_warn(cfg, m, POSTCONF_WARN_MASTER); /* before -x changes what the services say */
+    postconf_warn(p, cfg, m, POSTCONF_WARN_MASTER); /* before -x changes what the services say */
     for (size_t i = 0; i < m->services.len && p->expand; i++)
         expand_overrides(p, m->path, m->services.items[i]);
     for (size_t i = 0; i < m->services.len; i++) {

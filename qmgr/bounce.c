@@ -41,6 +41,9 @@ static const struct param rows[] = {
     PARAM_STRING("double_bounce_sender", struct bounce_params, double_bounce_sender,
                  .def = "double-bounce", .not_empty = true, .services = "smtpd,error,discard",
                  .doc = "The sender of mail whose non-delivery nobody wants to hear of."),
+    PARAM_STRING("bounce_template_file", struct bounce_params, template_file, .def = "",
+                 .services = "bounce,postconf",
+                 .doc = "File with the texts at the beginning of notifications: see bounce(5)."),
 };
 
 const struct param_set bounce_params = PARAM_SET("bounce", struct bounce_params, rows);
@@ -156,20 +159,12 @@ static uint64_t returned_bytes(const struct bounce *b, const struct bounce_reque
     return n > 0 ? (uint64_t) n : 0;
 }
 
-static bool has_8bit(struct slice s)
-{
-    for (size_t i = 0; i < s.len; i++)
-        if ((unsigned char) s.ptr[i] > 127)
-            return true;
-    return false;
-}
-
 static bool wants_utf8(const struct bounce_request *req)
 {
-    bool utf8 = (req->r.flags & MAIL_SMTPUTF8) != 0 || has_8bit(req->r.sender);
+    bool utf8 = (req->r.flags & MAIL_SMTPUTF8) != 0 || !slice_is_ascii(req->r.sender);
 
     for (size_t i = 0; i < req->nrcpts && !utf8; i++)
-        utf8 = has_8bit(req->rcpts[i].addr);
+        utf8 = !slice_is_ascii(req->rcpts[i].addr);
     return utf8;
 }
 
@@ -211,7 +206,7 @@ static int submit(const struct bounce *b, const struct bounce_request *req, cons
     n->utf8 = wants_utf8(req);
     if (n->utf8)
         env.flags |= MAIL_SMTPUTF8;
-    if (n->utf8 || (req->r.flags & MAIL_FACT_8BIT) != 0)
+    if (bounce_is_8bit(b, req, n))
         env.flags |= MAIL_8BITMIME;
     snprintf(n->boundary, sizeof(n->boundary), "%s.%lld/%.60s", id,
              (long long) wall_seconds(wall_now()), b->p.myhostname);

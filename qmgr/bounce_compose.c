@@ -3,19 +3,15 @@
  * bounce_compose.c - the text of a report: RFC 3464 (delivery status), RFC 3462 (multipart/report), RFC 3834
  * (Auto-Submitted), RFC 6533 (addresses in UTF-8). Lines end with CRLF; nothing of a peer's text can begin a line.
  */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
 #include "base/mtime.h"
 #include "qmgr/bounce_int.h"
 
 #define TEXT_WIDTH  79
 #define FIELD_WIDTH 900 /* of a folded field's line, RFC 5322's limit is 998 */
-
-static bool has_8bit(struct slice s)
-{
-    for (size_t i = 0; i < s.len; i++)
-        if ((unsigned char) s.ptr[i] > 127)
-            return true;
-    return false;
-}
 
 /* Harmless on a line of its own: control bytes become '?', and without UTF-8 bytes above 127. */
 static void put_clean(struct buf *out, struct slice s, bool utf8)
@@ -57,35 +53,83 @@ static void put_wrapped(struct buf *out, struct slice text, size_t at, size_t wi
 
 /* --- the letter -------------------------------------------------------------------------------- */
 
-static const char *subject(const struct bounce_request *req, const struct bounce_notice *n)
+static void on_warning(const char *text, void *arg)
+{
+    (void) arg;
+    log_warning("%s", text);
+}
+
+int bounce_letters_load(struct bounce *b, const struct config *cfg, struct err *err)
+{
+    if (bounce_templates_load(b->p.template_file, on_warning, NULL, &b->templates, err) == -1)
+        return err_prefix(err, "bounce_template_file: ");
+    for (int i = 0; i < BOUNCE_TEMPLATE_KINDS; i++) {
+        enum bounce_template_kind kind = (enum bounce_template_kind) i;
+        struct buf text = BUF_INIT(CONFIG_VALUE_MAX);
+
+        if (bounce_template_expand(bounce_templates_get(b->templates, kind), cfg, &text, err) ==
+            -1) {
+            buf_fini(&text);
+            return err_prefix(err, "%s template: ", bounce_template_name(kind));
+        }
+        b->letters[kind] = buf_take(&text);
+    }
+    return 0;
+}
+
+void bounce_letters_free(struct bounce *b)
+{
+    for (int i = 0; i < BOUNCE_TEMPLATE_KINDS; i++) {
+        free(b->letters[i]);
+        b->letters[i] = NULL;
+    }
+    bounce_templates_free(&b->templates);
+}
+
+static enum bounce_template_kind template_kind(const struct bounce_request *req)
 {
     switch ((enum report_kind) req->r.kind) {
     case REPORT_DELAY:
-        return n->is_postmaster ? "Postmaster Warning: Delayed Mail"
-                                : "Delayed Mail (still being retried)";
+        return BOUNCE_TEMPLATE_DELAY;
     case REPORT_SUCCESS:
-        return "Successful Mail Delivery Report";
+        return BOUNCE_TEMPLATE_SUCCESS;
     case REPORT_VERIFY:
-        return "Mail Delivery Status Report";
+        return BOUNCE_TEMPLATE_VERIFY;
     case REPORT_FAILURE:
         break;
     }
-    return n->is_postmaster ? "Postmaster Copy: Undelivered Mail"
-                            : "Undelivered Mail Returned to Sender";
+    return BOUNCE_TEMPLATE_FAILURE;
+}
+
+static const struct bounce_template *request_template(const struct bounce *b,
+                                                      const struct bounce_request *req)
+{
+    return bounce_templates_get(b->templates, template_kind(req));
+}
+
+bool bounce_is_8bit(const struct bounce *b, const struct bounce_request *req,
+                    const struct bounce_notice *n)
+{
+    return n->utf8 || (req->r.flags & MAIL_FACT_8BIT) != 0 ||
+           (!n->is_postmaster && !slice_is_ascii(slice_str(b->letters[template_kind(req)])));
 }
 
 static void put_header(const struct bounce *b, const struct bounce_request *req,
                        const struct bounce_notice *n, struct buf *out)
 {
-    buf_printf(out, "From: MAILER-DAEMON@%s (Mail Delivery System)\r\nSubject: %s\r\nTo: ",
-               b->p.myorigin, subject(req, n));
+    const struct bounce_template *t = request_template(b, req);
+    bool for_postmaster = n->is_postmaster && t->postmaster_subject != NULL;
+
+    /* cleanup completes an address without domain, as in all mail of this host */
+    buf_printf(out, "From: %s\r\nSubject: %s\r\nTo: ", t->from,
+               for_postmaster ? t->postmaster_subject : t->subject);
     put_clean(out, slice_str(n->to), n->utf8);
     buf_printf(out,
                "\r\nAuto-Submitted: %s\r\nMIME-Version: 1.0\r\n"
                "Content-Type: multipart/report; report-type=%s;\r\n\tboundary=\"%s\"\r\n",
                n->is_postmaster ? "auto-generated" : "auto-replied",
                n->utf8 ? "global-delivery-status" : "delivery-status", n->boundary);
-    if (n->utf8 || (req->r.flags & MAIL_FACT_8BIT) != 0)
+    if (bounce_is_8bit(b, req, n))
         buf_puts(out, "Content-Transfer-Encoding: 8bit\r\n");
     buf_puts(out, "\r\nThis is a MIME-encapsulated message.\r\n");
 }
@@ -100,39 +144,39 @@ static void put_part(const struct bounce_notice *n, const char *description, con
     buf_puts(out, "\r\n");
 }
 
-static const char *explanation(const struct bounce_request *req, const struct bounce_notice *n)
+static const char postmaster_letter[] =
+    "A delivery status notification for the message whose header is\n"
+    "attached was made by this system.\n"
+    "\n"
+    "                   The mail system\n";
+
+/* Text with LF into wire form; control bytes other than TAB become '?'. */
+static void put_lines(struct buf *out, const char *text)
 {
-    if (n->is_postmaster)
-        return "A delivery status notification for the message whose header is\r\n"
-               "attached was made by this system.\r\n";
-    switch ((enum report_kind) req->r.kind) {
-    case REPORT_DELAY:
-        return "Your message has not reached the recipients below yet.\r\n"
-               "This is only a warning: YOU NEED NOT SEND IT AGAIN.\r\n\r\n"
-               "The attempts to deliver it go on. If they do not succeed in time, you\r\n"
-               "get another notification.\r\n";
-    case REPORT_SUCCESS:
-        return "Your message was delivered to the recipients below, or was handed to a\r\n"
-               "system that does not report back.\r\n";
-    case REPORT_VERIFY:
-        return "This is the delivery status that you asked for.\r\n";
-    case REPORT_FAILURE:
-        break;
+    for (const char *s = text; *s != '\0'; s++) {
+        if (*s == '\n')
+            buf_puts(out, "\r\n");
+        else
+            buf_putc(out, (unsigned char) *s < 32 && *s != '\t' ? '?' : *s);
     }
-    return "Your message could not be delivered to the recipients below, and no\r\n"
-           "further attempt will be made. It, or its header, is attached.\r\n\r\n"
-           "If you need help, write to <postmaster> and include this notification;\r\n"
-           "the attached message itself may be left out.\r\n";
 }
 
 static void put_letter(const struct bounce *b, const struct bounce_request *req,
                        const struct bounce_notice *n, struct buf *out)
 {
-    put_part(n, "Notification",
-             n->utf8 ? "text/plain; charset=utf-8" : "text/plain; charset=us-ascii", n->utf8, out);
-    buf_printf(out, "This is the mail system at host %s.\r\n\r\n%s\r\n", b->p.myhostname,
-               explanation(req, n));
-    buf_printf(out, "                   The mail system\r\n");
+    const struct bounce_template *t = request_template(b, req);
+    const char *letter = n->is_postmaster ? postmaster_letter : b->letters[template_kind(req)];
+    bool is_ascii = slice_caseeq_str(slice_str(t->charset), "us-ascii");
+    const char *charset = n->is_postmaster ? "us-ascii" : t->charset;
+    char type[128];
+
+    /* what is appended below is UTF-8 if it is more than ASCII */
+    (void) snprintf(type, sizeof(type), "text/plain; charset=%.80s",
+                    n->utf8 && (is_ascii || n->is_postmaster) ? "utf-8" : charset);
+    put_part(n, "Notification", type, n->utf8 || !slice_is_ascii(slice_str(letter)), out);
+    if (n->is_postmaster)
+        buf_printf(out, "This is the mail system at host %s.\r\n\r\n", b->p.myhostname);
+    put_lines(out, letter);
     for (size_t i = 0; i < req->nrcpts; i++) {
         const struct proto_report_rcpt *r = &req->rcpts[i];
         size_t at = out->len;
@@ -172,7 +216,7 @@ static void put_date(struct buf *out, const char *name, uint64_t us)
 
 static const char *address_type(struct slice addr, bool utf8)
 {
-    return utf8 && has_8bit(addr) ? "utf-8; " : "rfc822; ";
+    return utf8 && !slice_is_ascii(addr) ? "utf-8; " : "rfc822; ";
 }
 
 static const char *action(const struct bounce_request *req, const struct proto_report_rcpt *r)
@@ -211,8 +255,8 @@ static void put_original(struct buf *out, const struct proto_report_rcpt *r, boo
         }
     }
     if (addr.len > 0)
-        put_field(out, "Original-Recipient", utf8 && has_8bit(addr) ? "utf-8;" : "rfc822;", addr,
-                  utf8);
+        put_field(out, "Original-Recipient", utf8 && !slice_is_ascii(addr) ? "utf-8;" : "rfc822;",
+                  addr, utf8);
     buf_fini(&text);
 }
 

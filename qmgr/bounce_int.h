@@ -8,13 +8,14 @@
 #include "base/arena.h"
 #include "mail/intake.h"
 #include "mail/proto.h"
-#include "postconf/config.h"
+#include "postconf/bounce_template.h"
 
 struct bounce_params {
     int64_t size_limit;
     const char *notify_classes;
     const char *bounce_recipient, *bounce2_recipient, *delay_recipient;
     const char *double_bounce_sender;
+    const char *template_file;
     const char *mail_name, *myhostname, *myorigin;
     bool long_queue_ids;
 };
@@ -23,7 +24,12 @@ extern const struct param_set bounce_params;
 struct bounce {
     struct bounce_params p;
     struct intake_pool *intake;
+    struct bounce_templates *templates;
+    char *letters[BOUNCE_TEMPLATE_KINDS]; /* the templates' texts, expanded; lines end with LF */
 };
+/* The templates that p.template_file names, and their texts. What is wrong in the file is logged. */
+NODISCARD int bounce_letters_load(struct bounce *b, const struct config *cfg, struct err *err);
+void bounce_letters_free(struct bounce *b);
 
 /* What qmgr asks for: everything lies in the arena. */
 struct bounce_request {
@@ -48,6 +54,9 @@ struct bounce_notice {
     bool utf8;          /* message/global and so on, RFC 6533 */
     char boundary[128];
 };
+/* The notification has bytes above 127: of the template, of addresses, or of what it returns. */
+bool bounce_is_8bit(const struct bounce *b, const struct bounce_request *req,
+                    const struct bounce_notice *n);
 /* Everything up to the returned message. Wire form. */
 void bounce_compose_head(const struct bounce *b, const struct bounce_request *req,
                          const struct bounce_notice *n, struct buf *out);

@@ -34,6 +34,8 @@ static int start(struct worker *w, struct err *err)
     b->p.myhostname = common.myhostname;
     b->p.myorigin = common.myorigin;
     b->p.long_queue_ids = common.enable_long_queue_ids;
+    if (bounce_letters_load(b, cfg, err) == -1)
+        return -1;
     worker_socket_path(w, "public", "cleanup", &path);
     b->intake = intake_pool_new(buf_cstr(&path), "bounce");
     buf_fini(&path);
@@ -45,6 +47,7 @@ static void stop(struct worker *w)
     struct bounce *b = worker_data(w);
 
     intake_pool_free(&b->intake);
+    bounce_letters_free(b);
 }
 
 static void *session_open(struct worker *w, struct worker_session *ws,

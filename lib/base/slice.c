@@ -83,6 +83,14 @@ bool slice_case_ends_with(struct slice s, struct slice suffix)
     return s.len >= suffix.len && slice_caseeq(slice_sub(s, s.len - suffix.len, s.len), suffix);
 }
 
+bool slice_is_ascii(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char) s.ptr[i] > 127)
+            return false;
+    return true;
+}
+
 ptrdiff_t slice_find(struct slice s, char c)
 {
     const char *p = s.len > 0 ? memchr(s.ptr, c, s.len) : NULL;

@@ -38,6 +38,7 @@ bool slice_starts_with(struct slice s, struct slice prefix);
 bool slice_case_starts_with(struct slice s, struct slice prefix);
 bool slice_ends_with(struct slice s, struct slice suffix);
 bool slice_case_ends_with(struct slice s, struct slice suffix);
+bool slice_is_ascii(struct slice s); /* no byte above 127 */
 /* Index of the first/last c, or -1. */
 ptrdiff_t slice_find(struct slice s, char c);
 ptrdiff_t slice_rfind(struct slice s, char c);

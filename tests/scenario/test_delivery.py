@@ -105,7 +105,7 @@ def test_bounce_is_a_delivery_status_report(system):
     report = inst.wait_maildir("sender")[0]
     assert report["Return-Path"] == "<>"
     assert report.get_content_type() == "multipart/report"
-    assert "MAILER-DAEMON" in report["From"]
+    assert report["From"] == "Mail Delivery System <MAILER-DAEMON@mx.example.test>"
     parts = report.get_payload()
     assert "go away" in parts[0].get_payload()
     status = parts[1].as_string()
@@ -114,6 +114,26 @@ def test_bounce_is_a_delivery_status_report(system):
     assert "original" in parts[2].as_string()
     inst.wait_log(r"sender non-delivery notification: [0-9A-F]+")
     inst.wait_empty()
+
+
+def test_bounce_templates_and_their_reload(system):
+    """The letter is the file's; a file that cannot be read is refused by reload, and the old letter serves on."""
+    inst, _ = system(reply=lambda verb, argument, number: b"550 5.7.9 go away\r\n" if verb == "RCPT" else None)
+    inst.write("bounce.cf", "failure_template = <<XX\nCharset: utf-8\nFrom: Post <post>\nSubject: zur\u00fcck\n\nx\nXX\n"
+               "failure_template = <<XX\nCharset: utf-8\nFrom: Post <post>\nSubject: back again\n\n"
+               "Zur\u00fcck von $myhostname, $maximal_queue_lifetime_hours h.\nXX\n")
+    inst.write_main(bounce_template_file=f"{inst.etc}/bounce.cf")
+    inst.reload()
+    inst.send("a@far.test", sender="sender@v.test")
+    report = inst.wait_maildir("sender")[0]
+    assert report["From"] == "Post <post@mx.example.test>" and report["Subject"] == "back again"
+    assert "Zurück von mx.example.test, 120 h." in report.get_payload()[0].get_payload(decode=True).decode()
+    inst.wait_log(r"non-ASCII text in \"Subject\" header of failure template")
+    (inst.etc / "bounce.cf").unlink()
+    done = inst.reload(check=False)
+    assert done.returncode == 1 and "bounce_template_file: open" in done.stderr
+    inst.send("b@far.test", sender="sender@v.test")
+    assert [r["Subject"] for r in inst.wait_maildir("sender", 2)] == ["back again"] * 2
 
 
 def test_local_user_alias_and_unknown(instance):

@@ -8,8 +8,10 @@
 
 #include "qmgr/bounce_int.h"
 
-static const struct bounce bounce = {
-    .p = {.mail_name = "Postfix", .myhostname = "mx.example.org", .myorigin = "example.org"}};
+static struct bounce bounce = {.p = {.mail_name = "Postfix",
+                                     .myhostname = "mx.example.org",
+                                     .myorigin = "example.org",
+                                     .template_file = ""}};
 
 static struct proto_report_rcpt rcpt = {
     .addr = SLICE_LIT("user@example.net"),
@@ -87,7 +89,7 @@ static void failure(void **state)
 
     (void) state;
     is_clean(t);
-    has(t, "From: MAILER-DAEMON@example.org (Mail Delivery System)\r\n"
+    has(t, "From: Mail Delivery System <MAILER-DAEMON>\r\n"
            "Subject: Undelivered Mail Returned to Sender\r\nTo: sender@example.com\r\n"
            "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"
            "Content-Type: multipart/report; report-type=delivery-status;\r\n"
@@ -213,12 +215,53 @@ static void hostile_text(void **state)
     free(t);
 }
 
+/* Without a file the built-in templates, with what this main.cf says. */
+static int load(void **state)
+{
+    struct config *cfg;
+
+    (void) state;
+    if (config_load_text("/nonexistent", SLICE_LIT("myhostname = mx.example.org\n"), NULL, 0, NULL,
+                         &cfg, NULL) == -1 ||
+        bounce_letters_load(&bounce, cfg, NULL) == -1)
+        return -1;
+    config_unref(&cfg);
+    return 0;
+}
+
+static int unload(void **state)
+{
+    (void) state;
+    bounce_letters_free(&bounce);
+    return 0;
+}
+
+/* A letter in another character set goes out as it is, and the report says 8bit. */
+static void letters(void **state)
+{
+    struct bounce_notice n = {0};
+    char *saved = bounce.letters[BOUNCE_TEMPLATE_FAILURE];
+    char own[] = "Gr\xc3\xbc\xc3\x9f"
+                 "e\n.\n\001\n";
+    char *t;
+
+    (void) state;
+    bounce.letters[BOUNCE_TEMPLATE_FAILURE] = own;
+    t = compose(REPORT_FAILURE, 0, &n, &rcpt);
+    bounce.letters[BOUNCE_TEMPLATE_FAILURE] = saved;
+    has(t, "Content-Transfer-Encoding: 8bit\r\n\r\nThis is a MIME");
+    has(t, "Content-Transfer-Encoding: 8bit\r\n\r\nGr\xc3\xbc\xc3\x9f"
+           "e\r\n.\r\n?\r\n");
+    is_clean(t);
+    free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(failure), cmocka_unit_test(kinds),        cmocka_unit_test(originals),
-        cmocka_unit_test(utf8),    cmocka_unit_test(hostile_text),
+        cmocka_unit_test(utf8),    cmocka_unit_test(hostile_text), cmocka_unit_test(letters),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, load, unload);
 }
