@@ -9,6 +9,7 @@ extern const struct param_set *const postconf_param_sets[];
 extern const struct param_set *const maps_param_sets[];
 extern const struct param_set *const route_param_sets[];
 extern const struct param_set *const dns_param_sets[];
+extern const struct param_set *const tls_param_sets[];
 extern const struct param_set *const master_param_sets[];
 extern const struct param_set *const qmgr_param_sets[];
 extern const struct param_set *const cleanup_param_sets[];
@@ -21,6 +22,7 @@ const struct param_set *const *const all_param_sets[] = {
     maps_param_sets,
     route_param_sets,
     dns_param_sets,
+    tls_param_sets,
     master_param_sets,
     qmgr_param_sets,
     cleanup_param_sets,

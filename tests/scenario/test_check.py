@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """postfix check: findings about what a configuration means, each with its place and what to do."""
 import os
+import pathlib
 import re
 
 import pytest
@@ -123,3 +124,42 @@ def test_a_table_that_only_root_can_read(stopped):
     inst = stopped(main={"canonical_maps": "texthash:{etc}/canonical"}, files={"canonical": "a b\n"})
     (inst.etc / "canonical").chmod(0o600)
     only(inst, r"^warning: etc/main.cf, line \d+: canonical_maps: etc/canonical cannot be read by daemon \(mail_owner\): .*postfix reload")
+
+
+# --- certificates ---------------------------------------------------------------------------------
+
+PEM = pathlib.Path(__file__).parents[1] / "data/tls"
+
+
+@pytest.mark.parametrize("side", ["smtpd", "smtp", "lmtp"])
+@pytest.mark.parametrize("files, wanted", [
+    ({"cert_file": "good.pem", "key_file": "good.key"}, []),
+    ({"cert_file": "chain.pem"}, []),
+    ({"chain_files": "chain.pem"}, []),
+    ({"cert_file": "missing.pem", "chain_files": "chain.pem"}, []),
+    ({"CAfile": "ca.pem", "CApath": ""}, []),
+    ({"cert_file": "missing.pem"}, [r"^error: etc/main.cf, line \d+: {side}_tls_cert_file: .*missing.pem: No such file"]),
+    ({"cert_file": "good.pem"}, [r"^error: .*{side}_tls_cert_file: .*good.pem: no private key"]),
+    ({"cert_file": "good.pem", "key_file": "other.key"}, [r"^error: .*{side}_tls_key_file: .*other.key: the private key is not that of"]),
+    ({"cert_file": "text.pem", "key_file": "good.key"}, [r"^error: .*{side}_tls_cert_file: .*text.pem: no certificate in PEM form"]),
+    ({"eccert_file": "good.pem", "eckey_file": "encrypted.key"}, [r"^error: .*{side}_tls_eckey_file: .*has a passphrase"]),
+    ({"chain_files": "good.pem"}, [r"^error: .*{side}_tls_chain_files: .*without its private key before it"]),
+    ({"cert_file": "expired.pem", "key_file": "good.key"}, [r"^warning: .*{side}_tls_cert_file: .*expired on 2021-01-01: renew it"]),
+    ({"cert_file": "future.pem", "key_file": "good.key"}, [r"^warning: .*not valid yet"]),
+    ({"CAfile": "text.pem"}, [r"^error: .*{side}_tls_CAfile: .*text.pem: no certificate"]),
+    ({"CApath": "missing"}, [r"^error: .*{side}_tls_CApath: .*missing: No such file"]),
+    ({"cert_file": "missing.pem", "security_level": "none"}, [r"^warning: .*{side}_tls_cert_file: .*missing.pem"]),
+], ids=lambda v: ",".join(f"{k}={f}" for k, f in v.items()) if isinstance(v, dict) else "")
+def test_certificates(stopped, side, files, wanted):
+    main = {f"{side}_tls_{k}": v if k == "security_level" or not v else PEM / v for k, v in files.items()}
+    found, status = checked(stopped(main=main))
+    found = [line for line in found if "is not yet effective" not in line]  # TLS is to come
+    assert len(found) == len(wanted), found
+    for pattern in wanted:
+        assert re.search(pattern.replace("{side}", side), found[0]), found
+    assert status == int(any(p.startswith("^error") for p in wanted))
+
+
+def test_a_server_without_certificate(stopped):
+    found, status = checked(stopped(main={"smtpd_tls_cert_file": "none"}))
+    assert status == 0 and not [line for line in found if "is not yet effective" not in line]
