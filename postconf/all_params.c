@@ -17,6 +17,7 @@ extern const struct param_set *const smtpd_param_sets[];
 extern const struct param_set *const smtp_param_sets[];
 extern const struct param_set *const local_param_sets[];
 
+/* clang-format off */
 const struct param_set *const *const all_param_sets[] = {
     postconf_param_sets,
     maps_param_sets,
@@ -31,3 +32,4 @@ const struct param_set *const *const all_param_sets[] = {
     local_param_sets,
     NULL,
 };
+/* clang-format on */
