@@ -10,7 +10,8 @@
 #include "maps/map.h"
 
 extern const struct map_type map_type_hash, map_type_btree, map_type_texthash, map_type_inline,
-    map_type_static, map_type_regexp, map_type_pcre, map_type_cidr, map_type_fail, map_type_unix;
+    map_type_static, map_type_regexp, map_type_pcre, map_type_cidr, map_type_fail, map_type_unix,
+    map_type_tcp, map_type_socketmap;
 
 /* map_limits.c: slow_lookup_threshold; 0: none. */
 int64_t map_slow_lookup_ms(const struct config *cfg);

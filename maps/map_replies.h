@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * map_replies.h - what lookup servers answer: one parser for each protocol, of the kind that map_stream.h asks for. Any bytes may
+ * come in.
+ */
+#ifndef PR_MAP_REPLIES_H
+#define PR_MAP_REPLIES_H
+
+#include "maps/map_stream.h"
+
+/* tcp and socketmap: found with its value, not found, or trouble in the server's words. */
+struct map_reply {
+    enum map_result result;
+    struct buf text;
+};
+#define MAP_REPLY_INIT ((struct map_reply){MAP_RETRY, BUF_INIT(MAP_VALUE_MAX)})
+
+/* arg: struct map_reply. */
+ssize_t map_tcp_reply(struct slice input, void *arg, struct err *err);
+ssize_t map_socketmap_reply(struct slice input, void *arg, struct err *err);
+
+/* What a lookup answers with r. */
+NODISCARD enum map_result map_reply_result(const struct map_reply *r, struct buf *value,
+                                           struct err *err);
+
+#endif
