@@ -37,7 +37,7 @@ static ssize_t netstring(struct slice input, struct slice *content, struct err *
     if (input.len < digits + 1 + len + 1)
         return 0;
     *content = slice_sub(input, digits + 1, digits + 1 + len);
-    if (content->ptr[len] != ',')
+    if (input.ptr[digits + 1 + len] != ',')
         return err_temporary(err, "reply is not a netstring");
     return (ssize_t) (digits + 1 + len + 1);
 }

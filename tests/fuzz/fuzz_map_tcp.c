@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuzz_map_tcp.c - any bytes as the reply of a tcp server. */
+#include "map_reply.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct map_reply reply = MAP_REPLY_INIT;
+    struct buf value = BUF_INIT(MAP_VALUE_MAX);
+    struct err err = ERR_INIT;
+
+    if (check_parser(map_tcp_reply, slice_of((const char *) data, size), &reply) > 0) {
+        enum map_result res = map_reply_result(&reply, &value, &err);
+
+        if (res != reply.result ||
+            (res == MAP_FOUND && !slice_eq(buf_view(&value), buf_view(&reply.text))) ||
+            (res == MAP_RETRY) != (err.kind == ERR_TEMPORARY))
+            abort();
+    }
+    buf_fini(&value);
+    buf_fini(&reply.text);
+    return 0;
+}
