@@ -25,9 +25,10 @@ static int snapshot(struct slice text, struct err *err)
     return fd;
 }
 
-static int load_main(const char *dir, struct generation *g, struct err *err)
+static int load_main(const char *dir, bool salvage, struct generation *g, struct err *err)
 {
     struct buf text = BUF_INIT(MAIN_CF_MAX);
+    struct buf whole = BUF_INIT(MAIN_CF_MAX);
     struct buf path = BUF_INIT(8192);
     int ret = -1;
 
@@ -37,8 +38,14 @@ static int load_main(const char *dir, struct generation *g, struct err *err)
     if (dir == NULL || dir[0] == '\0')
         dir = "/etc/postfix";
     path_join(&path, dir, "main.cf");
-    if (file_read(buf_cstr(&path), &text, err) == -1 ||
-        config_load_text(dir, buf_view(&text), NULL, 0, NULL, &g->cfg, err) == -1 ||
+    if (file_read(buf_cstr(&path), &text, err) == -1)
+        goto done;
+    if (salvage) {
+        config_text_salvage(buf_view(&text), &whole);
+        buf_reset(&text);
+        buf_put_slice(&text, buf_view(&whole));
+    }
+    if (config_load_text(dir, buf_view(&text), NULL, 0, NULL, &g->cfg, err) == -1 ||
         config_bind(g->cfg, &config_common_params, &g->common, err) == -1 ||
         config_bind(g->cfg, &master_params, &g->p, err) == -1)
         goto done;
@@ -46,6 +53,7 @@ static int load_main(const char *dir, struct generation *g, struct err *err)
     ret = g->config_fd == -1 ? -1 : 0;
 done:
     buf_fini(&path);
+    buf_fini(&whole);
     buf_fini(&text);
     return ret;
 }
@@ -61,11 +69,11 @@ static struct generation *generation_new(void)
     return g;
 }
 
-int generation_load_main(const char *dir, struct generation **out, struct err *err)
+static int load_main_only(const char *dir, bool salvage, struct generation **out, struct err *err)
 {
     struct generation *g = generation_new();
 
-    if (load_main(dir, g, err) == -1) {
+    if (load_main(dir, salvage, g, err) == -1) {
         generation_unref(&g);
         return -1;
     }
@@ -73,11 +81,22 @@ int generation_load_main(const char *dir, struct generation **out, struct err *e
     return 0;
 }
 
+int generation_load_main(const char *dir, struct generation **out, struct err *err)
+{
+    return load_main_only(dir, false, out, err);
+}
+
+int generation_salvage(const char *dir, struct generation **out, struct err *err)
+{
+    return load_main_only(dir, true, out, err);
+}
+
 int generation_load(const char *dir, struct generation **out, struct err *err)
 {
     struct generation *g = generation_new();
 
-    if (load_main(dir, g, err) == -1 || master_cf_load(config_dir(g->cfg), &g->cf, err) == -1) {
+    if (load_main(dir, false, g, err) == -1 ||
+        master_cf_load(config_dir(g->cfg), &g->cf, err) == -1) {
         generation_unref(&g);
         return -1;
     }

@@ -35,6 +35,8 @@ struct generation {
 NODISCARD int generation_load(const char *dir, struct generation **out, struct err *err);
 /* Without master.cf (cf is NULL): what stop, status and reload need. */
 NODISCARD int generation_load_main(const char *dir, struct generation **out, struct err *err);
+/* The same from the lines of main.cf that are whole: what runs must be found although somebody has just broken the file. */
+NODISCARD int generation_salvage(const char *dir, struct generation **out, struct err *err);
 struct generation *generation_ref(struct generation *g);
 void generation_unref(struct generation **g);
 

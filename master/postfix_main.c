@@ -361,8 +361,16 @@ int main(int argc, char **argv)
     if (i == ARRAY_LEN(commands))
         usage();
     /* main.cf first: with it the log is known, where what is wrong in master.cf is to be found */
-    if (generation_load_main(p.dir, &p.gen, &err) == -1)
-        fatal("%s", err.text);
+    if (generation_load_main(p.dir, &p.gen, &err) == -1) {
+        struct err ignored = ERR_INIT;
+
+        /* what runs can be spoken to as long as it can be found; of a reload master itself says, and logs, what is wrong */
+        if (commands[i].wants_services || generation_salvage(p.dir, &p.gen, &ignored) == -1 ||
+            running(&p) == 0)
+            fatal("%s", err.text);
+        if (commands[i].fn != do_reload)
+            log_warning("%s", err.text);
+    }
     command_log_open(p.gen, "postfix-script", false, true);
     if (commands[i].wants_services) {
         generation_unref(&p.gen);

@@ -23,6 +23,9 @@ NODISCARD int config_load(const char *dir, const char *const *overrides, size_t 
 NODISCARD int config_load_text(const char *dir, struct slice text, const char *const *overrides,
                                size_t noverrides, const char *service, struct config **out,
                                struct err *err);
+/* Appends the lines of main.cf's text that are whole, for who must get on with what there is: stopping a system whose main.cf
+ * somebody has just broken. */
+void config_text_salvage(struct slice text, struct buf *out);
 struct config *config_ref(struct config *cfg);
 void config_unref(struct config **cfg);
 

@@ -79,3 +79,32 @@ int main_cf_parse(const char *path, struct slice text,
     buf_fini(&logical);
     return ret;
 }
+
+static int ignore(struct slice name, struct slice value, int line, void *arg, struct err *err)
+{
+    (void) name;
+    (void) value;
+    (void) line;
+    (void) arg;
+    (void) err;
+    return 0;
+}
+
+void config_text_salvage(struct slice text, struct buf *out)
+{
+    while (text.len > 0) {
+        size_t end = 0;
+        struct slice logical;
+
+        /* a line, and those that continue it */
+        do {
+            ptrdiff_t nl = slice_find(slice_sub(text, end, text.len), '\n');
+
+            end = nl == -1 ? text.len : end + (size_t) nl + 1;
+        } while (end < text.len && ascii_is_space((unsigned char) text.ptr[end]));
+        logical = slice_sub(text, 0, end);
+        text = slice_sub(text, end, text.len);
+        if (main_cf_parse("", logical, ignore, NULL, NULL) == 0)
+            buf_put_slice(out, logical);
+    }
+}
