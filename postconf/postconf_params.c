@@ -2,7 +2,7 @@
 /*
  * postconf_params.c - the parameters that nearly every program needs, and the list of this folder's sets.
  */
-#include "postconf/config.h"
+#include "postconf/findings.h"
 
 #define C struct config_common
 static const struct param rows[] = {
@@ -44,7 +44,22 @@ static const struct param rows[] = {
     PARAM_BOOL("enable_long_queue_ids", C, enable_long_queue_ids, .def = "no",
                .doc = "Use the long form of queue ids."),
 };
-const struct param_set config_common_params = PARAM_SET("common", struct config_common, rows);
+
+static void check(struct map_env *env, struct findings *f)
+{
+    const char *name = config_get(findings_config(f), "myhostname");
+
+    (void) env;
+    if (name != NULL && strchr(name, '.') == NULL)
+        findings_warn(
+            f, "myhostname",
+            "\"%s\" is not a fully-qualified name, and other systems may refuse mail from "
+            "it: write HOST.DOMAIN",
+            name);
+}
+
+const struct param_set config_common_params =
+    PARAM_SET_CHECKED("common", struct config_common, rows, check);
 
 /* Used in expansion, by name, or by several folders. */
 static const struct param by_name[] = {

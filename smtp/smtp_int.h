@@ -41,6 +41,10 @@ struct smtp {
     struct smtp_cache *cache;
 };
 
+struct map_env;
+struct findings;
+void smtp_check(struct map_env *env, struct findings *f); /* smtp_check.c */
+
 /* --- smtp_target.c: where a next hop leads ------------------------------------------------------- */
 
 struct smtp_address {

@@ -72,7 +72,8 @@ static const struct param rows[] = {
     BOOL("smtp_quote_rfc821_envelope", quote_envelope, "yes",
          "Quote local parts in MAIL and RCPT as RFC 5321 wants it."),
 };
-const struct param_set smtp_params = PARAM_SET("smtp", struct smtp_params, rows);
+const struct param_set smtp_params =
+    PARAM_SET_CHECKED("smtp", struct smtp_params, rows, smtp_check);
 
 extern const struct param_set *const smtp_param_sets[];
 

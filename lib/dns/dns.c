@@ -146,6 +146,12 @@ void dns_free(struct dns **d)
     *d = NULL;
 }
 
+void dns_be_brief(struct dns *d, int64_t timeout_s)
+{
+    d->p.dns_timeout_s = timeout_s;
+    d->p.dns_attempts = 1;
+}
+
 /* --- MX ------------------------------------------------------------------------------------------ */
 
 static bool take_mx(ns_msg *msg, ns_rr *rr, void *arg)

@@ -33,6 +33,8 @@ struct dns_addr {
 struct dns; /* one configuration generation */
 NODISCARD int dns_new(const struct config *cfg, struct dns **out, struct err *err);
 void dns_free(struct dns **d);
+/* From here on each name server is asked once, and has this long: for who would rather not know than wait. */
+void dns_be_brief(struct dns *d, int64_t timeout_s);
 
 /* Sorted by preference, equal ones in random order. Elements are struct dns_mx *; free with dns_mx_list_free. */
 NODISCARD enum dns_result dns_mx(struct dns *d, const char *domain, struct vec *out,

@@ -35,4 +35,7 @@ struct route {
     bool local_only;
 };
 
+struct findings;
+void route_check(struct map_env *env, struct findings *f); /* route_check.c */
+
 #endif

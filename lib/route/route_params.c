@@ -52,7 +52,7 @@ static const struct param rows[] = {
     BOOL(allow_untrusted_routing, "no",
          "Accept user@domain@here and the like from clients that are not trusted."),
 };
-const struct param_set route_params = PARAM_SET("route", R, rows);
+const struct param_set route_params = PARAM_SET_CHECKED("route", R, rows, route_check);
 
 extern const struct param_set *const route_param_sets[];
 

@@ -3,6 +3,9 @@
 import os
 import pathlib
 import re
+import socket
+import threading
+import time
 
 import pytest
 from instance import MASTER_CF
@@ -43,7 +46,7 @@ RELAY = "permit_mynetworks, reject_unauth_destination"
      r"^warning: etc/main.cf, line \d+: smtpd_client_restrictions: permit_sasl_authenticated is never reached, as reject before"),
     ({"smtpd_sender_restrictions": "warn_if_reject reject, permit, reject_non_fqdn_sender"},
      r"smtpd_sender_restrictions: reject_non_fqdn_sender is never reached, as permit before it"),
-    ({"smtpd_helo_restrictions": "defer check_helo_access inline:{{x=reject}}"},
+    ({"smtpd_helo_restrictions": "defer check_helo_access inline:{x=reject}"},
      r"smtpd_helo_restrictions: check_helo_access inline:\S+ is never reached, as defer before"),
     ({"smtpd_restriction_classes": "closed", "closed": "permit_mynetworks, reject",
       "smtpd_recipient_restrictions": "closed, reject_unauth_destination"},
@@ -75,7 +78,7 @@ def test_restrictions(stopped, main, wanted):
 @pytest.mark.parametrize("main", [
     {"smtpd_client_restrictions": "permit_mynetworks, sleep 1, sleep 1, reject"},
     {"smtpd_sender_restrictions": "warn_if_reject reject, reject_non_fqdn_sender, warn_if_reject reject_non_fqdn_sender"},
-    {"smtpd_sender_restrictions": "check_sender_access static:dunno, check_sender_access inline:{{a=ok}}, permit"},
+    {"smtpd_sender_restrictions": "check_sender_access static:dunno, check_sender_access inline:{a=ok}, permit"},
     {"smtpd_relay_restrictions": "", "smtpd_recipient_restrictions": RELAY},
     {"smtpd_relay_restrictions": "permit_mynetworks", "smtpd_client_restrictions": "permit_mynetworks, reject"},
     {"mynetworks": "0.0.0.0/0", "smtpd_relay_restrictions": "reject_unauth_destination"},
@@ -163,3 +166,105 @@ def test_certificates(stopped, side, files, wanted):
 def test_a_server_without_certificate(stopped):
     found, status = checked(stopped(main={"smtpd_tls_cert_file": "none"}))
     assert status == 0 and not [line for line in found if "is not yet effective" not in line]
+
+
+# --- domains and hosts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("main, wanted", [
+    ({"virtual_alias_domains": "a.test mx.example.test"},
+     r"^warning: etc/main.cf, line \d+: virtual_alias_domains: domain mx.example.test is in mydestination too"),
+    ({"virtual_mailbox_domains": "hash:{etc}/domains"},
+     r"^warning: etc/main.cf, line \d+: virtual_mailbox_domains: domain localhost is in mydestination too"),
+    ({"mydestination": "mx.example.test hash:{etc}/domains", "relay_domains": "v.test"}, r"relay_domains: domain v.test is in mydestination too"),
+    ({"virtual_mailbox_domains": "v.test", "virtual_alias_domains": "V.Test"},
+     r"virtual_mailbox_domains: domain V.Test is in virtual_alias_domains too"),
+    ({"myhostname": "mx", "mydestination": "$myhostname"}, r'^warning: etc/main.cf, line \d+: myhostname: "mx" is not a fully-qualified'),
+    ({"mydestination": "localhost"}, r"mydestination: mail for mx.example.test, as which this system sends .*add \$myhostname"),
+])
+def test_domains(stopped, main, wanted):
+    inst = stopped(main=main, files={"domains": "localhost x\nv.test x\n"})
+    inst.postmap("hash:{etc}/domains")
+    found, _ = checked(inst)
+    assert len(set(found)) == len(found) and any(re.search(wanted, line) for line in found), found
+
+
+@pytest.mark.parametrize("main", [
+    {"mydestination": "mail.example.test", "myhostname": "mail.example.test", "relay_domains": "example.test",
+     "parent_domain_matches_subdomains": "relay_domains"},
+    {"compatibility_level": "0", "smtpd_relay_restrictions": RELAY},  # relay_domains is mydestination
+    {"mydestination": "localhost", "relayhost": "[127.0.0.1]"},
+    {"mydestination": "localhost", "myorigin": "example.test"},
+    {"mydestination": "localhost", "virtual_alias_domains": "mx.example.test"},
+    {"mydestination": "localhost", "transport_maps": "inline:{ {mx.example.test = smtp:[127.0.0.1]} }"},
+    {"mydestination": "", "inet_interfaces": "loopback-only"},
+])
+def test_domains_that_are_right(stopped, main):
+    only(stopped(main=main))
+
+
+class NameServer(threading.Thread):
+    """Knows good.test (A 127.0.0.1); others do not exist; what ends in .silent is not answered."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
+        self.asked = []
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                query, client = self.socket.recvfrom(4096)
+            except OSError:
+                return
+            end = query.index(b"\0", 12)
+            labels, at = [], 12
+            while query[at]:
+                labels.append(query[at + 1:at + 1 + query[at]].decode())
+                at += 1 + query[at]
+            name, kind = ".".join(labels), int.from_bytes(query[end + 1:end + 3], "big")
+            self.asked.append(name)
+            if name.endswith(".silent"):
+                continue
+            answer = name == "good.test" and kind == 1
+            record = b"\xc0\x0c\0\1\0\1\0\0\0\x0a\0\4\x7f\0\0\1" if answer else b""
+            code = 0x80 if name == "good.test" else 0x83
+            self.socket.sendto(query[:2] + bytes((0x81, code)) + b"\0\1" + bytes((0, answer)) + b"\0\0\0\0" + query[12:end + 5] + record, client)
+
+
+@pytest.fixture
+def names():
+    server = NameServer()
+    yield server
+    server.socket.close()
+
+
+@pytest.mark.parametrize("main, wanted", [
+    ({"relayhost": "[good.test]:587", "smtp_fallback_relay": "good.test"}, []),
+    ({"relayhost": "[127.0.0.1]:25"}, []),
+    ({"relayhost": "[mail.missing.test]:587"},
+     [r'^warning: etc/main.cf, line \d+: relayhost: mail to "\[mail.missing.test\]:587" could not be sent: Host or domain name not found']),
+    ({"smtp_fallback_relay": "good.test, missing.test"}, [r'smtp_fallback_relay: mail to "missing.test" could not be sent']),
+    ({"default_transport": "smtp:missing.test"}, [r'default_transport: mail to "missing.test"']),
+    ({"transport_maps": "inline:{ {* = :[missing.test]} }"}, [r'transport_maps: mail to "\[missing.test\]"']),
+    ({"relayhost": "[good.test]:nosuchport"}, [r"relayhost: .*unknown service: nosuchport/tcp"]),
+    ({"relayhost": "[missing.test]", "disable_dns_lookups": "yes"}, []),
+])
+def test_hosts(stopped, names, main, wanted):
+    only(stopped(main={"dns_servers": names.address, **main}), *wanted, status=0)
+
+
+def test_a_silent_name_server_is_not_waited_for(stopped, names):
+    inst = stopped(main={"dns_servers": names.address, "dns_timeout": "30s", "relayhost": "[a.silent]", "smtp_fallback_relay": "b.silent c.silent"})
+    begun = time.monotonic()
+    only(inst)
+    assert time.monotonic() - begun < 4 and set(names.asked) == {"a.silent"}
+
+
+def test_a_start_asks_no_name_server(instance, names):
+    inst = instance(main={"dns_servers": names.address, "relayhost": "[missing.test]"})
+    inst.reload()
+    assert not names.asked
