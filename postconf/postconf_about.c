@@ -147,13 +147,17 @@ static void put_entry(const struct param *p, void *arg)
     if (p->status != *wanted)
         return;
     put_range(p, &range);
-    fputs(".TP\n.B ", stdout);
+    fputs(".TP\n\\fB", stdout);
     put_troff(p->name);
-    fputs(" (default: ", stdout);
-    put_troff(p->def != NULL && p->def[0] != '\0' ? p->def : "empty");
+    fputs("\\fR (default: ", stdout);
+    if (p->def != NULL && p->def[0] != '\0')
+        put_troff(p->def);
+    else
+        fputs("empty", stdout);
     fputs(")\n", stdout);
     if (p->status == PARAM_PENDING) {
-        printf("%s\n", type_text(p));
+        printf("(%s%s%s; %s)\n", type_text(p), range.len > 0 ? ", " : "", buf_cstr(&range),
+               p->services != NULL ? p->services : "all programs");
     } else {
         if (p->doc != NULL) {
             put_troff(p->doc);
@@ -178,6 +182,7 @@ int postconf_manual(void)
         ".\\\" SPDX-License-Identifier: Apache-2.0\n"
         ".\\\" Made from the parameter registry by \"postconf --manual\". Change the rows, not this page.\n"
         ".TH POSTCONF 5 \"\" Postrider\n"
+        ".nh\n.ad l\n"
         ".SH NAME\npostconf \\- the parameters of main.cf\n"
         ".SH DESCRIPTION\n"
         "Each logical line of main.cf is \"name = value\". Lines that begin with white space continue the one before, also\n"
