@@ -86,6 +86,10 @@ void config_names_each_service(const struct config_names *names,
 void config_names_each_undefined(const struct config_names *names,
                                  void (*fn)(const char *name, bool in_master_cf, void *arg),
                                  void *arg);
+/* Calls fn for each "TYPE:FILE" of a database that FILE describes; known: the names it may have, separated by blanks. */
+void config_names_each_source(const struct config_names *names,
+                              void (*fn)(const char *spec, const char *known, void *arg),
+                              void *arg);
 /* Calls fn for each $name in a text. */
 void config_each_reference(const char *text, void (*fn)(struct slice name, void *arg), void *arg);
 

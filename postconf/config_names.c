@@ -14,6 +14,7 @@ struct config_names {
     struct htable *services;  /* service-defined names */
     struct htable *undefined; /* seen already; so that each is reported once for each file */
     struct vec missing;       /* struct undefined * */
+    struct vec sources;       /* struct source *: databases that a file describes */
     bool in_master_cf;        /* what is being scanned */
     char **overrides;         /* of the service that is being scanned, or NULL */
     bool in_default;
@@ -24,12 +25,21 @@ struct undefined {
     bool in_master_cf;
 };
 
+struct source {
+    char *spec; /* "ldap:/etc/postfix/users.cf" */
+    const char *names;
+};
+
 static char present[] = "";
 
 /* Per type, the names that SOURCE_name may have in main.cf: ldap_table(5), mysql_table(5) ... */
-static const char sql_names[] =
-    "hosts user password dbname query domain result_format expansion_limit table "
-    "select_field where_field additional_conditions";
+static const char mysql_names[] =
+    "hosts user password dbname query domain result_format expansion_limit table select_field where_field "
+    "additional_conditions option_file option_group require_result_set tls_cert_file tls_key_file tls_CAfile "
+    "tls_CApath tls_ciphers tls_verify_cert charset";
+static const char pgsql_names[] =
+    "hosts user password dbname query domain result_format expansion_limit table select_field where_field "
+    "additional_conditions select_function encoding";
 static const char sqlite_names[] =
     "dbpath query domain result_format expansion_limit table select_field where_field "
     "additional_conditions";
@@ -46,7 +56,7 @@ static const struct {
     const char *type;
     const char *names;
 } databases[] = {
-    {"ldap", ldap_names},     {"mysql", sql_names},         {"pgsql", sql_names},
+    {"ldap", ldap_names},     {"mysql", mysql_names},       {"pgsql", pgsql_names},
     {"sqlite", sqlite_names}, {"memcache", memcache_names},
 };
 
@@ -81,7 +91,20 @@ static void note_reference(struct slice name, void *arg)
     buf_fini(&key);
 }
 
-/* "ldap:NAME", where NAME is no file: its settings are NAME_xxx in main.cf. */
+static void note_source(struct config_names *n, struct slice spec, const char *known)
+{
+    struct source *s;
+
+    for (size_t i = 0; i < n->sources.len; i++)
+        if (slice_eq_str(spec, ((const struct source *) n->sources.items[i])->spec))
+            return;
+    s = xcalloc(1, sizeof(*s));
+    s->spec = slice_dup(spec);
+    s->names = known;
+    vec_push(&n->sources, s);
+}
+
+/* "ldap:NAME": the settings are in the file NAME, or, if it is no path, they are NAME_xxx in main.cf. */
 static void note_database(struct config_names *n, struct slice word)
 {
     struct buf name = BUF_INIT(SIZE_MAX);
@@ -99,8 +122,12 @@ static void note_database(struct config_names *n, struct slice word)
     if (i == ARRAY_LEN(databases))
         return;
     source = slice_sub(word, strlen(databases[i].type) + 1, word.len);
-    if (source.len == 0 || source.ptr[0] == '/' || source.ptr[0] == '.')
+    if (source.len == 0)
         return;
+    if (source.ptr[0] == '/' || source.ptr[0] == '.') {
+        note_source(n, word, databases[i].names);
+        return;
+    }
     names = slice_str(databases[i].names);
     while (slice_token(&names, " ", &one)) {
         buf_reset(&name);
@@ -205,6 +232,14 @@ static void undefined_free(void *p)
     free(u);
 }
 
+static void source_free(void *p)
+{
+    struct source *s = p;
+
+    free(s->spec);
+    free(s);
+}
+
 void config_names_free(struct config_names **names)
 {
     struct config_names *n = *names;
@@ -217,6 +252,8 @@ void config_names_free(struct config_names **names)
     htable_free(&n->undefined, NULL);
     vec_clear(&n->missing, undefined_free);
     vec_fini(&n->missing);
+    vec_clear(&n->sources, source_free);
+    vec_fini(&n->sources);
     free(n);
 }
 
@@ -262,5 +299,15 @@ void config_names_each_undefined(const struct config_names *names,
         const struct undefined *u = names->missing.items[i];
 
         fn(u->name, u->in_master_cf, arg);
+    }
+}
+
+void config_names_each_source(const struct config_names *names,
+                              void (*fn)(const char *spec, const char *known, void *arg), void *arg)
+{
+    for (size_t i = 0; i < names->sources.len; i++) {
+        const struct source *s = names->sources.items[i];
+
+        fn(s->spec, s->names, arg);
     }
 }

@@ -60,8 +60,9 @@ void master_cf_free(struct master_cf **m)
 {
     if (*m == NULL)
         return;
-    vec_clear(&(*m)->services, free_item);
     vec_fini(&(*m)->services);
+    vec_clear(&(*m)->all, free_item);
+    vec_fini(&(*m)->all);
     vec_clear(&(*m)->warnings, free);
     vec_fini(&(*m)->warnings);
     free((*m)->path);
@@ -267,10 +268,10 @@ static int take_line(struct master_cf *m, struct slice logical, int line, struct
         warn(m, line, "replacing the earlier service %s/%s (line %d)", s->name,
              service_type_name(s->type), old->line);
         vec_remove(&m->services, i);
-        master_service_free(&old);
         break;
     }
     vec_push(&m->services, s);
+    vec_push(&m->all, s);
     return 0;
 }
 

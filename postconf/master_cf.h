@@ -39,7 +39,8 @@ struct master_service {
 };
 
 struct master_cf {
-    struct vec services; /* struct master_service * */
+    struct vec services; /* struct master_service *: those that count */
+    struct vec all; /* the same, with those that a later one replaces, in the order of the file */
     char *path;
     struct vec warnings; /* char *: "FILE, line N: ..." about what was passed over */
 };

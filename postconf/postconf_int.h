@@ -29,15 +29,21 @@ struct postconf {
 int postconf_show(const struct postconf *p);
 /* The configuration that p means (with -d an empty one). Ends the program if there is none. */
 struct config *postconf_load(const struct postconf *p);
-/* master.cf, or NULL after a warning that it cannot be read. */
-struct master_cf *postconf_load_master(const struct config *cfg);
+/* master.cf, or NULL after a warning: it cannot be read, or is_broken. */
+struct master_cf *postconf_load_master(const struct config *cfg, bool *is_broken);
+bool postconf_is_obsolete(const struct param *row);
+/* "smtp_destination_recipient_limit" and the like: there if there is such a service. */
+bool postconf_is_family_default(const struct param *row);
 /*
- * The warnings: ignored and replaced lines, undefined names, -o parameters that nothing uses; of main.cf's also, with
+ * postconf_warn.c. The warnings: ignored and replaced lines, undefined names, -o parameters that nothing uses; of main.cf's also, with
  * POSTCONF_WARN_ALL also what has no effect or a bad value.
  */
 enum postconf_warnings { POSTCONF_WARN_MASTER, POSTCONF_WARN_NAMES, POSTCONF_WARN_ALL };
 void postconf_warn(const struct postconf *p, const struct config *cfg, const struct master_cf *m,
                    enum postconf_warnings which);
+
+/* A value that main.cf sets, or a default that it has a part in, cannot be expanded. */
+bool postconf_has_broken(const struct config *cfg);
 
 /* postconf_master.c: -M, -F, -P. */
 int postconf_show_services(const struct postconf *p);

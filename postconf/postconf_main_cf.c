@@ -40,12 +40,14 @@ struct config *postconf_load(const struct postconf *p)
     return cfg;
 }
 
-struct master_cf *postconf_load_master(const struct config *cfg)
+struct master_cf *postconf_load_master(const struct config *cfg, bool *is_broken)
 {
     struct master_cf *m = NULL;
     struct err err = ERR_INIT;
 
+    *is_broken = false;
     if (master_cf_load(config_dir(cfg), &m, &err) == -1) {
+        *is_broken = err.kind == ERR_BAD_INPUT;
         log_warning("%s", err.text);
         return NULL;
     }
@@ -54,13 +56,12 @@ struct master_cf *postconf_load_master(const struct config *cfg)
     return m;
 }
 
-static bool is_obsolete(const struct param *row)
+bool postconf_is_obsolete(const struct param *row)
 {
     return row->services != NULL && strcmp(row->services, "obsolete") == 0;
 }
 
-/* "smtp_destination_recipient_limit" and the like: there if there is such a service. */
-static bool is_family_default(const struct param *row)
+bool postconf_is_family_default(const struct param *row)
 {
     const char *suffix = strchr(row->name, '_');
     bool same = false;
@@ -92,7 +93,7 @@ static void add(struct collect *c, const char *name, unsigned class)
 
 static void add_row(const struct param *row, void *arg)
 {
-    if (row->name[0] != '*' && !is_obsolete(row) && !is_family_default(row))
+    if (row->name[0] != '*' && !postconf_is_obsolete(row) && !postconf_is_family_default(row))
         add(arg, row->name, POSTCONF_BUILTIN);
 }
 
@@ -117,8 +118,9 @@ static void free_shown(void *p)
 /* Every name there is, sorted. seen: whichever class was asked for. */
 static void collect_names(struct collect *c, const struct config_names *names)
 {
-    param_each(add_row, c);
+    /* first: a built-in name that a service brings with it is the service's */
     config_names_each_service(names, add_service, c);
+    param_each(add_row, c);
     for (size_t i = 0; i < c->cfg->in_order.len; i++) {
         const struct config_entry *e = c->cfg->in_order.items[i];
 
@@ -170,7 +172,7 @@ static void show_named(const struct postconf *p, struct collect *c,
         const char *near;
 
         if (htable_get(c->seen, slice_str(name)) != NULL ||
-            (row != NULL && row->name[0] != '*' && !is_obsolete(row)) ||
+            (row != NULL && row->name[0] != '*' && !postconf_is_obsolete(row)) ||
             config_names_has(names, name)) {
             if (!p->only_set || is_explicit(p, c->cfg, name))
                 show(p, c->cfg, name);
@@ -196,11 +198,13 @@ int postconf_show(const struct postconf *p)
     struct collect c = {p, cfg, htable_new(false), &shown};
     struct config_names *names;
     struct master_cf *m;
+    bool is_broken;
+    int status = 0;
     struct err err = ERR_INIT;
 
     if (p->defaults && config_load_text(p->dir, SLICE_EMPTY, NULL, 0, NULL, &where, &err) == -1)
         fatal("%s", err.text);
-    m = postconf_load_master(where);
+    m = postconf_load_master(where, &is_broken);
     names = config_names_new(cfg, m);
     collect_names(&c, names);
     if (p->count > 0) {
@@ -216,6 +220,8 @@ int postconf_show(const struct postconf *p)
     config_names_free(&names);
     if (!p->defaults)
         postconf_warn(p, cfg, m, p->count == 0 ? POSTCONF_WARN_ALL : POSTCONF_WARN_NAMES);
+    if (p->count == 0 && (is_broken || postconf_has_broken(cfg)))
+        status = 1;
     vec_clear(&shown, free_shown);
     vec_fini(&shown);
     htable_free(&c.seen, NULL);
@@ -223,82 +229,5 @@ int postconf_show(const struct postconf *p)
     if (where != cfg)
         config_unref(&where);
     config_unref(&cfg);
-    return 0;
-}
-
-static void warn_undefined(const char *name, bool in_master_cf, void *arg)
-{
-    const struct config *cfg = arg;
-
-    log_warning("%s/%s: undefined parameter: %s", cfg->dir, in_master_cf ? "master.cf" : "main.cf",
-                name);
-}
-
-static void print_finding(enum config_finding kind, const char *file, int line, const char *text,
-                          void *arg)
-{
-    (void) kind;
-    (void) arg;
-    if (file != NULL && line > 0)
-        log_warning("%s, line %d: %s", file, line, text);
-    else
-        log_warning("%s", text);
-}
-
-static bool is_used(const struct config_names *names, const char *name)
-{
-    const struct param *row = param_find(name);
-
-    if (config_names_has(names, name) || config_names_is_service(names, name))
-        return true;
-    return row != NULL && row->name[0] != '*' && !is_obsolete(row) && !is_family_default(row);
-}
-
-/* True if no later -o of the same service has this name. */
-static bool is_last(char **override, const char *name)
-{
-    for (char **o = override + 1; *o != NULL; o++)
-        if (strncmp(*o, name, strlen(name)) == 0 && (*o)[strlen(name)] == '=')
-            return false;
-    return true;
-}
-
-static void warn_overrides(const struct config *cfg, const struct master_cf *m,
-                           const struct config_names *names)
-{
-    for (size_t i = 0; i < m->services.len; i++) {
-        const struct master_service *s = m->services.items[i];
-
-        for (char **o = s->overrides; *o != NULL; o++) {
-            char *name = slice_dup(slice_sub(slice_str(*o), 0, strcspn(*o, "=")));
-
-            if (!is_used(names, name) && is_last(o, name))
-                log_warning("%s/master.cf: unused parameter: %s", cfg->dir, *o);
-            free(name);
-        }
-    }
-}
-
-void postconf_warn(const struct postconf *p, const struct config *cfg, const struct master_cf *m,
-                   enum postconf_warnings which)
-{
-    struct config_names *names;
-
-    if (p->quiet)
-        return;
-    names = config_names_new(cfg, m);
-    config_check_lines(cfg, print_finding, NULL);
-    config_names_each_undefined(names, warn_undefined, (void *) (uintptr_t) cfg);
-    for (size_t i = 0; i < cfg->in_order.len && which != POSTCONF_WARN_MASTER; i++) {
-        const struct config_entry *e = cfg->in_order.items[i];
-
-        if (e->name[0] != '\0' && htable_get(cfg->entries, slice_str(e->name)) == e &&
-            !is_used(names, e->name))
-            log_warning("%s: unused parameter: %s=%s", cfg->path, e->name, e->value);
-    }
-    if (m != NULL)
-        warn_overrides(cfg, m, names);
-    if (which == POSTCONF_WARN_ALL)
-        config_check_effect(cfg, print_finding, NULL);
-    config_names_free(&names);
+    return status;
 }

@@ -189,10 +189,10 @@ static int each_match(const struct postconf *p,
     for (size_t i = 0; i < m->warnings.len; i++)
         log_warning("%s", (const char *) m->warnings.items[i]);
     postconf_warn(p, cfg, m, POSTCONF_WARN_MASTER); /* before -x changes what the services say */
-    for (size_t i = 0; i < m->services.len && p->expand; i++)
-        expand_overrides(p, m->path, m->services.items[i]);
-    for (size_t i = 0; i < m->services.len; i++) {
-        const struct master_service *s = m->services.items[i];
+    for (size_t i = 0; i < m->all.len && p->expand; i++)
+        expand_overrides(p, m->path, m->all.items[i]);
+    for (size_t i = 0; i < m->all.len; i++) {
+        const struct master_service *s = m->all.items[i];
         struct slice rest = SLICE_LIT("*");
 
         if (p->count == 0)
