@@ -158,7 +158,7 @@ def test_manual_has_every_parameter(conf):
     page, _ = conf.run("--manual")
     names = [line[19:] for line in conf.run("--status")[0].splitlines()[:-1]]
     for name in names:
-        assert f"\n.B {name} (default: " in page
+        assert f"\n\\fB{name}\\fR (default: " in page
 
 
 def test_usage(conf):

@@ -29,8 +29,10 @@ def loaded(instance, sink):
     load = Load(inst, threads=2)
     wait_for("the first messages", lambda: len(load.accepted) > 5)
     yield inst
+    before = len(load.accepted)
+    wait_for("messages after all that", lambda: len(load.accepted) > before + 10 or load.failed)
     load.stop()
-    assert len(load.accepted) > 20 and not load.failed, load.failed[:5]
+    assert not load.failed, load.failed[:5]
     assert all_arrive(inst, hop, load) == 0
 
 
