@@ -13,6 +13,7 @@
 #include "base/htable.h"
 #include "base/log.h"
 #include "base/mtime.h"
+#include "maps/map_servers.h"
 
 #define RECHECK_MS 1000
 
@@ -26,6 +27,7 @@ struct map {
     char *name;
     char *path; /* what follows "type:" */
     const struct map_type *type;
+    unsigned flags;
     struct map_env *env;
     struct lock lock;
     struct impl *impl GUARDED_BY(lock); /* NULL: could not be opened */
@@ -37,8 +39,10 @@ struct map {
 struct map_env {
     struct config *cfg;
     struct lock lock;
-    struct htable *maps GUARDED_BY(lock); /* name -> struct map * */
-    int64_t slow_ms;                      /* lookups that take longer are logged; 0: none */
+    struct htable *maps GUARDED_BY(lock);       /* name -> struct map * */
+    struct map_servers *proxy GUARDED_BY(lock); /* NULL: not yet needed */
+    enum map_proxy who;                         /* answers for proxy: */
+    int64_t slow_ms;                            /* lookups that take longer are logged; 0: none */
 };
 
 /* Sorted by name, one row each, so that an added type touches its own row. */
@@ -50,6 +54,7 @@ static const struct map_type *const types[] = {
     &map_type_hash,
     &map_type_inline,
     &map_type_pcre,
+    &map_type_proxy,
     &map_type_regexp,
     &map_type_socketmap,
     &map_type_static,
@@ -115,10 +120,28 @@ void map_env_free(struct map_env **env)
     if (*env == NULL)
         return;
     htable_free(&(*env)->maps, map_free);
+    map_servers_free(&(*env)->proxy);
     config_unref(&(*env)->cfg);
     lock_fini(&(*env)->lock);
     free(*env);
     *env = NULL;
+}
+
+void map_env_set_proxy(struct map_env *env, enum map_proxy who)
+{
+    env->who = who;
+}
+
+enum map_proxy map_env_proxy(const struct map_env *env)
+{
+    return env->who;
+}
+
+struct map_servers *map_env_proxy_servers(struct map_env *env, struct err *err)
+{
+    if (env->proxy == NULL) /* open() is called with the lock held */
+        env->proxy = map_proxy_servers_new(env, err);
+    return env->proxy;
 }
 
 const struct config *map_env_config(const struct map_env *env)
@@ -133,7 +156,27 @@ const char *map_name(const struct map *m)
 
 unsigned map_flags(const struct map *m)
 {
-    return m->type->flags;
+    return m->flags;
+}
+
+static unsigned flags_of(const struct map_type *type, const char *path)
+{
+    return type->flags_of != NULL ? type->flags_of(path) : type->flags;
+}
+
+unsigned map_spec_flags(struct slice spec)
+{
+    ptrdiff_t colon = slice_find(spec, ':');
+    const struct map_type *type = colon < 1 ? NULL : find_type(slice_sub(spec, 0, (size_t) colon));
+    char *path;
+    unsigned flags;
+
+    if (type == NULL)
+        return 0;
+    path = slice_dup(slice_sub(spec, (size_t) colon + 1, spec.len));
+    flags = flags_of(type, path);
+    free(path);
+    return flags;
 }
 
 static struct impl *impl_open(struct map *m, struct err *err)
@@ -152,7 +195,6 @@ static struct impl *impl_open(struct map *m, struct err *err)
     return i;
 }
 
-/* "proxy:type:path" is the table itself: lookups are shared by the threads of a process as they are. */
 static struct slice without_proxy(struct slice spec)
 {
     while (slice_starts_with(spec, SLICE_LIT("proxy:")))
@@ -162,11 +204,15 @@ static struct slice without_proxy(struct slice spec)
 
 int map_open(struct map_env *env, struct slice spec, struct map **out, struct err *err)
 {
-    struct slice real = without_proxy(slice_trim(spec, NULL));
+    struct slice real = slice_trim(spec, NULL);
     ptrdiff_t colon = slice_find(real, ':');
     const struct map_type *type;
     struct map *m;
 
+    if (env->who == MAP_PROXY_NEVER) {
+        real = without_proxy(real);
+        colon = slice_find(real, ':');
+    }
     if (colon < 1)
         return err_input(err, "\"%.*s\" is not a table: wants type:name", SLICE_FMT(spec));
     type = find_type(slice_sub(real, 0, (size_t) colon));
@@ -179,6 +225,7 @@ int map_open(struct map_env *env, struct slice spec, struct map **out, struct er
         m->name = slice_dup(real);
         m->path = slice_dup(slice_sub(real, (size_t) colon + 1, real.len));
         m->type = type;
+        m->flags = flags_of(type, m->path);
         m->env = env;
         lock_init(&m->lock, LOCK_MAP_STATE);
         m->checked = mono_now();
@@ -205,7 +252,7 @@ int map_check(struct map_env *env, struct slice spec, struct err *err)
 
     /* from the first opening on: what is an error here is not a warning in the log before */
     strict = true;
-    if (map_open(env, spec, &m, err) == 0)
+    if (map_open(env, without_proxy(slice_trim(spec, NULL)), &m, err) == 0)
         i = impl_open(m, err);
     strict = false;
     if (i == NULL)
@@ -260,7 +307,7 @@ static enum map_result timed_lookup(const struct map *m, void *state, struct sli
     enum map_result res;
     int64_t took_ms;
 
-    if (m->env->slow_ms == 0 || (m->type->flags & MAP_FLAG_LOCAL) != 0)
+    if (m->env->slow_ms == 0 || (m->flags & MAP_FLAG_LOCAL) != 0)
         return m->type->lookup(state, key, value, err);
     begun = mono_now();
     res = m->type->lookup(state, key, value, err);
@@ -283,7 +330,7 @@ enum map_result map_lookup(struct map *m, struct slice key, struct buf *value, s
     i = current(m, err);
     if (i == NULL)
         return MAP_RETRY;
-    if ((m->type->flags & MAP_FLAG_FIXED) != 0 && !m->type->keeps_key_case) {
+    if ((m->flags & MAP_FLAG_FIXED) != 0 && !m->type->keeps_key_case) {
         char *p = key.len <= sizeof(space) ? space : (heap = xmalloc(key.len));
 
         for (size_t k = 0; k < key.len; k++)

@@ -29,6 +29,13 @@ struct map_env; /* what tables need of the process: configuration; see map_env_n
 /* The process's table cache for one configuration generation: a table named twice is opened once. */
 NODISCARD struct map_env *map_env_new(const struct config *cfg);
 void map_env_free(struct map_env **env);
+/* Who answers for "proxy:type:name". To be said before a table is opened. */
+enum map_proxy {
+    MAP_PROXY_IF_THERE, /* proxymap(8), or the table itself when it cannot be reached: commands. As env begins. */
+    MAP_PROXY_ALWAYS, /* proxymap(8); out of reach is "try again": daemons */
+    MAP_PROXY_NEVER, /* the table itself: proxymap(8), and what runs as root and must not trust an unprivileged process */
+};
+void map_env_set_proxy(struct map_env *env, enum map_proxy who);
 const struct config *map_env_config(const struct map_env *env);
 
 /*
@@ -66,7 +73,7 @@ NODISCARD enum map_result map_list_lookup(struct map_list *l, struct slice key, 
                                           struct buf *value, const struct map **hit,
                                           struct err *err);
 
-/* A table type: one file, one const instance, one row in map_types.c. */
+/* A table type: one file, one const instance, one row in map.c. */
 struct map_type {
     const char *name;
     unsigned flags;
@@ -83,6 +90,8 @@ struct map_type {
     int (*each)(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg), void *arg,
                 struct err *err);
     bool keeps_key_case;
+    /* NULL: flags, whatever the path. 0: the path is wrong; open() says how. */
+    unsigned (*flags_of)(const char *path);
 };
 void map_type_each(void (*fn)(const struct map_type *t, void *arg), void *arg); /* sorted by name */
 

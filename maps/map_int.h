@@ -11,7 +11,16 @@
 
 extern const struct map_type map_type_hash, map_type_btree, map_type_texthash, map_type_inline,
     map_type_static, map_type_regexp, map_type_pcre, map_type_cidr, map_type_fail, map_type_unix,
-    map_type_tcp, map_type_socketmap;
+    map_type_tcp, map_type_socketmap, map_type_proxy;
+
+/* map.c. The flags that a table will have; 0: its type is unknown. */
+unsigned map_spec_flags(struct slice spec);
+enum map_proxy map_env_proxy(const struct map_env *env);
+/* The connections to proxymap(8) that all tables of env share; made when first asked for, by an open(). */
+struct map_servers;
+NODISCARD struct map_servers *map_env_proxy_servers(struct map_env *env, struct err *err);
+/* map_proxy.c */
+NODISCARD struct map_servers *map_proxy_servers_new(const struct map_env *env, struct err *err);
 
 /* map_limits.c: slow_lookup_threshold; 0: none. */
 int64_t map_slow_lookup_ms(const struct config *cfg);

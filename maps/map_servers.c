@@ -288,7 +288,7 @@ static void answered(struct map_servers *s, struct lease *l)
         l->server->probing = false;
     pthread_cond_signal(&s->freed);
     lock_release(&s->lock);
-    if (down_ms >= 0)
+    if (down_ms >= 0 && !s->c.quiet)
         log_info("table %s: server %s answers again after %.1f s", s->c.table, l->server->name,
                  (double) down_ms / 1000);
 }
@@ -331,7 +331,7 @@ static void failed(struct map_servers *s, const struct lease *l, const struct er
     pthread_cond_broadcast(&s->freed);
     lock_release(&s->lock);
     shut(s, &dead);
-    if (news)
+    if (news && !s->c.quiet)
         log_warning("table %s: server %s is down: %s", s->c.table, srv->name, why->text);
 }
 

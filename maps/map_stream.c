@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/frame.h"
 
 #define READ_BYTES 4096
 
@@ -70,9 +71,8 @@ static int connect_to(const struct sockaddr *sa, socklen_t len, struct mono_time
             goto fail;
         }
     }
-    if (sa->sa_family !=
-        AF_UNIX) /* one small write, one small read: nothing to gain from waiting */
-        (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    /* one small write, one small read: nothing to gain from waiting */
+    (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     *out = fd;
     return 0;
 fail:
@@ -150,16 +150,6 @@ done:
     return ret;
 }
 
-static int unix_address(struct slice path, struct sockaddr_un *sa, struct err *err)
-{
-    if (path.len == 0 || path.len >= sizeof(sa->sun_path))
-        return err_input(err, "\"%.*s\" is no path of a socket", SLICE_FMT(path));
-    memset(sa, 0, sizeof(*sa));
-    sa->sun_family = AF_UNIX;
-    memcpy(sa->sun_path, path.ptr, path.len);
-    return 0;
-}
-
 /* The path of "unix:path". */
 static bool is_unix(struct slice *name)
 {
@@ -177,12 +167,14 @@ static struct slice without_inet(struct slice name)
 int map_stream_check(const char *server, const char *default_port, struct err *err)
 {
     struct slice name = slice_str(server);
-    struct sockaddr_un sa;
     char *host;
     char *port;
 
-    if (is_unix(&name))
-        return unix_address(name, &sa, err);
+    if (is_unix(&name)) {
+        if (name.len == 0 || name.len >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
+            return err_input(err, "\"%.*s\" is no path of a socket", SLICE_FMT(name));
+        return 0;
+    }
     if (split_host_port(without_inet(name), default_port, &host, &port, err) == -1)
         return -1;
     free(host);
@@ -195,12 +187,14 @@ int map_stream_connect(const char *server, const char *default_port, struct mono
 {
     struct slice name = slice_str(server);
     struct map_stream *s;
-    struct sockaddr_un sa;
-    int fd;
+    char *path;
+    int fd = -1;
 
     if (is_unix(&name)) {
-        if (unix_address(name, &sa, err) == -1 ||
-            connect_to((const struct sockaddr *) &sa, sizeof(sa), deadline, &fd, err) == -1)
+        path = slice_dup(name);
+        fd = unix_connect(path, mono_poll_ms(deadline), err);
+        free(path);
+        if (fd == -1)
             return -1;
     } else if (connect_inet(without_inet(name), default_port, deadline, &fd, err) == -1) {
         return -1;

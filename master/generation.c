@@ -135,7 +135,7 @@ enum service_kind service_kind(const struct generation *g, const struct master_s
     /* what Postfix runs as a process of its own, and we have inside others, or need not */
     static const char *const absorbed[] = {
         "tlsmgr", "trivial-rewrite", "scache",  "flush",    "showq",
-        "anvil",  "postlogd",        "dnsblog", "tlsproxy", "proxymap",
+        "anvil",  "postlogd",        "dnsblog", "tlsproxy",
     };
     struct buf path = BUF_INIT(8192);
     enum service_kind kind = SERVICE_MISSING;

@@ -5,6 +5,7 @@
  * maxproc bounds clients at once over all workers of a service. A worker is given the clients it may have when it is started:
  * sessions_per_process, or what the limit leaves. A worker that leaves counts with the clients that it still has; what it
  * frees is given to those that were started with less, so that reloads do not split a service into ever smaller workers.
+ * The one exception: see is_shared().
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -19,17 +20,32 @@
 #define LIMIT_WARN_MS  60000
 #define STRESS_MS                                                                                  \
     1000000 /* how long workers are started with stress=yes after the limit was reached */
-#define NO_LIMIT INT32_MAX
+#define SHARED_CLIENTS 5000
+#define NO_LIMIT       INT32_MAX
 
 static bool has_shape(const struct service *s, enum worker_shape shape)
 {
     return s->shape == 1 + (int) shape;
 }
 
+/* proxymap(8) serves all who ask from few processes: its limit is of processes, and bounds the connections to databases. */
+static bool is_shared(const struct service *s)
+{
+    return strcmp(s->cf->command, "proxymap") == 0;
+}
+
+/* Clients of one worker. */
+static int64_t share_of(const struct service *s)
+{
+    return is_shared(s) ? SHARED_CLIENTS : s->gen->p.sessions_per_process;
+}
+
 static int limit_of(const struct service *s)
 {
     int64_t n = s->cf->max_processes == -1 ? s->gen->p.default_process_limit : s->cf->max_processes;
 
+    if (is_shared(s))
+        n *= SHARED_CLIENTS;
     return n <= 0 || n > NO_LIMIT ? NO_LIMIT : (int) n;
 }
 
@@ -84,7 +100,7 @@ static void throttle(struct service *s, int64_t ms)
 static struct child *start(struct service *s)
 {
     int room = limit_of(s) - given(s);
-    int64_t capacity = s->gen->p.sessions_per_process;
+    int64_t capacity = share_of(s);
     bool stressed = s->cf->type == SERVICE_INET && s->limit_reached.us != 0 &&
                     mono_diff_ms(mono_now(), s->limit_reached) < STRESS_MS;
     struct child *c;
@@ -137,7 +153,7 @@ static void report_limit(struct service *s)
 /* What the limit has to spare goes to workers that were started with less than a full share. */
 static void spread(struct service *s)
 {
-    int64_t share = s->gen->p.sessions_per_process;
+    int64_t share = share_of(s);
     int room = limit_of(s) - given(s);
 
     for (size_t i = 0; i < s->children.len && room > 0; i++) {

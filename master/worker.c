@@ -309,6 +309,15 @@ static void run_debugger(const struct worker *w)
         log_warning("debugger_command: errno %d", errno);
 }
 
+/* What keeps root does not take its users' tables from a process without privilege. */
+static void open_maps(struct worker *w)
+{
+    bool as_root = w->service->keep_root && !w->unprivileged && geteuid() == 0;
+
+    w->maps = map_env_new(w->cfg);
+    map_env_set_proxy(w->maps, as_root ? MAP_PROXY_NEVER : MAP_PROXY_ALWAYS);
+}
+
 /* Option -T: the start is tried on a configuration that is not in force. The reason goes to standard error. */
 static int try_start(struct worker *w)
 {
@@ -317,7 +326,7 @@ static int try_start(struct worker *w)
     log_open(&(struct log_target){
         .program = w->service->program, .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
     load_config(w);
-    w->maps = map_env_new(w->cfg);
+    open_maps(w);
     if (chdir(w->common.queue_directory) == -1)
         fatal("chdir %s: errno %d", w->common.queue_directory, errno);
     if (w->service->shape == WORKER_LOOP)
@@ -357,7 +366,7 @@ int worker_main(int argc, char **argv, const struct worker_service *service)
     if (w->debug)
         run_debugger(w);
     learn_addresses(w);
-    w->maps = map_env_new(w->cfg);
+    open_maps(w);
     if (chdir(w->common.queue_directory) == -1)
         fatal("chdir %s: errno %d", w->common.queue_directory, errno);
     if (service->shape == WORKER_LOOP)

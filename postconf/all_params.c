@@ -11,6 +11,7 @@ extern const struct param_set *const route_param_sets[];
 extern const struct param_set *const dns_param_sets[];
 extern const struct param_set *const tls_param_sets[];
 extern const struct param_set *const master_param_sets[];
+extern const struct param_set *const proxymap_param_sets[];
 extern const struct param_set *const qmgr_param_sets[];
 extern const struct param_set *const cleanup_param_sets[];
 extern const struct param_set *const smtpd_param_sets[];
@@ -25,6 +26,7 @@ const struct param_set *const *const all_param_sets[] = {
     dns_param_sets,
     tls_param_sets,
     master_param_sets,
+    proxymap_param_sets,
     qmgr_param_sets,
     cleanup_param_sets,
     smtpd_param_sets,

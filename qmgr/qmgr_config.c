@@ -198,6 +198,7 @@ int qmgr_config_new(const struct config *cfg, struct qmgr_config **out, struct e
     if (ret == -1)
         goto done;
     g->maps = map_env_new(g->cfg);
+    map_env_set_proxy(g->maps, MAP_PROXY_ALWAYS);
     ret = route_new(g->maps, &g->route, err);
 done:
     if (ret == -1)

@@ -162,11 +162,30 @@ static const struct msg_field control_fields[] = {
 const struct msg_def msg_control = {PROTO_CONTROL, "control", sizeof(struct proto_control),
                                     control_fields, ARRAY_LEN(control_fields)};
 
+static const struct msg_field map_lookup_fields[] = {
+    MSG_FIELD_BYTES_REQUIRED(1, proto_map_lookup, table, PROTO_MAP_TABLE_MAX),
+    MSG_FIELD_BYTES_REQUIRED(2, proto_map_lookup, key, PROTO_MAP_KEY_MAX),
+};
+const struct msg_def msg_map_lookup = {PROTO_MAP_LOOKUP, "map_lookup",
+                                       sizeof(struct proto_map_lookup), map_lookup_fields,
+                                       ARRAY_LEN(map_lookup_fields)};
+
+static const struct msg_field map_answer_fields[] = {
+    MSG_FIELD_U32(1, proto_map_answer, status, PROTO_MAP_DENIED),
+    MSG_FIELD_BYTES(2, proto_map_answer, value, PROTO_MAP_VALUE_MAX),
+    MSG_FIELD_BYTES(3, proto_map_answer, text, 4096),
+};
+const struct msg_def msg_map_answer = {PROTO_MAP_ANSWER, "map_answer",
+                                       sizeof(struct proto_map_answer), map_answer_fields,
+                                       ARRAY_LEN(map_answer_fields)};
+
 const struct msg_def *const proto_all[] = {
-    &msg_envelope,    &msg_rcpt,          &msg_hello,      &msg_result,
-    &msg_committed,   &msg_queue_op,      &msg_queue_item, &msg_queue_rcpt,
-    &msg_deliver,     &msg_deliver_rcpt,  &msg_status,     &msg_report,
-    &msg_report_rcpt, &msg_worker_status, &msg_control,    NULL,
+    &msg_envelope,     &msg_rcpt,          &msg_hello,
+    &msg_result,       &msg_committed,     &msg_queue_op,
+    &msg_queue_item,   &msg_queue_rcpt,    &msg_deliver,
+    &msg_deliver_rcpt, &msg_status,        &msg_report,
+    &msg_report_rcpt,  &msg_worker_status, &msg_control,
+    &msg_map_lookup,   &msg_map_answer,    NULL,
 };
 
 int proto_put(struct chan *c, const struct msg_def *def, const void *m, int fd, struct err *err)

@@ -60,6 +60,10 @@ enum proto_type {
     PROTO_WORKER_LOG =
         55, /* master -> worker: log to the descriptor that comes along; without one: syslog */
 
+    /* Tables. Client: any process. Server: proxymap, socket private/proxymap or private/proxywrite. */
+    PROTO_MAP_LOOKUP = 70, /* struct proto_map_lookup -> MAP_ANSWER */
+    PROTO_MAP_ANSWER = 71, /* struct proto_map_answer */
+
     /* postfix(1) and master, socket private/control: struct proto_control -> RESULT */
     PROTO_CONTROL = 60,
 };
@@ -195,9 +199,28 @@ struct proto_control {
     struct slice arg; /* CONTROL_WAKE: service */
 };
 
+#define PROTO_MAP_TABLE_MAX 65536
+#define PROTO_MAP_KEY_MAX   65536
+#define PROTO_MAP_VALUE_MAX (FRAME_PAYLOAD_MAX - 8192)
+struct proto_map_lookup {
+    struct slice table; /* "type:name", without "proxy:" */
+    struct slice key;
+};
+enum proto_map_status {
+    PROTO_MAP_FOUND = 1,
+    PROTO_MAP_NOT_FOUND = 2,
+    PROTO_MAP_RETRY = 3,
+    PROTO_MAP_DENIED = 4, /* the table is not one that this service may serve */
+};
+struct proto_map_answer {
+    uint32_t status; /* enum proto_map_status */
+    struct slice value;
+    struct slice text; /* why, for RETRY and DENIED */
+};
+
 extern const struct msg_def msg_hello, msg_result, msg_committed, msg_queue_op, msg_queue_item,
     msg_queue_rcpt, msg_deliver, msg_deliver_rcpt, msg_status, msg_report, msg_report_rcpt,
-    msg_worker_status, msg_control;
+    msg_worker_status, msg_control, msg_map_lookup, msg_map_answer;
 /* All of the above with msg_envelope and msg_rcpt, NULL-terminated: for the fuzz target and the tests. */
 extern const struct msg_def *const proto_all[];
 

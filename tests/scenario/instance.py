@@ -37,6 +37,8 @@ retry     unix - - n -    - error
 discard   unix - - n -    - discard
 local     unix - n n -    - local
 virtual   unix - n n -    - virtual
+proxymap  unix - - n -    - proxymap
+proxywrite unix - - n -   1 proxymap
 """
 
 

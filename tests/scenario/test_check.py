@@ -95,7 +95,7 @@ def test_a_service_of_its_own(stopped):
         "127.0.0.2:{port} inet n - n - - smtpd -o smtpd_relay_restrictions=permit -o smtpd_recipient_restrictions=",
         "0.0.0.0:{port} inet n - n - - smtpd -o smtpd_relay_restrictions=permit", "")))
     only(inst, r"^warning: etc/main.cf, line \d+: mynetworks: 0.0.0.0/0 trusts",
-         r"^error: etc/master.cf, line 16: service 0.0.0.0:\d+: smtpd_relay_restrictions: no restriction keeps strangers")
+         r"^error: etc/master.cf, line 18: service 0.0.0.0:\d+: smtpd_relay_restrictions: no restriction keeps strangers")
 
 
 # --- tables ---------------------------------------------------------------------------------------

@@ -37,10 +37,10 @@ static void fill(const struct msg_def *def, void *m, char *text, size_t over)
 
 static void test_limits(void **state)
 {
-    char *text = xmalloc(1 << 17);
+    char *text = xmalloc(FRAME_PAYLOAD_MAX);
 
     (void) state;
-    memset(text, 'x', 1 << 17);
+    memset(text, 'x', FRAME_PAYLOAD_MAX);
     for (const struct msg_def *const *d = proto_all; *d != NULL; d++) {
         const struct msg_def *def = *d;
         void *m = xcalloc(1, def->size);

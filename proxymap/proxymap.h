@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* proxymap.h - what main.cf says to proxymap(8). */
+#ifndef PR_PROXYMAP_H
+#define PR_PROXYMAP_H
+
+#include "postconf/param.h"
+
+struct proxymap_params {
+    const char *read_maps, *write_maps;
+    const char *write_service;
+};
+extern const struct param_set proxymap_params;
+
+#endif

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * proxymap_main.c - the proxymap(8) process: lookups of other processes, one after the other on each connection, each on a thread.
+ */
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "base/htable.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "mail/proto.h"
+#include "master/worker.h"
+#include "proxymap/approved.h"
+#include "proxymap/proxymap.h"
+
+#define WRITE_WAIT_MS 60000 /* for a client to take its answer */
+#define IDLE_MAX_S    86400
+#define REPORTED_MAX  1000 /* unapproved tables that are remembered as reported */
+
+struct proxymap {
+    struct proxymap_params p;
+    int64_t idle_s;
+    bool writes; /* the proxywrite service */
+    struct approved *approved;
+    struct lock lock;
+    struct htable *reported GUARDED_BY(lock);
+};
+
+struct session {
+    struct worker_session *ws;
+    struct worker *worker;
+    struct chan *chan;
+};
+
+static int start(struct worker *w, struct err *err)
+{
+    struct proxymap *m = xcalloc(1, sizeof(*m));
+    const struct config *cfg = worker_config(w);
+
+    worker_set_data(w, m);
+    map_env_set_proxy(worker_maps(w), MAP_PROXY_NEVER);
+    if (config_bind(cfg, &proxymap_params, &m->p, err) == -1 ||
+        num_parse_time(slice_str(config_get(cfg, "ipc_idle")), 's', IDLE_MAX_S, &m->idle_s, err) ==
+            -1)
+        return -1;
+    m->writes = strcmp(worker_service_name(w), m->p.write_service) == 0;
+    m->approved = approved_new(m->writes ? m->p.write_maps : m->p.read_maps);
+    lock_init(&m->lock, LOCK_SESSION);
+    m->reported = htable_new(false);
+    return 0;
+}
+
+static void stop(struct worker *w)
+{
+    struct proxymap *m = worker_data(w);
+
+    htable_free(&m->reported, NULL);
+    lock_fini(&m->lock);
+    approved_free(&m->approved);
+}
+
+static void *session_open(struct worker *w, struct worker_session *ws,
+                          const struct worker_client *client)
+{
+    struct session *s = xcalloc(1, sizeof(*s));
+
+    s->worker = w;
+    s->ws = ws;
+    s->chan = chan_new(client->fd);
+    proto_hello(s->chan, "proxymap");
+    return s;
+}
+
+static void session_close(void *session)
+{
+    struct session *s = session;
+
+    (void) chan_take_fd(s->chan); /* the framework closes it */
+    chan_free(&s->chan);
+    free(s);
+}
+
+/* Each table once: a busy client would fill the log. */
+static void report_unapproved(struct proxymap *m, struct slice table)
+{
+    bool news;
+
+    lock_take(&m->lock);
+    news = htable_len(m->reported) < REPORTED_MAX && htable_put(m->reported, table, m) == NULL;
+    lock_release(&m->lock);
+    if (!news)
+        return;
+    log_warning("request for unapproved table: \"%.*s\"", SLICE_FMT(table));
+    log_warning("to approve this table for %s access, list proxy:%.*s in main.cf:%s",
+                m->writes ? "read-write" : "read-only", SLICE_FMT(table),
+                m->writes ? "proxy_write_maps" : "proxy_read_maps");
+}
+
+static void look_up(struct session *s, const struct proto_map_lookup *q,
+                    struct proto_map_answer *answer, struct buf *value, struct err *why)
+{
+    struct proxymap *m = worker_data(s->worker);
+    struct map *map;
+
+    answer->status = PROTO_MAP_RETRY;
+    if (!approved_has(m->approved, q->table)) {
+        report_unapproved(m, q->table);
+        answer->status = PROTO_MAP_DENIED;
+        (void) err_permanent(why, "not listed in %s",
+                             m->writes ? "proxy_write_maps" : "proxy_read_maps");
+    } else if (map_open(worker_maps(s->worker), q->table, &map, why) == 0) {
+        switch (map_lookup(map, q->key, value, why)) {
+        case MAP_FOUND:
+            answer->status = PROTO_MAP_FOUND;
+            break;
+        case MAP_NOTFOUND:
+            answer->status = PROTO_MAP_NOT_FOUND;
+            break;
+        case MAP_RETRY:
+            break;
+        }
+    }
+    if (answer->status == PROTO_MAP_FOUND && value->len > PROTO_MAP_VALUE_MAX) {
+        answer->status = PROTO_MAP_RETRY;
+        (void) err_temporary(why, "result is longer than %u bytes", PROTO_MAP_VALUE_MAX);
+    }
+    if (answer->status == PROTO_MAP_FOUND)
+        answer->value = buf_view(value);
+    answer->text = slice_str(why->text);
+}
+
+static int serve(struct session *s, const struct frame *f, struct err *err)
+{
+    struct proto_map_lookup q;
+    struct proto_map_answer answer = {.status = 0};
+    struct buf value = BUF_INIT(MAP_VALUE_MAX);
+    struct err why = ERR_INIT;
+    int ret = -1;
+
+    if (proto_decode(f, &msg_map_lookup, &q, err) == 0) {
+        look_up(s, &q, &answer, &value, &why);
+        if (proto_put(s->chan, &msg_map_answer, &answer, -1, err) == 0 &&
+            chan_flush_wait(s->chan, WRITE_WAIT_MS, err) == CHAN_OK)
+            ret = 0;
+    }
+    buf_fini(&value);
+    return ret;
+}
+
+static enum worker_verdict session_work(void *session, unsigned events)
+{
+    struct session *s = session;
+    const struct proxymap *m = worker_data(s->worker);
+    struct err err = ERR_INIT;
+    struct frame f;
+
+    if (chan_has_output(s->chan) && chan_flush_wait(s->chan, WRITE_WAIT_MS, &err) != CHAN_OK)
+        return WORKER_CLOSE;
+    switch (proto_get_wait(s->chan, &f, 0, &err)) {
+    case CHAN_OK:
+        fd_close(&f.fd);
+        if (serve(s, &f, &err) == 0)
+            return WORKER_AGAIN;
+        log_warning("connection from a client: %s",
+                    err.text[0] != '\0' ? err.text : "it does not take its answer");
+        return WORKER_CLOSE;
+    case CHAN_AGAIN:
+        break;
+    case CHAN_ERROR:
+        log_debug("connection from a client: %s", err.text);
+        return WORKER_CLOSE;
+    case CHAN_EOF:
+        return WORKER_CLOSE;
+    }
+    /* a client notices, and asks again over another connection */
+    if (worker_is_draining(s->worker) || (events & POLLER_TIMEOUT) != 0)
+        return WORKER_CLOSE;
+    chan_trim(s->chan);
+    worker_wait_for(s->ws, chan_fd(s->chan), POLLER_READ,
+                    mono_after_ms(mono_now(), m->idle_s * 1000));
+    return WORKER_WAIT;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct worker_service service = {
+        .program = "proxymap",
+        .shape = WORKER_THREADED,
+        .start = start,
+        .session_open = session_open,
+        .session_work = session_work,
+        .session_close = session_close,
+        .stop = stop,
+    };
+
+    return worker_main(argc, argv, &service);
+}

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""proxy: tables of a running system: one process asks for all, approval, reload, outage, commands."""
+import pathlib
+import re
+import smtplib
+import sys
+import threading
+import urllib.parse
+
+import pytest
+
+from instance import MASTER_CF, wait_for
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "integration"))
+from lookup import Server  # noqa: E402
+
+
+def mailboxes(request):
+    """A tcp_table server that knows every user whose name begins with "u"."""
+    key = urllib.parse.unquote(request[4:-1].decode())
+    return b"200 here/\n" if key.startswith("u") else b"500 unknown\n"
+
+
+def line(stream):
+    return stream.readline() or None
+
+
+@pytest.fixture
+def server():
+    with Server(line, mailboxes) as s:
+        yield s
+
+
+def system(instance, table, **options):
+    main = {
+        "virtual_mailbox_domains": "v.test",
+        "virtual_mailbox_base": "{root}/mail",
+        "virtual_mailbox_maps": table,
+        "virtual_uid_maps": "static:2000",
+        "virtual_gid_maps": "static:2000",
+        **options.pop("main", {}),
+    }
+    return instance(main=main, **options)
+
+
+def rcpt(inst, user):
+    with inst.smtp() as client:
+        client.helo("c.test")
+        client.mail("s@example.org")
+        return client.rcpt(f"{user}@v.test")
+
+
+def test_one_process_asks_for_many_clients(instance, server):
+    inst = system(instance, f"proxy:tcp:127.0.0.1:{server.port}",
+                  main={"sessions_per_process": 5, "table_connection_limit": 2, "smtpd_recipient_restrictions":
+                        "permit_mynetworks, reject"},
+                  master=re.sub(r"(?m)^(127.*|proxymap.*)-( +\w+)$", r"\g<1>0\2", MASTER_CF).replace(
+                      "proxymap  unix - - n -    0", "proxymap  unix - - n -    1"))
+    answers = []
+
+    def session():
+        answers.append(rcpt(inst, "user")[0])
+        answers.append(rcpt(inst, "nobody")[0])
+
+    threads = [threading.Thread(target=session) for _ in range(40)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(answers) == [250] * 40 + [550] * 40, inst.log()
+    assert len(inst.pids("smtpd")) >= 2, "several processes should have asked"
+    assert 1 <= server.most <= 2, "connections to the table's server"
+
+
+def test_unapproved_table(instance, server):
+    table = f"tcp:127.0.0.1:{server.port}"
+    inst = system(instance, f"proxy:{table}", main={"proxy_read_maps": "static:x, inline:{{a=proxy:static:z}}"})
+    assert rcpt(inst, "user")[0] == 451
+    assert rcpt(inst, "nobody")[0] == 451
+    inst.wait_log(rf'postfix/proxymap\[\d+\]: warning: request for unapproved table: "{table}"')
+    inst.wait_log(rf"to approve this table for read-only access, list proxy:{table} in main.cf:proxy_read_maps")
+    assert not server.requests
+    assert inst.log().count("request for unapproved table") == 1
+    inst.write_main(proxy_read_maps="$virtual_mailbox_maps")
+    inst.reload()
+    assert rcpt(inst, "user")[0] == 250
+    assert rcpt(inst, "nobody")[0] == 550
+
+
+def test_reload_loses_no_lookup(instance, server):
+    inst = system(instance, f"proxy:tcp:127.0.0.1:{server.port}")
+    stop = threading.Event()
+    answers = []
+
+    def session():
+        while not stop.is_set():
+            with inst.smtp() as client:
+                client.helo("c.test")
+                for i in range(5):
+                    client.mail("s@example.org")
+                    answers.append((250, client.rcpt("user@v.test")[0]))
+                    answers.append((550, client.rcpt("nobody@v.test")[0]))
+                    client.rset()
+
+    threads = [threading.Thread(target=session) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for _ in range(3):
+        before = len(answers)
+        wait_for("lookups", lambda: len(answers) > before + 20)
+        inst.reload()
+    stop.set()
+    for t in threads:
+        t.join()
+    assert all(wanted == got for wanted, got in answers), [a for a in answers if a[0] != a[1]][:5]
+
+
+def test_without_the_service(instance, server):
+    """A daemon says try again; a command answers by itself, and says no more than the answer."""
+    table = f"proxy:tcp:127.0.0.1:{server.port}"
+    inst = system(instance, table, master=re.sub(r"(?m)^proxymap.*\n", "", MASTER_CF))
+    assert rcpt(inst, "user")[0] == 451
+    inst.wait_log(r"warning: table proxy:: server private/proxymap is down: connect to private/proxymap: No such file")
+    done = inst.run("postmap", "-q", "user", table)
+    assert (done.stdout, done.stderr) == ("here/\n", "")
+    assert inst.run("postmap", "-q", "nobody", table, check=False).returncode == 1
+
+
+def test_command_asks_the_service(instance, server):
+    table = f"proxy:tcp:127.0.0.1:{server.port}"
+    inst = system(instance, table)
+    assert inst.run("postmap", "-q", "user", table).stdout == "here/\n"
+    assert inst.pids("proxymap"), "the command should have asked it"
+    done = inst.run("postmap", "-q", "user", "proxy:static:x", check=False)
+    assert done.returncode == 1 and "not listed in proxy_read_maps" in done.stderr
+    inst.stop()
+    assert inst.run("postmap", "-q", "user", table).stdout == "here/\n"
+    assert inst.run("postmap", "-q", "x", "proxy:static:y").stdout == "y\n"
+
+
+def test_delivery_through_proxied_tables(instance, server):
+    """The whole way; virtual runs as root and asks the table itself."""
+    inst = system(instance, f"proxy:tcp:127.0.0.1:{server.port}")
+    inst.send("user@v.test")
+    inst.wait_maildir("here", 1)
+    inst.wait_empty()
+
+
+def test_partial_keys(instance):
+    """A proxied table is asked as its type is: here with @domain, and in lower case."""
+    inst = system(instance, "proxy:texthash:{etc}/boxes", files={"boxes": "@v.test all/\nbob@v.test bob/\n"})
+    inst.send(["Bob@v.test", "any@v.test"])
+    inst.wait_maildir("all", 1)
+    inst.wait_maildir("bob", 1)
+
+
+def test_server_of_the_table_dies(instance):
+    server = Server(line, mailboxes)
+    port = server.port
+    inst = system(instance, f"proxy:tcp:127.0.0.1:{port}")
+    try:
+        assert rcpt(inst, "user")[0] == 250
+        server.stop()
+        assert rcpt(inst, "user")[0] == 451
+        assert rcpt(inst, "nobody")[0] == 451
+        inst.wait_log(rf"proxymap\[\d+\]: warning: table tcp:127.0.0.1:{port}: server 127.0.0.1:{port} is down: ")
+        server = Server(line, mailboxes, port)
+        wait_for("recovery", lambda: rcpt(inst, "user")[0] == 250, 2)
+        assert rcpt(inst, "nobody")[0] == 550
+    finally:
+        server.stop()
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        inst.send("user@v.test")
