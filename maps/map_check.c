@@ -99,6 +99,27 @@ static void report_broken(struct findings *f, const char *parameter, const struc
     buf_fini(&index);
 }
 
+/* Is it the name of a table type that Postfix has? Anything else with a colon may be an address, a transport, a time. */
+static bool is_missing_type(struct slice name)
+{
+    static const char *const types[] = {
+        "btree",   "cdb",     "cidr",     "dbm",   "environ",   "hash",    "inline", "internal",
+        "ldap",    "lmdb",    "memcache", "mysql", "nis",       "nisplus", "pcre",   "pgsql",
+        "pipemap", "randmap", "regexp",   "sdbm",  "socketmap", "sqlite",  "tcp",    "unionmap",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        if (slice_eq_str(name, types[i]))
+            return true;
+    return false;
+}
+
+/* unix:private/policy is where a service listens; the table unix has two names, without a directory. */
+static bool is_socket(struct slice spec)
+{
+    return slice_starts_with(spec, SLICE_LIT("unix:")) && slice_find(spec, '/') != -1;
+}
+
 void map_check_value(struct map_env *env, struct findings *f, const char *parameter,
                      const char *value)
 {
@@ -115,10 +136,14 @@ void map_check_value(struct map_env *env, struct findings *f, const char *parame
             spec = slice_sub(spec, 1, spec.len);
         while (slice_starts_with(spec, SLICE_LIT("proxy:")))
             spec = slice_sub(spec, 6, spec.len);
-        /* anything else with a colon may be an address, a transport, a time */
         colon = slice_find(spec, ':');
-        type = colon > 0 ? map_type_find(slice_sub(spec, 0, (size_t) colon)) : NULL;
-        if (type == NULL)
+        if (colon < 1)
+            continue;
+        type = map_type_find(slice_sub(spec, 0, (size_t) colon));
+        if (type == NULL && is_missing_type(slice_sub(spec, 0, (size_t) colon)) &&
+            map_check(env, spec, &err) == -1)
+            findings_error(f, parameter, "%s", err.text);
+        if (type == NULL || is_socket(spec))
             continue;
         path = slice_dup(slice_sub(spec, (size_t) colon + 1, spec.len));
         if (map_check(env, spec, &err) == 0)

@@ -30,6 +30,7 @@ struct check {
     const struct master_service *service; /* NULL: main.cf */
     struct map_env *env;
     struct findings *findings;
+    bool is_broken; /* main.cf has a value that cannot be read */
 };
 
 PRINTF_LIKE(3, 4) static void report(struct check *c, bool is_fatal, const char *fmt, ...)
@@ -71,6 +72,22 @@ static void check_sets(struct check *c)
         for (const struct param_set *const *set = *folder; *set != NULL; set++)
             if ((*set)->check != NULL)
                 (*set)->check(c->env, c->findings);
+}
+
+/* main.cf, or what a service makes of it. Sets are asked only where every value can be read. */
+static void check_values(struct check *c)
+{
+    int fatal_before = c->fatal;
+    bool is_whole;
+
+    c->env = map_env_new(c->cfg);
+    config_check(c->cfg, on_config, c);
+    c->is_broken |= c->fatal > fatal_before && c->service == NULL;
+    is_whole = !c->is_broken && c->fatal == fatal_before;
+    map_check_parameters(c->env, c->findings);
+    if (is_whole)
+        check_sets(c);
+    map_env_free(&c->env);
 }
 
 static void on_finding(bool is_fatal, const char *text, void *arg)
@@ -115,18 +132,11 @@ static void check_overrides(struct check *c, const struct master_service *s)
                          n, s->name, &cfg, &err) == -1) {
         report(c, true, "%s, line %d: service %s: %s", c->g->cf->path, s->line, s->name, err.text);
     } else {
-        int fatal_before = c->fatal;
-
         buf_printf(&place, "%s, line %d: service %s", c->g->cf->path, s->line, s->name);
         c->cfg = cfg;
-        c->env = map_env_new(cfg);
         findings_of_service(c->findings, cfg, buf_cstr(&place));
-        config_check(cfg, on_config, c);
-        map_check_parameters(c->env, c->findings);
-        if (c->fatal == fatal_before)
-            check_sets(c);
+        check_values(c);
         findings_of_service(c->findings, NULL, NULL);
-        map_env_free(&c->env);
         config_unref(&cfg);
     }
     c->service = NULL;
@@ -162,12 +172,7 @@ int check_generation(const struct generation *g, bool network, check_report_fn f
     struct check c = {.g = g, .fn = fn, .arg = arg, .cfg = g->cfg};
 
     c.findings = findings_new(g->cfg, network, on_finding, &c);
-    config_check(g->cfg, on_config, &c);
-    c.env = map_env_new(g->cfg);
-    map_check_parameters(c.env, c.findings);
-    if (c.fatal == 0)
-        check_sets(&c);
-    map_env_free(&c.env);
+    check_values(&c);
     for (size_t i = 0; i < g->cf->warnings.len; i++)
         report(&c, false, "%s", (const char *) g->cf->warnings.items[i]);
     for (size_t i = 0; i < g->cf->services.len; i++)

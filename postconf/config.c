@@ -182,6 +182,29 @@ int config_line(const struct config *cfg, const char *name)
     return e != NULL ? e->line : 0;
 }
 
+/* Puts the first line of the file in place of its name. */
+static int first_line(struct buf *value, struct err *err)
+{
+    struct buf text = BUF_INIT(CONFIG_VALUE_MAX);
+    struct slice line;
+    int ret = file_read(buf_cstr(value), &text, err);
+
+    if (ret == 0) {
+        line = buf_view(&text);
+        if (slice_find(line, '\n') != -1)
+            line = slice_sub(line, 0, (size_t) slice_find(line, '\n'));
+        line = slice_trim(line, NULL);
+        if (line.len == 0)
+            ret = err_input(err, "%s: its first line is empty", buf_cstr(value));
+    }
+    if (ret == 0) {
+        buf_reset(value);
+        buf_put_slice(value, line);
+    }
+    buf_fini(&text);
+    return ret;
+}
+
 /* Expanded value, kept in cfg. -1: broken expansion. 0 with *out NULL: unknown. */
 static int value_of(const struct config *cfg, const char *name, const char **out, struct err *err)
 {
@@ -207,6 +230,8 @@ static int value_of(const struct config *cfg, const char *name, const char **out
     } else {
         ret = config_expand_name(cfg, name, NULL, &value, err);
     }
+    if (ret == 0 && row != NULL && row->or_file && value.len > 0 && value.ptr[0] == '/')
+        ret = first_line(&value, err);
     if (ret == -1) {
         buf_fini(&value);
         return -1;

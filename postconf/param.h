@@ -44,6 +44,8 @@ struct param {
     uint8_t status;
     char unit; /* PARAM_TYPE_TIME: of a number without one; 0: 's' */
     bool not_empty;
+    bool
+        or_file; /* a value that begins with "/" names a file, the first line of which is the value */
     int64_t min, max; /* INT, TIME; max 0: none */
     uint32_t offset;
     const char *services; /* "smtpd,cleanup"; NULL: all */

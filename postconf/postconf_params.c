@@ -39,8 +39,9 @@ static const struct param rows[] = {
                  .doc = "The Internet name of this mail system."),
     PARAM_STRING("mydomain", C, mydomain, .def = "localdomain", .not_empty = true,
                  .doc = "The Internet domain of this mail system."),
-    PARAM_STRING("myorigin", C, myorigin, .def = "$myhostname", .not_empty = true,
-                 .doc = "The domain that completes addresses of local mail."),
+    PARAM_STRING("myorigin", C, myorigin, .def = "$myhostname", .not_empty = true, .or_file = true,
+                 .doc = "The domain that completes addresses of local mail; /FILE: the first line "
+                        "of that file, as Debian has it in /etc/mailname."),
     PARAM_BOOL("enable_long_queue_ids", C, enable_long_queue_ids, .def = "no",
                .doc = "Use the long form of queue ids."),
 };

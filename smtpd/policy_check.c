@@ -197,6 +197,24 @@ static void check_relay(struct findings *f, const struct policy *p)
 
 /* --- all ------------------------------------------------------------------------------------------ */
 
+/* Each restriction in the text that is not there yet: parsing would end at the first. */
+static bool report_missing(struct findings *f, const char *parameter, const char *text)
+{
+    struct slice rest = slice_str(text);
+    struct slice word;
+    bool any = false;
+
+    while (slice_token_braces(&rest, ", \t\r\n", &word)) {
+        if (!restriction_is_missing(word))
+            continue;
+        findings_error(f, parameter,
+                       "%.*s is not yet effective: take it out, if mail may pass without it",
+                       SLICE_FMT(word));
+        any = true;
+    }
+    return any;
+}
+
 static void check_classes(struct map_env *env, struct findings *f, struct policy *p)
 {
     struct slice rest = slice_str(p->p.classes);
@@ -214,10 +232,12 @@ static void check_classes(struct map_env *env, struct findings *f, struct policy
             if (!findings_knows(f, name))
                 map_check_value(env, f, name, config_get(findings_config(f), name));
             /* as a list of its own: it may stand in no other, but be the action of an access table */
-            if (policy_parse(p, name, &list, 0, &err) == -1)
-                findings_error(f, name, "%s", err.text);
-            else
-                check_list(f, name, htable_get(p->classes, word));
+            if (!report_missing(f, name, config_get(findings_config(f), name))) {
+                if (policy_parse(p, name, &list, 0, &err) == -1)
+                    findings_error(f, name, "%s", err.text);
+                else
+                    check_list(f, name, htable_get(p->classes, word));
+            }
             policy_list_free(&list);
         }
         free(name);
@@ -244,7 +264,9 @@ void policy_check(struct map_env *env, struct findings *f)
     match_list_free(&mynetworks);
     for (int i = 0; i < LIST_COUNT; i++) {
         err = ERR_INIT;
-        if (policy_parse(p, p->p.lists[i], &p->lists[i], 0, &err) == -1) {
+        if (report_missing(f, policy_list_names[i], p->p.lists[i])) {
+            whole = false;
+        } else if (policy_parse(p, p->p.lists[i], &p->lists[i], 0, &err) == -1) {
             findings_error(f, policy_list_names[i], "%s", err.text);
             whole = false;
         } else {

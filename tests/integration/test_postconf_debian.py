@@ -259,3 +259,15 @@ def test_case(pair, name):
             assert bool(ours[2]) or not theirs[2], args
         else:
             assert ours[2] == theirs[2], args
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (DATA / "configs").iterdir() if p.is_dir()))
+@pytest.mark.parametrize("option", ["-n", "-M", "-P"])
+def test_configurations_of_administrators(pair, name, option):
+    """They are valid for Debian's, which has nothing to say of them; ours shows them alike."""
+    source = DATA / "configs" / name
+    text = (source / "main.cf").read_text().replace("/etc/postfix", str(source)).replace("/etc/mailname", __file__)  # any that is there
+    pair.write(text, (source / "master.cf").read_text())
+    theirs, ours = pair.run("theirs", [option]), pair.run("ours", [option])
+    assert theirs[0] == 0 and theirs[2] == set()
+    assert ours[:2] == theirs[:2]

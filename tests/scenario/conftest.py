@@ -6,7 +6,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from instance import Instance, Sink  # noqa: E402
+from instance import Instance, NameServer, Sink  # noqa: E402
 
 
 @pytest.fixture
@@ -38,3 +38,11 @@ def sink():
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def names():
+    """A name server, for dns_servers: see instance.py."""
+    server = NameServer()
+    yield server
+    server.close()

@@ -363,3 +363,39 @@ class Sink:
     def close(self):
         self.closed = True
         self.server.close()
+
+
+class NameServer(threading.Thread):
+    """Knows `names` (A 127.0.0.1); others do not exist; what ends in .silent is not answered."""
+
+    def __init__(self, names=("good.test",)):
+        super().__init__(daemon=True)
+        self.names = names
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
+        self.asked = []
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                query, client = self.socket.recvfrom(4096)
+            except OSError:
+                return
+            end = query.index(b"\0", 12)
+            labels, at = [], 12
+            while query[at]:
+                labels.append(query[at + 1:at + 1 + query[at]].decode())
+                at += 1 + query[at]
+            name, kind = ".".join(labels), int.from_bytes(query[end + 1:end + 3], "big")
+            self.asked.append(name)
+            if name.endswith(".silent"):
+                continue
+            answer = name in self.names and kind == 1
+            record = b"\xc0\x0c\0\1\0\1\0\0\0\x0a\0\4\x7f\0\0\1" if answer else b""
+            code = 0x80 if name in self.names else 0x83
+            self.socket.sendto(query[:2] + bytes((0x81, code)) + b"\0\1" + bytes((0, answer)) + b"\0\0\0\0" + query[12:end + 5] + record, client)
+
+    def close(self):
+        self.socket.close()

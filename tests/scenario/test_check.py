@@ -3,8 +3,6 @@
 import os
 import pathlib
 import re
-import socket
-import threading
 import time
 
 import pytest
@@ -201,45 +199,6 @@ def test_domains(stopped, main, wanted):
 ])
 def test_domains_that_are_right(stopped, main):
     only(stopped(main=main))
-
-
-class NameServer(threading.Thread):
-    """Knows good.test (A 127.0.0.1); others do not exist; what ends in .silent is not answered."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
-        self.asked = []
-        self.start()
-
-    def run(self):
-        while True:
-            try:
-                query, client = self.socket.recvfrom(4096)
-            except OSError:
-                return
-            end = query.index(b"\0", 12)
-            labels, at = [], 12
-            while query[at]:
-                labels.append(query[at + 1:at + 1 + query[at]].decode())
-                at += 1 + query[at]
-            name, kind = ".".join(labels), int.from_bytes(query[end + 1:end + 3], "big")
-            self.asked.append(name)
-            if name.endswith(".silent"):
-                continue
-            answer = name == "good.test" and kind == 1
-            record = b"\xc0\x0c\0\1\0\1\0\0\0\x0a\0\4\x7f\0\0\1" if answer else b""
-            code = 0x80 if name == "good.test" else 0x83
-            self.socket.sendto(query[:2] + bytes((0x81, code)) + b"\0\1" + bytes((0, answer)) + b"\0\0\0\0" + query[12:end + 5] + record, client)
-
-
-@pytest.fixture
-def names():
-    server = NameServer()
-    yield server
-    server.socket.close()
 
 
 @pytest.mark.parametrize("main, wanted", [

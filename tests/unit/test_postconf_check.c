@@ -250,12 +250,63 @@ static void test_is_fast(void **state)
         fail_msg("20 times load and bind took %lld ms", (long long) took);
 }
 
+/* myorigin = /etc/mailname, as Debian installs it: the first line of the file. */
+static void test_value_from_file(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *content; /* NULL: there is no such file */
+        const char *wanted;  /* NULL: an error */
+    } rows[] = {
+        {"a line", "host.example\n", "host.example"},
+        {"spaces, more lines", " host.example \r\nother\n", "host.example"},
+        {"no line end", "host.example", "host.example"},
+        {"empty line", "\nhost.example\n", NULL},
+        {"empty", "", NULL},
+        {"no file", NULL, NULL},
+    };
+    char path[] = "/tmp/test_postconf_mailname.XXXXXX";
+    struct buf text = BUF_INIT(1024);
+    int fd = mkstemp(path);
+
+    (void) state;
+    assert_true(fd != -1);
+    (void) close(fd);
+    buf_printf(&text, "myorigin = %s\nuser_defined = $myorigin\n", path);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct config *cfg = config_of(buf_cstr(&text));
+        struct config_common common;
+        struct err err = ERR_INIT;
+
+        if (rows[i].content != NULL)
+            assert_int_equal(file_replace(path, slice_str(rows[i].content), 0600, &err), 0);
+        else
+            assert_int_equal(unlink(path), 0);
+        check_int(rows[i].name, config_bind(cfg, &config_common_params, &common, &err),
+                  rows[i].wanted != NULL ? 0 : -1);
+        if (rows[i].wanted != NULL) {
+            check_str(rows[i].name, common.myorigin, rows[i].wanted);
+            check_str(rows[i].name, config_get(cfg, "myorigin"), rows[i].wanted);
+        } else {
+            check_contains(rows[i].name, err.text, path);
+        }
+        /* in another value it is what was written, as with Debian's */
+        check_str(rows[i].name, config_get(cfg, "user_defined"), path);
+        config_unref(&cfg);
+    }
+    buf_fini(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_host_and_domain), cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_facts),           cmocka_unit_test(test_overrides),
-        cmocka_unit_test(test_findings),        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_value_from_file),
+        cmocka_unit_test(test_host_and_domain),
+        cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_findings),
+        cmocka_unit_test(test_list),
         cmocka_unit_test(test_is_fast),
     };
 
