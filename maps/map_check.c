@@ -129,11 +129,13 @@ void map_check_value(struct map_env *env, struct findings *f, const char *parame
     while (slice_token_braces(&rest, ", \t\r\n", &spec)) {
         const struct map_type *type;
         struct err err = ERR_INIT;
+        struct slice whole;
         ptrdiff_t colon;
         char *path;
 
         while (spec.len > 0 && spec.ptr[0] == '!')
             spec = slice_sub(spec, 1, spec.len);
+        whole = spec;
         while (slice_starts_with(spec, SLICE_LIT("proxy:")))
             spec = slice_sub(spec, 6, spec.len);
         colon = slice_find(spec, ':');
@@ -141,12 +143,12 @@ void map_check_value(struct map_env *env, struct findings *f, const char *parame
             continue;
         type = map_type_find(slice_sub(spec, 0, (size_t) colon));
         if (type == NULL && is_missing_type(slice_sub(spec, 0, (size_t) colon)) &&
-            map_check(env, spec, &err) == -1)
+            map_check(env, whole, &err) == -1)
             findings_error(f, parameter, "%s", err.text);
         if (type == NULL || is_socket(spec))
             continue;
         path = slice_dup(slice_sub(spec, (size_t) colon + 1, spec.len));
-        if (map_check(env, spec, &err) == 0)
+        if (map_check(env, whole, &err) == 0)
             check_files(env, f, parameter, type, spec, path);
         else
             report_broken(f, parameter, type, spec, path, &err);
@@ -164,6 +166,9 @@ static void check_parameter(const struct param *p, void *arg)
     struct walk *w = arg;
     const struct config *cfg = findings_config(w->f);
 
+    /* what others may ask for is looked at where it is asked for */
+    if (strcmp(p->name, "proxy_read_maps") == 0 || strcmp(p->name, "proxy_write_maps") == 0)
+        return;
     if (p->name[0] == '*' || p->status != PARAM_EFFECTIVE || p->type != PARAM_TYPE_STRING ||
         !config_is_set(cfg, p->name) || findings_knows(w->f, p->name))
         return;
