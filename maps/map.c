@@ -34,15 +34,17 @@ struct map {
     struct mono_time checked GUARDED_BY(lock);
     struct err why GUARDED_BY(lock);
     bool complained GUARDED_BY(lock);
+    bool opening GUARDED_BY(lock); /* a thread looks whether it has changed */
 };
 
 struct map_env {
     struct config *cfg;
     struct lock lock;
-    struct htable *maps GUARDED_BY(lock);       /* name -> struct map * */
-    struct map_servers *proxy GUARDED_BY(lock); /* NULL: not yet needed */
-    enum map_proxy who;                         /* answers for proxy: */
-    int64_t slow_ms;                            /* lookups that take longer are logged; 0: none */
+    struct htable *maps GUARDED_BY(lock); /* name -> struct map * */
+    struct lock proxy_lock;
+    struct map_servers *proxy GUARDED_BY(proxy_lock); /* NULL: not yet needed */
+    enum map_proxy who;                               /* answers for proxy: */
+    int64_t slow_ms; /* lookups that take longer are logged; 0: none */
 };
 
 /* Sorted by name, one row each, so that an added type touches its own row. */
@@ -91,6 +93,7 @@ struct map_env *map_env_new(const struct config *cfg)
 
     env->cfg = config_ref((struct config *) (uintptr_t) cfg);
     lock_init(&env->lock, LOCK_MAP_SET);
+    lock_init(&env->proxy_lock, LOCK_MAP_PROXY);
     env->maps = htable_new(false);
     env->slow_ms = map_slow_lookup_ms(cfg);
     return env;
@@ -123,6 +126,7 @@ void map_env_free(struct map_env **env)
     map_servers_free(&(*env)->proxy);
     config_unref(&(*env)->cfg);
     lock_fini(&(*env)->lock);
+    lock_fini(&(*env)->proxy_lock);
     free(*env);
     *env = NULL;
 }
@@ -139,9 +143,14 @@ enum map_proxy map_env_proxy(const struct map_env *env)
 
 struct map_servers *map_env_proxy_servers(struct map_env *env, struct err *err)
 {
-    if (env->proxy == NULL) /* open() is called with the lock held */
+    struct map_servers *servers;
+
+    lock_take(&env->proxy_lock);
+    if (env->proxy == NULL)
         env->proxy = map_proxy_servers_new(env, err);
-    return env->proxy;
+    servers = env->proxy;
+    lock_release(&env->proxy_lock);
+    return servers;
 }
 
 const struct config *map_env_config(const struct map_env *env)
@@ -220,7 +229,10 @@ int map_open(struct map_env *env, struct slice spec, struct map **out, struct er
         return err_input(err, "unsupported dictionary type: %.*s", (int) colon, real.ptr);
     lock_take(&env->lock);
     m = htable_get(env->maps, real);
+    lock_release(&env->lock);
     if (m == NULL) {
+        struct map *there;
+
         m = xcalloc(1, sizeof(*m));
         m->name = slice_dup(real);
         m->path = slice_dup(slice_sub(real, (size_t) colon + 1, real.len));
@@ -229,10 +241,17 @@ int map_open(struct map_env *env, struct slice spec, struct map **out, struct er
         m->env = env;
         lock_init(&m->lock, LOCK_MAP_STATE);
         m->checked = mono_now();
-        m->impl = impl_open(m, &m->why);
-        htable_put(env->maps, real, m);
+        m->impl = impl_open(m, &m->why); /* without a lock: it may open other tables */
+        lock_take(&env->lock);
+        there = htable_get(env->maps, real);
+        if (there == NULL)
+            htable_put(env->maps, real, m);
+        lock_release(&env->lock);
+        if (there != NULL) { /* another thread was faster */
+            map_free(m);
+            m = there;
+        }
     }
-    lock_release(&env->lock);
     /* types without a file cannot get better by themselves */
     lock_take(&m->lock);
     bool broken = m->impl == NULL && m->type->is_stale == NULL;
@@ -261,39 +280,64 @@ int map_check(struct map_env *env, struct slice spec, struct err *err)
     return 0;
 }
 
+/* Opens the table anew when it has changed, or could not be opened before; by the thread that set m->opening. No lock is held
+ * meanwhile: a table may need others, and the old one goes on serving. */
+static void refresh(struct map *m, struct impl *used)
+{
+    struct err why = ERR_INIT;
+    struct impl *fresh = NULL;
+    struct impl *old = NULL;
+    bool stale = used == NULL || m->type->is_stale(used->state, m->path);
+
+    if (stale)
+        fresh = impl_open(m, &why);
+    lock_take(&m->lock);
+    m->opening = false;
+    if (fresh != NULL) {
+        old = m->impl;
+        m->impl = fresh;
+        m->complained = false;
+    } else if (stale && m->impl != NULL && !m->complained) {
+        log_warning("%s -- the old table goes on", why.text);
+        m->complained = true;
+    } else if (stale) {
+        m->why = why;
+    }
+    lock_release(&m->lock);
+    impl_unref(old);
+}
+
+static struct impl *current_locked(struct map *m, struct err *err) REQUIRES(m->lock)
+{
+    if (m->impl != NULL)
+        atomic_fetch_add(&m->impl->refs, 1);
+    else if (err != NULL)
+        *err = m->why;
+    return m->impl;
+}
+
 /* The current implementation, with a reference; NULL: none, err tells. */
 static struct impl *current(struct map *m, struct err *err)
 {
     struct mono_time now = mono_now();
     struct impl *i;
-    struct impl *old = NULL;
+    bool look;
 
     lock_take(&m->lock);
-    if (m->type->is_stale != NULL && mono_diff_ms(now, m->checked) >= RECHECK_MS) {
+    look = m->type->is_stale != NULL && !m->opening && mono_diff_ms(now, m->checked) >= RECHECK_MS;
+    if (look) {
         m->checked = now;
-        if (m->impl == NULL || m->type->is_stale(m->impl->state, m->path)) {
-            struct err why = ERR_INIT;
-            struct impl *fresh = impl_open(m, &why);
-
-            if (fresh != NULL) {
-                old = m->impl;
-                m->impl = fresh;
-                m->complained = false;
-            } else if (m->impl != NULL && !m->complained) {
-                log_warning("%s -- the old table goes on", why.text);
-                m->complained = true;
-            } else {
-                m->why = why;
-            }
-        }
+        m->opening = true;
     }
-    i = m->impl;
-    if (i != NULL)
-        atomic_fetch_add(&i->refs, 1);
-    else if (err != NULL)
-        *err = m->why;
+    i = current_locked(m, err);
     lock_release(&m->lock);
-    impl_unref(old);
+    if (!look)
+        return i;
+    refresh(m, i);
+    impl_unref(i);
+    lock_take(&m->lock);
+    i = current_locked(m, err);
+    lock_release(&m->lock);
     return i;
 }
 

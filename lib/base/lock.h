@@ -16,6 +16,8 @@ enum lock_rank {
     LOCK_SESSION = 5,         /* one session's, where two threads meet in it */
     LOCK_WORKER = 10,         /* master/worker: session table, counters */
     LOCK_POLLER = 20,         /* lib/base/poller: slots and time-outs */
+    LOCK_MAP_DOMAINS = 23,    /* maps: the list of a table's domains is opened */
+    LOCK_MAP_PROXY = 24,      /* maps: the connections to proxymap are made */
     LOCK_CONFIG = 25,         /* postconf/config: the values that were expanded */
     LOCK_MAP_SET = 30,        /* maps: the table cache, reload */
     LOCK_MAP_STATE = 35,      /* maps: which implementation of a table is current */
