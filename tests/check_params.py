@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[1]
-FOLDERS = ["lib", "postconf", "maps", "master", "qmgr", "cleanup", "smtpd", "smtp", "local"]
+FOLDERS = ["lib", "postconf", "maps", "master", "proxymap", "qmgr", "cleanup", "smtpd", "smtp", "local"]
 
 source = {path: path.read_text() for folder in FOLDERS for path in (TOP / folder).rglob("*.[ch]")}
 code = {path: re.sub(r"/\*.*?\*/", " ", text, flags=re.S) for path, text in source.items()}
