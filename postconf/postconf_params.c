@@ -73,6 +73,10 @@ static const struct param by_name[] = {
                   .doc = "Which of the defaults that changed over time are in force."),
     PARAM_BY_NAME("multi_instance_name", PARAM_TYPE_STRING, .def = "",
                   .doc = "The name of this instance."),
+    PARAM_BY_NAME("virtual_maps", PARAM_TYPE_STRING, .def = "",
+                  .doc = "Of old: the default of virtual_alias_maps."),
+    PARAM_BY_NAME("fallback_relay", PARAM_TYPE_STRING, .def = "",
+                  .doc = "Of old: the default of smtp_fallback_relay."),
     PARAM_BY_NAME("process_id", PARAM_TYPE_STRING, .def = "", .doc = "The process's id."),
     PARAM_BY_NAME("process_name", PARAM_TYPE_STRING, .def = "", .doc = "The program's name."),
     PARAM_BY_NAME("service_name", PARAM_TYPE_STRING, .def = "",
@@ -85,10 +89,12 @@ struct no_members {
 };
 static const struct param_set by_name_params = PARAM_SET("by name", struct no_members, by_name);
 
+extern const struct param_set built_in_params; /* params_built_in.c */
 extern const struct param_set *const postconf_param_sets[];
 
 const struct param_set *const postconf_param_sets[] = {
     &config_common_params,
     &by_name_params,
+    &built_in_params,
     NULL,
 };
