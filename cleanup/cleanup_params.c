@@ -4,6 +4,7 @@
  */
 #include "cleanup/cleanup_int.h"
 #include "cleanup/maildrop.h"
+#include "cleanup/receive.h"
 #include "postconf/findings.h"
 
 #define STRING(name, default_, text)                                                               \
@@ -80,5 +81,6 @@ extern const struct param_set *const cleanup_param_sets[];
 const struct param_set *const cleanup_param_sets[] = {
     &cleanup_params,
     &postdrop_params,
+    &receive_params,
     NULL,
 };

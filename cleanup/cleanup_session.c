@@ -390,7 +390,7 @@ static int ready(struct worker *w, struct err *err)
     if (store_options_from(worker_config(w), &opt, err) == -1)
         return -1;
     opt.queue_directory = ".";
-    worker_socket_path(w, "public", "qmgr", &path);
+    worker_service_path(w, "public", "queue_service_name", &path);
     c->notify = notify_new(buf_cstr(&path));
     buf_fini(&path);
     return store_writer_open(&opt, notify_committed, c->notify, &c->writer, err);

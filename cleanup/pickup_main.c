@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cleanup/maildrop.h"
+#include "cleanup/receive.h"
 #include "mail/intake.h"
 #include "mail/queue_id.h"
 #include "master/worker.h"
@@ -25,6 +26,7 @@
 
 struct pickup {
     struct intake_pool *intake;
+    struct receive_options receive;
     const char *myhostname, *mail_name;
     bool long_ids;
 };
@@ -35,9 +37,10 @@ static int start(struct worker *w, struct err *err)
     struct buf path = BUF_INIT(512);
     const struct config *cfg = worker_config(w);
 
-    (void) err;
     worker_set_data(w, p);
-    worker_socket_path(w, "public", "cleanup", &path);
+    if (receive_options_read(cfg, &p->receive, err) == -1)
+        return err_prefix(err, "receive_override_options: ");
+    worker_service_path(w, "public", "cleanup_service_name", &path);
     p->intake = intake_pool_new(buf_cstr(&path), "pickup");
     p->myhostname = config_get(cfg, "myhostname");
     p->mail_name = config_get(cfg, "mail_name");
@@ -58,6 +61,7 @@ static int begin(struct pickup *p, const struct frame *f, const struct stat *st,
     env.arrival_us =
         (uint64_t) st->st_mtim.tv_sec * 1000000 + (uint64_t) st->st_mtim.tv_nsec / 1000;
     env.flags |= MAIL_LOCAL_ORIGIN | MAIL_RECEIVED_DONE;
+    receive_options_put(&p->receive, &env);
     log_info("%s: uid=%ld from=<%.*s>", id, (long) st->st_uid, SLICE_FMT(env.sender));
     *in = intake_begin(p->intake, &env, err);
     return *in == NULL ? -1 : 0;

@@ -227,7 +227,7 @@ int main(int argc, char **argv)
     free(temporary.ptr);
     temporary.ptr = NULL;
     /* pickup looks by itself once a minute; so this may fail */
-    buf_puts(&trigger, "public/pickup");
+    buf_printf(&trigger, "public/%s", config_get(cfg, "pickup_service_name"));
     fd = unix_connect(buf_cstr(&trigger), 0, &err);
     if (fd != -1)
         (void) !write(fd, "W", 1);

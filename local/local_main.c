@@ -32,7 +32,7 @@ static int start(struct worker *w, struct err *err)
     if (pw == NULL)
         return err_permanent(err, "default_privs: no such user: %s", l->p.default_privs);
     l->default_privs = (struct mailbox_owner){pw->pw_uid, pw->pw_gid};
-    worker_socket_path(w, "public", "cleanup", &path);
+    worker_service_path(w, "public", "cleanup_service_name", &path);
     l->intake = intake_pool_new(buf_cstr(&path), "local");
     buf_fini(&path);
     return 0;

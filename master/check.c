@@ -168,7 +168,7 @@ static void check_service(struct check *c, const struct master_service *s)
 
 int check_generation(const struct generation *g, bool network, check_report_fn fn, void *arg)
 {
-    static const char *const needed[] = {"qmgr", "cleanup"};
+    static const char *const needed[] = {"queue_service_name", "cleanup_service_name"};
     struct check c = {.g = g, .fn = fn, .arg = arg, .cfg = g->cfg};
 
     c.findings = findings_new(g->cfg, network, on_finding, &c);
@@ -177,11 +177,14 @@ int check_generation(const struct generation *g, bool network, check_report_fn f
         report(&c, false, "%s", (const char *) g->cf->warnings.items[i]);
     for (size_t i = 0; i < g->cf->services.len; i++)
         check_service(&c, g->cf->services.items[i]);
-    for (size_t i = 0; i < ARRAY_LEN(needed); i++)
-        if (master_cf_find(g->cf, needed[i], SERVICE_UNIX) == NULL &&
-            master_cf_find(g->cf, needed[i], SERVICE_FIFO) == NULL)
+    for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
+        const char *name = config_get(g->cfg, needed[i]);
+
+        if (name != NULL && master_cf_find(g->cf, name, SERVICE_UNIX) == NULL &&
+            master_cf_find(g->cf, name, SERVICE_FIFO) == NULL)
             report(&c, false, "%s: there is no service \"%s unix\": no mail will flow", g->cf->path,
-                   needed[i]);
+                   name);
+    }
     findings_free(&c.findings);
     /* what is wrong already would be said once more for each daemon */
     if (c.fatal == 0)

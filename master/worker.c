@@ -67,6 +67,12 @@ void worker_socket_path(const struct worker *w, const char *class_, const char *
     buf_printf(out, "%s/%s", class_, name);
 }
 
+void worker_service_path(const struct worker *w, const char *class_, const char *parameter,
+                         struct buf *out)
+{
+    worker_socket_path(w, class_, config_get(w->cfg, parameter), out);
+}
+
 struct loop *worker_loop(struct worker *w)
 {
     return w->loop;

@@ -97,6 +97,9 @@ char *const *worker_args(const struct worker *w);
 /* PREFIX private/NAME or public/NAME below queue_directory as this process sees it (chroot, current directory is queue_directory). */
 void worker_socket_path(const struct worker *w, const char *class_, const char *name,
                         struct buf *out);
+/* The same of the service that a parameter names ("cleanup_service_name"). */
+void worker_service_path(const struct worker *w, const char *class_, const char *parameter,
+                         struct buf *out);
 struct loop *worker_loop(struct worker *w); /* loop shape */
 void worker_leave(struct worker *w); /* stop taking clients, end when the last one has gone */
 bool worker_is_draining(const struct worker *w);

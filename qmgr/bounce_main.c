@@ -36,7 +36,7 @@ static int start(struct worker *w, struct err *err)
     b->p.long_queue_ids = common.enable_long_queue_ids;
     if (bounce_letters_load(b, cfg, err) == -1)
         return -1;
-    worker_socket_path(w, "public", "cleanup", &path);
+    worker_service_path(w, "public", "cleanup_service_name", &path);
     b->intake = intake_pool_new(buf_cstr(&path), "bounce");
     buf_fini(&path);
     return 0;

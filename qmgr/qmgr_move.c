@@ -104,7 +104,7 @@ static int prepare_requeue(struct move_job *j, struct err *err)
 
     j->arena = arena_new(0);
     j->long_ids = long_ids != NULL && slice_caseeq_str(slice_str(long_ids), "yes");
-    worker_socket_path(j->q->worker, "public", "cleanup", &j->cleanup_path);
+    worker_service_path(j->q->worker, "public", "cleanup_service_name", &j->cleanup_path);
     if (store_msg_read(j->q->store, j->qd->m, j->arena, &j->env, &j->rcpts, &j->nrcpts, err) ==
             -1 ||
         store_msg_content(j->q->store, j->qd->m, &fd, &j->offset, &j->bytes, err) == -1)

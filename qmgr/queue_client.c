@@ -84,7 +84,8 @@ struct chan *queue_client_connect(const struct queue_client *q, struct err *err)
     struct buf path = BUF_INIT(SIZE_MAX);
     struct chan *c;
 
-    path_join(&path, q->common.queue_directory, "public/qmgr");
+    buf_printf(&path, "%s/public/%s", q->common.queue_directory,
+               config_get(q->cfg, "queue_service_name"));
     c = proto_connect(buf_cstr(&path), q->program, CONNECT_MS, err);
     buf_fini(&path);
     return c;

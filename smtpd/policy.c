@@ -239,6 +239,11 @@ void policy_free(struct policy **policy)
     *policy = NULL;
 }
 
+void policy_accept_unlisted(struct policy *p)
+{
+    p->p.reject_unlisted_recipient = false;
+}
+
 bool policy_delays_reject(const struct policy *p)
 {
     return p->p.delay_reject;

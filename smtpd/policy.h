@@ -68,6 +68,8 @@ struct policy;
 NODISCARD int policy_new(struct map_env *env, struct route *route, struct dns *dns,
                          struct policy **out, struct err *err);
 void policy_free(struct policy **p);
+/* Recipients that no table knows are refused by the lists alone (no_unknown_recipient_checks). Before it is used by threads. */
+void policy_accept_unlisted(struct policy *p);
 bool policy_delays_reject(const struct policy *p); /* smtpd_delay_reject */
 
 /* Evaluates one list. effect and trace may be NULL. Blocks in lookups. */

@@ -366,11 +366,15 @@ static int start(struct worker *w, struct err *err)
     else
         return err_input(err, "smtpd_forbid_bare_newline: unknown value \"%s\"",
                          g->p.forbid_bare_newline);
+    if (receive_options_read(cfg, &g->receive, err) == -1)
+        return err_prefix(err, "receive_override_options: ");
     if (open_lists(w, g, err) == -1 || route_new(worker_maps(w), &g->route, err) == -1 ||
         dns_new(cfg, &g->dns, err) == -1 ||
         policy_new(worker_maps(w), g->route, g->dns, &g->policy, err) == -1)
         return -1;
-    worker_socket_path(w, "public", "cleanup", &path);
+    if (g->receive.any_recipient)
+        policy_accept_unlisted(g->policy);
+    worker_service_path(w, "public", "cleanup_service_name", &path);
     g->intake = intake_pool_new(buf_cstr(&path), "smtpd");
     buf_fini(&path);
     return 0;

@@ -38,6 +38,7 @@ static bool begin_intake(struct session *s)
         .log_tag = slice_str(worker_log_tag(s->worker)),
     };
 
+    receive_options_put(&s->g->receive, &env);
     t->intake = intake_begin(s->g->intake, &env, &err);
     for (size_t i = 0; t->intake != NULL && i < t->rcpts.len; i++)
         if (intake_rcpt(t->intake, t->rcpts.items[i], &err) == -1)

@@ -15,6 +15,7 @@
 
 #include "base/arena.h"
 #include "base/vec.h"
+#include "cleanup/receive.h"
 #include "dns/dns.h"
 #include "mail/intake.h"
 #include "mail/queue_id.h"
@@ -44,6 +45,7 @@ enum bare_newline { BARE_ACCEPT, BARE_NORMALIZE, BARE_REJECT };
 /* One for each process; read-only after start-up. */
 struct smtpd {
     struct smtpd_params p;
+    struct receive_options receive;
     struct route *route;
     struct dns *dns;
     struct policy *policy;
