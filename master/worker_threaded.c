@@ -7,6 +7,10 @@
  * thread that got it; a listener that is paused (the worker is full) belongs to whoever clears `paused` under the lock.
  * Threads are started when the last idle one gets work, up to worker_threads.
  *
+ * Linger: a client that goes on within milliseconds keeps its thread, as parking it and handing it to another one costs several
+ * system calls and a change of the processor's owner. Only while another thread is idle, for whoever else has input, and only
+ * with clients with whom it pays.
+ *
  * Drain: `draining` is set, then every item is woken. The thread that gets a listener closes it: a service that is gone
  * from master.cf must not keep its port. Sessions see POLLER_WOKEN. When the last session has gone, the poller is stopped.
  * Stop: besides, input of clients is shut down when their item is woken, so that sessions that wait for them end.
@@ -24,6 +28,9 @@
 #define ACCEPT_PAUSE_MS 50   /* out of descriptors or memory: not in a tight loop */
 #define WATCH_PERIOD_MS 1000 /* how often stuck threads are looked for, at most */
 #define AGAIN_IN_A_ROW  8
+#define LINGER_MS       20 /* a thread stays with a client that may go on at once */
+#define LINGER_MAX      24 /* threads that do so */
+#define LINGER_PAUSE    16 /* turns without, after one that was in vain */
 
 enum item_kind { ITEM_STATUS, ITEM_LISTENER, ITEM_SESSION };
 
@@ -31,11 +38,12 @@ struct worker_session {
     enum item_kind kind;
     struct worker *worker;
     struct poller_item *item;
-    int fd;      /* client */
-    int index;   /* of a listener */
-    bool paused; /* listener: GUARDED_BY(worker->lock) */
-    bool shut;   /* session: its client's input is shut down */
-    void *user;  /* the service's session */
+    int fd;               /* client */
+    int index;            /* of a listener */
+    bool paused;          /* listener: GUARDED_BY(worker->lock) */
+    bool shut;            /* session: its client's input is shut down */
+    uint8_t linger_pause; /* session: turns until lingering is tried again */
+    void *user;           /* the service's session */
     int wait_fd;
     unsigned wait_events;
     struct mono_time deadline;
@@ -50,7 +58,7 @@ struct worker_thread {
 struct worker_threads {
     int running GUARDED_BY(worker->lock);
     int started GUARDED_BY(worker->lock);
-    atomic_int idle;
+    atomic_int idle, lingering;
     pthread_cond_t left;
     bool stuck_reported;
     struct worker_thread each[]; /* worker_threads of them */
@@ -172,20 +180,62 @@ static void close_session(struct worker_session *s)
     release_place(w, true);
 }
 
-static void work(struct worker_session *s, unsigned events)
+/* Waits a moment for what the session waits for. A wake that comes meanwhile is not lost: the next arm finds it. */
+static bool linger(struct worker_session *s, unsigned *events)
+{
+    struct worker_threads *t = s->worker->threads;
+    struct pollfd p = {.fd = s->wait_fd, .events = POLLIN | POLLRDHUP};
+    int n = 0;
+
+    if (s->wait_fd == -1 || s->wait_events != POLLER_READ || atomic_load(&s->worker->draining) ||
+        atomic_load(&t->idle) <= 0)
+        return false;
+    if (s->linger_pause > 0) {
+        s->linger_pause--;
+        return false;
+    }
+    if (atomic_fetch_add(&t->lingering, 1) < LINGER_MAX)
+        n = poll(&p, 1, LINGER_MS);
+    atomic_fetch_sub(&t->lingering, 1);
+    if (n <= 0) {
+        s->linger_pause = LINGER_PAUSE;
+        return false;
+    }
+    *events = ((p.revents & POLLIN) != 0 ? POLLER_READ : 0U) |
+              ((p.revents & ~POLLIN) != 0 ? POLLER_HANGUP : 0U);
+    return true;
+}
+
+/* One turn: the service works until the session waits for something that is not there yet. */
+static enum worker_verdict turn(struct worker_session *s, unsigned events)
 {
     struct worker *w = s->worker;
     enum worker_verdict v;
     int rounds = 0;
 
-    if ((events & POLLER_WOKEN) != 0 && !s->shut && atomic_load(&w->stopping)) {
-        s->shut = true;
-        (void) shutdown(s->fd, SHUT_RD); /* fails if the client has gone: just as well */
-    }
     do {
         v = w->service->session_work(s->user, events);
         events = 0;
     } while (v == WORKER_AGAIN && ++rounds < AGAIN_IN_A_ROW);
+    return v;
+}
+
+static void work(struct worker_session *s, unsigned events, struct worker_thread *me)
+{
+    struct worker *w = s->worker;
+    enum worker_verdict v;
+
+    if ((events & POLLER_WOKEN) != 0 && !s->shut && atomic_load(&w->stopping)) {
+        s->shut = true;
+        (void) shutdown(s->fd, SHUT_RD); /* fails if the client has gone: just as well */
+    }
+    for (;;) {
+        v = turn(s, events);
+        if (v != WORKER_WAIT || !linger(s, &events))
+            break;
+        /* a turn has begun, for the watchdog */
+        atomic_store_explicit(&me->since_us, mono_now().us, memory_order_relaxed);
+    }
     if (v == WORKER_CLOSE) {
         close_session(s);
         return;
@@ -222,7 +272,7 @@ static bool pause_if_full(struct worker_session *l, bool reserve, bool *draining
 }
 
 /* Takes one client, lets others take the next, and works on it. */
-static void take_client(struct worker_session *l)
+static void take_client(struct worker_session *l, struct worker_thread *me)
 {
     struct worker *w = l->worker;
     struct worker_client client;
@@ -256,7 +306,7 @@ static void take_client(struct worker_session *l)
     if (s->user == NULL)
         close_session(s);
     else
-        work(s, 0);
+        work(s, 0, me);
 }
 
 /*
@@ -379,10 +429,10 @@ static void *run(void *arg)
             hear(s, events);
             break;
         case ITEM_LISTENER:
-            take_client(s);
+            take_client(s, me);
             break;
         case ITEM_SESSION:
-            work(s, events);
+            work(s, events, me);
             break;
         }
         atomic_fetch_add(&t->idle, 1);

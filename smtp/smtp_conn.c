@@ -3,7 +3,8 @@
  * smtp_conn.c - a connection to an SMTP server: lines out, replies in, each with a time limit.
  *
  * The limits are the socket's own (SO_RCVTIMEO, SO_SNDTIMEO), so that a command costs one system call to send and one
- * to read; they bound each transfer, as Postfix's do without smtp_per_request_deadline.
+ * to read; they bound each transfer, as Postfix's do without smtp_per_request_deadline. The one for sending is set only when
+ * there is something to wait for.
  */
 #include "smtp/smtp_int.h"
 
@@ -23,15 +24,16 @@
 #define REPLY_LINES_MAX 500
 #define CONTENT_PIECE   65536
 
-static void set_timeout(struct smtp_conn *c, int64_t timeout_s)
+/* option: SO_RCVTIMEO or SO_SNDTIMEO. */
+static void set_timeout(struct smtp_conn *c, int option, int64_t timeout_s)
 {
     struct timeval tv = {.tv_sec = timeout_s};
+    int64_t *is_set = option == SO_RCVTIMEO ? &c->receive_timeout_s : &c->send_timeout_s;
 
-    if (c->timeout_set_s == timeout_s)
+    if (*is_set == timeout_s)
         return;
-    (void) setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
-    (void) setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
-    c->timeout_set_s = timeout_s;
+    (void) setsockopt(c->fd, SOL_SOCKET, option, &tv, sizeof(tv));
+    *is_set = timeout_s;
 }
 
 static int bind_source(struct smtp *s, int fd, int family, struct err *err)
@@ -65,7 +67,7 @@ struct smtp_conn *smtp_conn_open(struct smtp *s, const struct smtp_address *a, s
     dns_addr_print((const struct sockaddr *) &a->addr, &c->namaddr);
     buf_putc(&c->namaddr, ']');
     buf_printf(&c->relay, "%s:%u", buf_cstr(&c->namaddr), a->port);
-    c->timeout_set_s = -1;
+    c->receive_timeout_s = c->send_timeout_s = -1;
     c->fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (c->fd == -1) {
         err_sys(err, "socket");
@@ -73,7 +75,7 @@ struct smtp_conn *smtp_conn_open(struct smtp *s, const struct smtp_address *a, s
     }
     if (bind_source(s, c->fd, a->addr.ss_family, err) == -1)
         goto fail;
-    set_timeout(c, s->p.connect_timeout_s);
+    set_timeout(c, SO_SNDTIMEO, s->p.connect_timeout_s);
     if (connect(c->fd, (const struct sockaddr *) &a->addr, a->len) == -1) {
         int code = errno == EINPROGRESS || errno == EAGAIN ? ETIMEDOUT : errno;
 
@@ -112,15 +114,23 @@ void smtp_conn_put(struct smtp_conn *c, const char *fmt, ...)
     va_end(ap);
 }
 
-static enum smtp_io send_all(struct smtp_conn *c, const char *data, size_t len, int flags)
+static enum smtp_io send_all(struct smtp_conn *c, const char *data, size_t len, int64_t timeout_s)
 {
+    int wait = MSG_DONTWAIT;
+
     while (len > 0) {
-        ssize_t n = send(c->fd, data, len, MSG_NOSIGNAL | flags);
+        ssize_t n = send(c->fd, data, len, MSG_NOSIGNAL | wait);
 
         if (n == -1) {
             if (errno == EINTR)
                 continue;
-            return errno == EAGAIN ? SMTP_IO_TIMEOUT : SMTP_IO_LOST;
+            if (errno != EAGAIN)
+                return SMTP_IO_LOST;
+            if (wait == 0)
+                return SMTP_IO_TIMEOUT;
+            set_timeout(c, SO_SNDTIMEO, timeout_s);
+            wait = 0;
+            continue;
         }
         data += n;
         len -= (size_t) n;
@@ -134,8 +144,7 @@ enum smtp_io smtp_conn_flush(struct smtp_conn *c, int64_t timeout_s)
 
     if (c->out.len == 0)
         return SMTP_IO_OK;
-    set_timeout(c, timeout_s);
-    io = send_all(c, c->out.ptr, c->out.len, 0);
+    io = send_all(c, c->out.ptr, c->out.len, timeout_s);
     buf_reset(&c->out);
     return io;
 }
@@ -153,7 +162,7 @@ static enum smtp_io fill(struct smtp_conn *c, int64_t timeout_s)
     room = buf_reserve(&c->in, REPLY_LINE_MAX);
     if (room == NULL)
         return SMTP_IO_BAD;
-    set_timeout(c, timeout_s);
+    set_timeout(c, SO_RCVTIMEO, timeout_s);
     do
         n = recv(c->fd, room, REPLY_LINE_MAX, 0);
     while (n == -1 && errno == EINTR);
@@ -297,7 +306,7 @@ static void put_content(struct line_writer *w, struct slice piece)
 }
 
 static enum smtp_io send_rewritten(struct smtp_conn *c, const struct deliver_request *r,
-                                   int64_t line_limit)
+                                   int64_t line_limit, int64_t timeout_s)
 {
     struct buf out = BUF_INIT(SIZE_MAX);
     struct line_writer w = {&out, line_limit, 0, true};
@@ -317,7 +326,7 @@ static enum smtp_io send_rewritten(struct smtp_conn *c, const struct deliver_req
         at += (uint64_t) n;
         if (at == r->msg.content_bytes)
             buf_puts(&out, w.at_line_start ? ".\r\n" : "\r\n.\r\n");
-        io = send_all(c, out.ptr, out.len, 0);
+        io = send_all(c, out.ptr, out.len, timeout_s);
         buf_reset(&out);
     }
     free(piece);
@@ -334,11 +343,10 @@ enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_re
     off_t at = (off_t) r->msg.content_offset;
     char last[2] = "";
 
-    set_timeout(c, timeout_s);
     if (left == 0)
-        return send_all(c, ".\r\n", 3, 0);
+        return send_all(c, ".\r\n", 3, timeout_s);
     if ((r->msg.flags & MAIL_FACT_DOT) != 0 || (line_limit > 0 && r->msg.longest_line > line_limit))
-        return send_rewritten(c, r, line_limit);
+        return send_rewritten(c, r, line_limit, timeout_s);
     if (left <= CONTENT_PIECE) {
         ssize_t n = deliver_content(r, 0, small, left, &err);
 
@@ -349,8 +357,9 @@ enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_re
         small[n++] = '.';
         small[n++] = '\r';
         small[n++] = '\n';
-        return send_all(c, small, (size_t) n, 0);
+        return send_all(c, small, (size_t) n, timeout_s);
     }
+    set_timeout(c, SO_SNDTIMEO, timeout_s);
     while (left > 0) {
         ssize_t n = sendfile(c->fd, r->fd, &at, left < (1U << 20) ? left : 1U << 20);
 
@@ -365,5 +374,6 @@ enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_re
     }
     if (deliver_content(r, r->msg.content_bytes - 2, last, 2, &err) != 2)
         return SMTP_IO_BAD;
-    return last[1] == '\n' ? send_all(c, ".\r\n", 3, 0) : send_all(c, "\r\n.\r\n", 5, 0);
+    return last[1] == '\n' ? send_all(c, ".\r\n", 3, timeout_s)
+                           : send_all(c, "\r\n.\r\n", 5, timeout_s);
 }

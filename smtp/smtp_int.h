@@ -83,7 +83,7 @@ struct smtp_conn {
     uint64_t size_limit; /* 0: none */
     unsigned uses;       /* transactions begun */
     struct mono_time since;
-    int64_t timeout_set_s; /* what the socket has now */
+    int64_t receive_timeout_s, send_timeout_s; /* what the socket has now; -1: nothing */
     struct buf in;
     size_t in_at;
     struct buf out;

@@ -137,7 +137,8 @@ void smtpd_content_end(struct session *s)
         return;
     }
     s->state = STATE_RESULT;
-    smtpd_result(s); /* it may be there already */
+    if (intake_has_result(t->intake))
+        smtpd_result(s);
 }
 
 void smtpd_result(struct session *s)

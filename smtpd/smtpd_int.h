@@ -53,6 +53,8 @@ struct smtpd {
     struct match_list *forbidden, *noop, *bare_exclusions, *mynetworks, *rewrite_clients;
     struct map_list *discard_ehlo_maps;
     enum bare_newline bare_newline;
+    _Atomic int64_t space_bytes,
+        space_asked_us; /* of the queue's file system, and when that was (monotonic) */
 };
 
 enum smtpd_state {

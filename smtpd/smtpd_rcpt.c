@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* smtpd_rcpt.c - MAIL and RCPT: paths, parameters, policy, and the queue id at the first accepted recipient. */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
@@ -7,6 +8,8 @@
 #include "base/num.h"
 #include "mail/address.h"
 #include "smtpd/smtpd_int.h"
+
+#define SPACE_KEPT_MS 1000
 
 /* The path after "FROM:" or "TO:"; *rest gets the parameters. -1: answered. */
 static int take_path(struct session *s, struct slice args, const char *keyword, bool utf8,
@@ -37,17 +40,25 @@ static int take_path(struct session *s, struct slice args, const char *keyword, 
     return 0;
 }
 
-static bool has_space(const struct session *s, int64_t size)
+/*
+ * Asked of the file system once in a while, for all sessions: a disk that fills in between is still noticed when the message is
+ * written.
+ */
+static bool has_space(struct smtpd *g, int64_t size)
 {
+    int64_t wanted = g->p.queue_minfree > size ? g->p.queue_minfree : size;
+    int64_t now_us = mono_now().us;
     struct statvfs st;
-    int64_t wanted = s->g->p.queue_minfree;
 
-    /* the current directory is the queue's */
-    if (statvfs(".", &st) == -1)
-        return true;
-    if (wanted < size)
-        wanted = size;
-    return (int64_t) (st.f_bavail * st.f_frsize) >= wanted;
+    if (now_us - atomic_load(&g->space_asked_us) > SPACE_KEPT_MS * 1000 ||
+        atomic_load(&g->space_bytes) < wanted) {
+        /* the current directory is the queue's */
+        if (statvfs(".", &st) == -1)
+            return true;
+        atomic_store(&g->space_bytes, (int64_t) (st.f_bavail * st.f_frsize));
+        atomic_store(&g->space_asked_us, now_us);
+    }
+    return atomic_load(&g->space_bytes) >= wanted;
 }
 
 static int bad_parameter(struct session *s, struct slice word)
@@ -75,7 +86,7 @@ static int mail_parameter(struct session *s, struct slice word)
             smtpd_reply(s, 552, "5.3.4", "Message size exceeds fixed limit");
             return -1;
         }
-        if (!has_space(s, size)) {
+        if (!has_space(s->g, size)) {
             smtpd_reply(s, 452, "4.3.1", "Insufficient system storage");
             return -1;
         }
@@ -217,7 +228,7 @@ void smtpd_mail(struct session *s, struct slice args)
     while (slice_token(&rest, " \t", &word))
         if (mail_parameter(s, word) == -1)
             goto refused;
-    if (!has_space(s, 0)) {
+    if (!has_space(s->g, 0)) {
         smtpd_reply(s, 452, "4.3.1", "Insufficient system storage");
         goto refused;
     }

@@ -52,7 +52,13 @@ static void note_released(const struct lock *l)
 
 void lock_init(struct lock *l, enum lock_rank rank)
 {
-    pthread_mutex_init(&l->mutex, NULL);
+    pthread_mutexattr_t attr;
+
+    /* what is done under a lock is short: to try again for a moment is cheaper than to sleep */
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(&l->mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
     l->rank = rank;
 }
 

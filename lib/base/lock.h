@@ -23,6 +23,7 @@ enum lock_rank {
     LOCK_MAP_STATE = 35,      /* maps: which implementation of a table is current */
     LOCK_MAP = 40,            /* maps: one table's handle */
     LOCK_MAP_SERVERS = 45,    /* maps: one table's servers and connections */
+    LOCK_DNS = 48,            /* lib/dns: client names */
     LOCK_SMTP_CACHE = 50,     /* smtp: idle connections */
     LOCK_JOURNAL_COMMIT = 60, /* qmgr/store: the commit queue */
     LOCK_JOURNAL_APPEND = 61, /* qmgr/store: the open segment's tail */

@@ -112,6 +112,7 @@ int dns_new(const struct config *cfg, struct dns **out, struct err *err)
     struct slice rest;
     struct slice word;
 
+    lock_init(&d->lock, LOCK_DNS);
     if (config_bind(cfg, &dns_params, &d->p, err) == -1)
         goto fail;
     rest = slice_str(d->p.inet_protocols);
@@ -142,6 +143,10 @@ fail:
 
 void dns_free(struct dns **d)
 {
+    if (*d == NULL)
+        return;
+    dns_forget_clients(*d);
+    lock_fini(&(*d)->lock);
     free(*d);
     *d = NULL;
 }
@@ -253,8 +258,8 @@ static bool take_address(ns_msg *msg, ns_rr *rr, void *arg)
     return list->len < ADDRESSES_MAX;
 }
 
-static enum dns_result native_addresses(struct dns *d, const char *host, struct vec *out,
-                                        struct err *err)
+enum dns_result dns_native_addresses(struct dns *d, const char *host, struct vec *out,
+                                     struct err *err)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *list = NULL;
@@ -318,48 +323,8 @@ enum dns_result dns_addresses(struct dns *d, const char *host, bool dns, bool na
             return DNS_RETRY;
     }
     if (native)
-        return native_addresses(d, host, out, err);
+        return dns_native_addresses(d, host, out, err);
     return worst;
-}
-
-/* --- clients ------------------------------------------------------------------------------------- */
-
-static bool same_host(const struct sockaddr *a, const struct sockaddr *b)
-{
-    if (a->sa_family != b->sa_family)
-        return false;
-    if (a->sa_family == AF_INET)
-        return memcmp(&((const struct sockaddr_in *) a)->sin_addr,
-                      &((const struct sockaddr_in *) b)->sin_addr, 4) == 0;
-    return memcmp(&((const struct sockaddr_in6 *) a)->sin6_addr,
-                  &((const struct sockaddr_in6 *) b)->sin6_addr, 16) == 0;
-}
-
-enum dns_result dns_client_name(struct dns *d, const struct sockaddr *sa, socklen_t len,
-                                struct buf *name, bool *verified, struct err *err)
-{
-    char host[NI_MAXHOST];
-    struct vec addresses = VEC_INIT;
-    enum dns_result forward;
-    int res = getnameinfo(sa, len, host, sizeof(host), NULL, 0, NI_NAMEREQD);
-
-    *verified = false;
-    if (res == EAI_AGAIN || res == EAI_SYSTEM || res == EAI_MEMORY) {
-        err_set(err, ERR_TEMPORARY, "4.7.25", "client name: %s", gai_strerror(res));
-        return DNS_RETRY;
-    }
-    if (res != 0) {
-        err_set(err, ERR_PERMANENT, "5.7.25", "client name: %s", gai_strerror(res));
-        return DNS_NOTFOUND;
-    }
-    buf_puts(name, host);
-    forward = native_addresses(d, host, &addresses, err);
-    for (size_t i = 0; i < addresses.len; i++)
-        *verified |= same_host(
-            sa, (const struct sockaddr *) &((struct dns_addr *) addresses.items[i])->addr);
-    vec_clear(&addresses, free);
-    vec_fini(&addresses);
-    return forward == DNS_RETRY ? DNS_RETRY : DNS_OK;
 }
 
 enum dns_result dns_mail_domain_exists(struct dns *d, const char *domain, struct err *err)

@@ -219,6 +219,11 @@ enum chan_result intake_poll(struct intake *in, struct proto_result *result, str
     return intake_wait(in, 0, result, err);
 }
 
+bool intake_has_result(const struct intake *in)
+{
+    return chan_has_frame(in->chan);
+}
+
 void intake_free(struct intake **intake)
 {
     struct intake *in = *intake;

@@ -28,6 +28,8 @@ NODISCARD int intake_data(struct intake *in, struct slice content, struct err *e
 NODISCARD int intake_end(struct intake *in,
                          struct err *err); /* writes all; the result comes next */
 int intake_fd(const struct intake *in);
+/* The result has been read already: the descriptor may never become readable again. */
+bool intake_has_result(const struct intake *in);
 /* CHAN_OK: *result filled (slices valid until intake_free). */
 NODISCARD enum chan_result intake_poll(struct intake *in, struct proto_result *result,
                                        struct err *err);
