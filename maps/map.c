@@ -55,6 +55,7 @@ static const struct map_type *const types[] = {
     &map_type_fail,
     &map_type_hash,
     &map_type_inline,
+    &map_type_memcache,
     &map_type_pcre,
     &map_type_proxy,
     &map_type_regexp,

@@ -11,7 +11,7 @@
 
 extern const struct map_type map_type_hash, map_type_btree, map_type_texthash, map_type_inline,
     map_type_static, map_type_regexp, map_type_pcre, map_type_cidr, map_type_fail, map_type_unix,
-    map_type_tcp, map_type_socketmap, map_type_proxy;
+    map_type_tcp, map_type_socketmap, map_type_proxy, map_type_memcache;
 
 /* map.c. The flags that a table will have; 0: its type is unknown. */
 unsigned map_spec_flags(struct slice spec);

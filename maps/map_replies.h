@@ -19,6 +19,17 @@ struct map_reply {
 ssize_t map_tcp_reply(struct slice input, void *arg, struct err *err);
 ssize_t map_socketmap_reply(struct slice input, void *arg, struct err *err);
 
+/* memcache: what "get" of one key is answered with; a reply that holds another key is wrong. */
+struct map_memcache_get {
+    struct slice key;
+    size_t line_limit, data_limit;
+    struct map_reply reply;
+};
+/* arg: struct map_memcache_get. */
+ssize_t map_memcache_get_reply(struct slice input, void *arg, struct err *err);
+/* "set": found means stored. arg: the same, key and data_limit unused. */
+ssize_t map_memcache_set_reply(struct slice input, void *arg, struct err *err);
+
 /* What a lookup answers with r. */
 NODISCARD enum map_result map_reply_result(const struct map_reply *r, struct buf *value,
                                            struct err *err);

@@ -269,18 +269,24 @@ static enum lease_result lease(struct map_servers *s, bool *tried, struct mono_t
 
 /* --- outcomes ------------------------------------------------------------------------------------- */
 
+/* The server is up. Its connection is kept, or closed already. */
 static void answered(struct map_servers *s, struct lease *l)
 {
-    struct idle *i = xcalloc(1, sizeof(*i));
+    struct idle *i = l->conn != NULL ? xcalloc(1, sizeof(*i)) : NULL;
+    struct mono_time now = mono_now();
     int64_t down_ms = -1;
 
-    i->conn = l->conn;
     lock_take(&s->lock);
-    i->since = mono_now();
-    i->next = l->server->idle;
-    l->server->idle = i;
+    if (i != NULL) {
+        i->conn = l->conn;
+        i->since = now;
+        i->next = l->server->idle;
+        l->server->idle = i;
+    } else {
+        s->open--;
+    }
     if (l->server->down) {
-        down_ms = mono_diff_ms(i->since, l->server->since);
+        down_ms = mono_diff_ms(now, l->server->since);
         l->server->down = false;
         l->server->failures = 0;
     }
@@ -350,21 +356,26 @@ static void drop_idle(struct map_servers *s, const struct lease *l)
     shut(s, &dead);
 }
 
-/* One server's turn. 0: it answered. */
+static void close_conn(struct map_servers *s, struct lease *l)
+{
+    s->ops->close(l->conn);
+    l->conn = NULL;
+}
+
+/* One server's turn. 0: it answered. -1, and *answer WRONG: there is nothing to ask others. */
 static int try_server(struct map_servers *s, struct lease *l,
                       enum map_servers_answer (*ask)(void *conn, struct mono_time deadline,
                                                      void *arg, struct err *err),
-                      void *arg, struct err *err)
+                      void *arg, enum map_servers_answer *answer, struct err *err)
 {
     struct err why = ERR_INIT;
 
+    *answer = MAP_SERVERS_BROKEN;
     if (l->conn != NULL) {
-        if (ask(l->conn, l->deadline, arg, &why) == MAP_SERVERS_DONE) {
-            answered(s, l);
-            return 0;
-        }
-        s->ops->close(l->conn);
-        l->conn = NULL;
+        *answer = ask(l->conn, l->deadline, arg, &why);
+        if (*answer != MAP_SERVERS_BROKEN)
+            goto alive;
+        close_conn(s, l);
         if (mono_diff_us(l->deadline, mono_now()) <= 0)
             goto fail;
         drop_idle(s, l);
@@ -372,14 +383,20 @@ static int try_server(struct map_servers *s, struct lease *l,
     }
     if (s->ops->connect(l->server->name, l->connect_deadline, s->arg, &l->conn, &why) == -1)
         goto fail;
-    if (ask(l->conn, l->deadline, arg, &why) == MAP_SERVERS_DONE) {
-        answered(s, l);
-        return 0;
-    }
-    s->ops->close(l->conn);
+    *answer = ask(l->conn, l->deadline, arg, &why);
+    if (*answer != MAP_SERVERS_BROKEN)
+        goto alive;
+    close_conn(s, l);
 fail:
     failed(s, l, &why);
     return err_temporary(err, "server %s: %s", l->server->name, why.text);
+alive:
+    if (*answer == MAP_SERVERS_WRONG)
+        close_conn(s, l);
+    answered(s, l);
+    return *answer == MAP_SERVERS_DONE
+               ? 0
+               : err_temporary(err, "server %s: %s", l->server->name, why.text);
 }
 
 static int all_down(struct map_servers *s, struct err *err)
@@ -408,6 +425,7 @@ int map_servers_ask(struct map_servers *s,
     int ret = -1;
 
     for (;;) {
+        enum map_servers_answer answer;
         struct lease l;
         enum lease_result res = lease(s, tried, deadline, &l);
 
@@ -420,11 +438,11 @@ int map_servers_ask(struct map_servers *s,
                                 s->c.max_connections, (double) s->c.query_timeout_ms / 1000);
             break;
         }
-        if (try_server(s, &l, ask, arg, err) == 0) {
+        if (try_server(s, &l, ask, arg, &answer, err) == 0) {
             ret = 0;
             break;
         }
-        if (mono_diff_us(deadline, mono_now()) <= 0)
+        if (answer == MAP_SERVERS_WRONG || mono_diff_us(deadline, mono_now()) <= 0)
             break;
     }
     free(tried);

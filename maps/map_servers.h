@@ -20,6 +20,8 @@ struct map_servers;
 enum map_servers_answer {
     MAP_SERVERS_DONE, /* the exchange went through; its outcome is the caller's (found or not, or an error of the query) */
     MAP_SERVERS_BROKEN, /* the connection is of no use any more: err says why */
+    MAP_SERVERS_WRONG, /* the server lives, but what it said to this question is no answer: err; the connection is closed, and no
+                          other server is asked */
 };
 
 struct map_servers_ops {
@@ -55,11 +57,11 @@ struct map_servers *map_servers_new(const struct map_servers_config *config,
 void map_servers_free(struct map_servers **s);
 
 /*
- * One lookup: calls ask() with a connection until it says DONE or no server is left. 0: ask said DONE. -1: no server answered; err is
- * temporary and names the servers and the causes (map_lookup() puts the table's name in front).
+ * One lookup: calls ask() with a connection until it says DONE or no server is left. 0: ask said DONE. -1: no server answered, or one
+ * did WRONG; err is temporary and names the servers and the causes (map_lookup() puts the table's name in front).
  *
  * ask() may be called more than once for one lookup, with a deadline that is its server's share of the time; on BROKEN it
- * fills err, and the connection is closed. Any thread; a process that forked begins with an empty pool.
+ * and WRONG it fills err, and the connection is closed. Any thread; a process that forked begins with an empty pool.
  */
 NODISCARD int map_servers_ask(struct map_servers *s,
                               enum map_servers_answer (*ask)(void *conn, struct mono_time deadline,

@@ -25,20 +25,20 @@ static ssize_t netstring(struct slice input, struct slice *content, struct err *
 
     for (; digits < input.len && ascii_is_digit((unsigned char) input.ptr[digits]); digits++) {
         if (digits == LENGTH_DIGITS)
-            return err_temporary(err, "reply is longer than %d bytes", REPLY_MAX);
+            return err_input(err, "reply is longer than %d bytes", REPLY_MAX);
         len = len * 10 + (size_t) (input.ptr[digits] - '0');
     }
     if (len > REPLY_MAX)
-        return err_temporary(err, "reply is longer than %d bytes", REPLY_MAX);
+        return err_input(err, "reply is longer than %d bytes", REPLY_MAX);
     if (digits == input.len)
         return 0;
     if (digits == 0 || input.ptr[digits] != ':' || (digits > 1 && input.ptr[0] == '0'))
-        return err_temporary(err, "reply is not a netstring");
+        return err_input(err, "reply is not a netstring");
     if (input.len < digits + 1 + len + 1)
         return 0;
     *content = slice_sub(input, digits + 1, digits + 1 + len);
     if (input.ptr[digits + 1 + len] != ',')
-        return err_temporary(err, "reply is not a netstring");
+        return err_input(err, "reply is not a netstring");
     return (ssize_t) (digits + 1 + len + 1);
 }
 
@@ -77,7 +77,7 @@ ssize_t map_socketmap_reply(struct slice input, void *arg, struct err *err)
             buf_put_slice(&r->text, slice_sub(text, (size_t) space + 1, text.len));
         return used;
     }
-    return err_temporary(err, "unknown reply: %.*s", SLICE_FMT(slice_sub(text, 0, 100)));
+    return err_input(err, "unknown reply: %.*s", SLICE_FMT(slice_sub(text, 0, 100)));
 }
 
 static void socketmap_close(void *impl)

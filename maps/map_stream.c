@@ -238,7 +238,7 @@ static int receive(struct map_stream *s, size_t reply_max, struct mono_time dead
     size_t room = reply_max - s->in.len;
 
     if (room == 0)
-        return err_temporary(err, "reply is longer than %zu bytes", reply_max);
+        return err_input(err, "reply is longer than %zu bytes", reply_max);
     if (room > READ_BYTES)
         room = s->in.len > READ_BYTES && s->in.len < room ? s->in.len : READ_BYTES;
     for (;;) {
@@ -290,7 +290,7 @@ int map_stream_exchange(struct map_stream *s, struct slice request, size_t reply
         if (n == 0)
             continue;
         if ((size_t) n < s->in.len)
-            return err_temporary(err, "server sent more than one reply");
+            return err_input(err, "server sent more than one reply");
         buf_reset(&s->in);
         if (s->in.cap > READ_BYTES * 4)
             buf_fini(&s->in);
@@ -318,6 +318,18 @@ static void ops_close(void *conn)
 
 const struct map_servers_ops map_stream_ops = {ops_connect, ops_close};
 
+enum map_servers_answer map_stream_answer(struct map_stream *s, struct slice request,
+                                          size_t reply_max, map_reply_fn reply, void *arg,
+                                          struct mono_time deadline, struct err *err)
+{
+    struct err why = ERR_INIT;
+
+    if (map_stream_exchange(s, request, reply_max, reply, arg, deadline, &why) == 0)
+        return MAP_SERVERS_DONE;
+    *err = why;
+    return why.kind == ERR_BAD_INPUT ? MAP_SERVERS_WRONG : MAP_SERVERS_BROKEN;
+}
+
 struct question {
     struct slice request;
     size_t reply_max;
@@ -330,9 +342,7 @@ static enum map_servers_answer ask(void *conn, struct mono_time deadline, void *
 {
     const struct question *q = arg;
 
-    return map_stream_exchange(conn, q->request, q->reply_max, q->reply, q->arg, deadline, err) == 0
-               ? MAP_SERVERS_DONE
-               : MAP_SERVERS_BROKEN;
+    return map_stream_answer(conn, q->request, q->reply_max, q->reply, q->arg, deadline, err);
 }
 
 int map_stream_ask(struct map_servers *servers, struct slice request, size_t reply_max,

@@ -30,19 +30,25 @@ void map_stream_close(struct map_stream *s);
 NODISCARD int map_stream_check(const char *server, const char *default_port, struct err *err);
 
 /*
- * Looks for a whole reply at the front of input. Returns its length; 0: more is to come; -1: no such reply exists, err says why. It
+ * Looks for a whole reply at the front of input. Returns its length; 0: more is to come; -1: no such reply exists, err_input() says why. It
  * may be called many times with an ever longer input; what it stores in arg from an earlier call it must be able to store anew.
  */
 typedef ssize_t (*map_reply_fn)(struct slice input, void *arg, struct err *err);
 
-/* Sends request, reads until reply() has found its reply. A reply longer than reply_max bytes, bytes that come after it or came
- * before the request, a wrong reply, a closed connection: -1, and only map_stream_close() is left. */
+/* Sends request, reads until reply() has found its reply. -1, and only map_stream_close() is left: ERR_BAD_INPUT for a reply that is
+ * wrong, longer than reply_max bytes, or followed by something; ERR_TEMPORARY for a connection that broke, was closed or is late, or
+ * on which something came before the request. */
 NODISCARD int map_stream_exchange(struct map_stream *s, struct slice request, size_t reply_max,
                                   map_reply_fn reply, void *arg, struct mono_time deadline,
                                   struct err *err);
 
 /* For servers behind map_servers.h: connections are streams, arg is the default port (const char *, or NULL). */
 extern const struct map_servers_ops map_stream_ops;
+
+/* map_stream_exchange() for an ask() of map_servers.h. */
+NODISCARD enum map_servers_answer map_stream_answer(struct map_stream *s, struct slice request,
+                                                    size_t reply_max, map_reply_fn reply, void *arg,
+                                                    struct mono_time deadline, struct err *err);
 
 /* map_stream_exchange() with whichever server answers. */
 NODISCARD int map_stream_ask(struct map_servers *servers, struct slice request, size_t reply_max,

@@ -65,7 +65,7 @@ ssize_t map_tcp_reply(struct slice input, void *arg, struct err *err)
         line.len--;
     buf_reset(&r->text);
     if (line.len < 4 || line.ptr[3] != ' ' || unquote(slice_sub(line, 4, line.len), &r->text) == -1)
-        return err_temporary(err, "malformed reply: %.*s", SLICE_FMT(slice_sub(line, 0, 100)));
+        return err_input(err, "malformed reply: %.*s", SLICE_FMT(slice_sub(line, 0, 100)));
     if (slice_starts_with(line, SLICE_LIT("200")))
         r->result = MAP_FOUND;
     else if (slice_starts_with(line, SLICE_LIT("500")))
@@ -73,7 +73,7 @@ ssize_t map_tcp_reply(struct slice input, void *arg, struct err *err)
     else if (slice_starts_with(line, SLICE_LIT("400")))
         r->result = MAP_RETRY;
     else
-        return err_temporary(err, "unknown status code: %.*s", SLICE_FMT(slice_sub(line, 0, 100)));
+        return err_input(err, "unknown status code: %.*s", SLICE_FMT(slice_sub(line, 0, 100)));
     return (ssize_t) end + 1;
 }
 

@@ -23,7 +23,7 @@ static inline ssize_t parse_exactly(map_reply_fn parse, struct slice input, void
     n = parse(slice_of(copy, input.len), arg, &err);
     if (n < -1 || (n > 0 && (size_t) n > input.len))
         abort();
-    if ((n == -1) != (err.kind != ERR_NONE))
+    if (err.kind != (n == -1 ? ERR_BAD_INPUT : ERR_NONE))
         abort();
     free(copy);
     return n;

@@ -213,6 +213,36 @@ static void test_breaker(void **state)
     map_servers_free(&s);
 }
 
+static enum map_servers_answer wrong_ask(void *conn, struct mono_time deadline, void *arg,
+                                         struct err *err)
+{
+    (void) conn;
+    (void) deadline;
+    (void) arg;
+    (void) err_input(err, "nonsense");
+    return MAP_SERVERS_WRONG;
+}
+
+/* A question that is answered wrongly does not take the server from all others. */
+static void test_wrong_answer(void **state)
+{
+    struct map_servers *s = make(2, false, 1);
+    struct err err = ERR_INIT;
+
+    (void) state;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(map_servers_ask(s, wrong_ask, NULL, &err), -1);
+        assert_string_equal(err.text, "server a: nonsense");
+        assert_int_equal(err.kind, ERR_TEMPORARY);
+        assert_int_equal(ask(s, &err), 'a');
+    }
+    assert_int_equal(fakes[0].connects,
+                     4); /* each wrong answer but the first costs the connection that there was */
+    assert_int_equal(fakes[1].connects, 0);
+    map_servers_free(&s);
+    assert_int_equal(fakes[0].open, 0);
+}
+
 /* The time is shared: a server that swallows the question leaves some for the next. */
 static void test_hanging_server(void **state)
 {
@@ -446,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_stale_connection_is_replaced),
         cmocka_unit_test(test_fails_over_and_back),
         cmocka_unit_test(test_breaker),
+        cmocka_unit_test(test_wrong_answer),
         cmocka_unit_test(test_hanging_server),
         cmocka_unit_test(test_all_down_names_all),
         cmocka_unit_test(test_random_order),
