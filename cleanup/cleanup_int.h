@@ -32,7 +32,7 @@ struct cleanup_params {
         virtual_alias_address_length_limit;
     int64_t header_size_limit, body_checks_size_limit, hopcount_limit, message_size_limit;
     int64_t duplicate_filter_limit;
-    bool enable_original_recipient, always_add_missing_headers;
+    bool enable_original_recipient, always_add_missing_headers, soft_bounce;
 };
 
 /* Address classes of canonical_classes and its kin, as bits. */

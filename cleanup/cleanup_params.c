@@ -49,6 +49,7 @@ static const struct param rows[] = {
         "Recipients that are remembered to drop duplicates; 0 for no limit."),
     BOOL(enable_original_recipient, "yes",
          "Whether the address before aliases is kept for X-Original-To."),
+    BOOL(soft_bounce, "no", "Nothing is refused for good, but for now."),
     BOOL(always_add_missing_headers, "no",
          "Whether Date, From and Message-Id are added for remote clients too."),
 };

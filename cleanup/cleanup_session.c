@@ -118,6 +118,14 @@ static void put_result(struct session *s, uint32_t status, uint32_t smtp_code, s
     struct proto_result result = {
         .status = status, .smtp_code = smtp_code, .code = code, .text = text};
     struct err err = ERR_INIT;
+    char soft[DSN_CODE_MAX + 1];
+
+    if (status == PROTO_PERMANENT && s->c->p.soft_bounce) {
+        (void) snprintf(soft, sizeof(soft), "4%.*s", SLICE_FMT(slice_sub(code, 1, DSN_CODE_MAX)));
+        result.code = slice_str(soft);
+        result.smtp_code -= 100;
+        result.status = PROTO_TEMPORARY;
+    }
 
     if (proto_put(s->chan, &msg_result, &result, -1, &err) == -1)
         log_warning("result for client: %s", err.text);

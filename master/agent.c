@@ -19,8 +19,25 @@ struct agent_session {
     struct chan *chan;
 };
 
-/* One process is one agent: set once by agent_main() before anything runs. */
+struct agent_params {
+    bool soft_bounce;
+    int64_t delay_resolution;
+};
+
+static const struct param rows[] = {
+    PARAM_BOOL("soft_bounce", struct agent_params, soft_bounce, .def = "no",
+               .doc = "Nothing is refused or returned for good: 5xx replies become 4xx, and what "
+                      "cannot be delivered is tried again. For trying a new configuration."),
+    PARAM_INT("delay_logging_resolution_limit", struct agent_params, delay_resolution, .def = "2",
+              .max = 6, .services = "smtp,local,virtual,error,discard",
+              .doc = "Most places after the point in the delays of delivery log lines."),
+};
+extern const struct param_set agent_params; /* listed in master_params.c */
+const struct param_set agent_params = PARAM_SET("agent", struct agent_params, rows);
+
+/* One process is one agent: set once, by agent_main() and at its start, before anything is delivered. */
 static const struct agent *agent;
+static struct agent_params params;
 
 static void leave_nothing_out(struct deliver_request *r)
 {
@@ -47,6 +64,8 @@ static enum chan_result serve_request(struct worker *w, struct chan *c, int wait
     enum chan_result res = deliver_read(c, wait_ms, &r, &err);
 
     if (res == CHAN_OK) {
+        r->soft_bounce = params.soft_bounce;
+        r->delay_resolution = (int) params.delay_resolution;
         agent->deliver(w, r);
         leave_nothing_out(r);
         res = deliver_done(r, &err);
@@ -120,6 +139,13 @@ static void serve(struct worker *w, const struct worker_client *c)
     chan_free(&chan);
 }
 
+static int start(struct worker *w, struct err *err)
+{
+    if (config_bind(worker_config(w), &agent_params, &params, err) == -1)
+        return -1;
+    return agent->start != NULL ? agent->start(w, err) : 0;
+}
+
 int agent_main(int argc, char **argv, const struct agent *a)
 {
     struct worker_service service = {
@@ -127,7 +153,7 @@ int agent_main(int argc, char **argv, const struct agent *a)
         .shape = a->shape,
         .keep_root = a->keep_root,
         .fork_per_delivery = a->shape == WORKER_SINGLE,
-        .start = a->start,
+        .start = start,
         .ready = a->ready,
         .session_open = session_open,
         .session_work = session_work,

@@ -82,11 +82,9 @@ struct no_members {
 static const struct param_set by_name_params =
     PARAM_SET("master by name", struct no_members, by_name);
 
+extern const struct param_set agent_params; /* agent.c */
 extern const struct param_set *const master_param_sets[];
 
 const struct param_set *const master_param_sets[] = {
-    &worker_params,
-    &master_params,
-    &by_name_params,
-    NULL,
+    &worker_params, &master_params, &agent_params, &by_name_params, NULL,
 };

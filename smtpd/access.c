@@ -43,15 +43,11 @@ static enum policy_verdict defer_if(struct evaluation *e, bool permit, struct sl
         e->state->defer_if_reject = true;
         return POLICY_DUNNO;
     }
-    if (refuse(e, e->p->p.access_defer_code, "4.7.1",
-               args.len > 0 ? args : SLICE_LIT("Service unavailable"), key,
-               class_) == POLICY_REJECT &&
-        !e->state->defer_if_permit) {
-        e->state->defer_if_permit = true;
-        snprintf(e->state->defer_text, sizeof(e->state->defer_text), "%.399s", e->result->text);
-    }
-    *e->result = saved;
-    return POLICY_DUNNO;
+    return policy_defer_if_permit(e,
+                                  refuse(e, e->p->p.access_defer_code, "4.7.1",
+                                         args.len > 0 ? args : SLICE_LIT("Service unavailable"),
+                                         key, class_),
+                                  &saved);
 }
 
 /* "450 4.7.1 text", "554 text". */

@@ -32,6 +32,17 @@ static const struct param rows[] = {
                  .status = PARAM_PENDING, .doc = "Judges ETRN."),
     PARAM_STRING("smtpd_restriction_classes", P, classes, .def = "", S,
                  .doc = "Names of lists that restrictions and access tables may name."),
+    PARAM_STRING("smtpd_null_access_lookup_key", P, null_sender_key, .def = "<>", S,
+                 .doc = "What access tables are asked for the null sender."),
+    PARAM_STRING("reject_tempfail_action", P, tempfail_action, .def = "defer_if_permit", S,
+                 .doc = "What a restriction does whose question has no answer now: defer, or "
+                        "defer_if_permit, so that later ones may still refuse."),
+    PARAM_STRING("unknown_address_tempfail_action", P, address_tempfail_action,
+                 .def = "$reject_tempfail_action", S,
+                 .doc = "The same for reject_unknown_sender_domain and _recipient_domain."),
+    PARAM_STRING("unknown_helo_hostname_tempfail_action", P, helo_tempfail_action,
+                 .def = "$reject_tempfail_action", S,
+                 .doc = "The same for reject_unknown_helo_hostname."),
     PARAM_BOOL("smtpd_delay_reject", P, delay_reject, .def = "yes", S,
                .doc = "Judge client, HELO and sender only at RCPT, so that the log shows all."),
     PARAM_BOOL("smtpd_reject_unlisted_recipient", P, reject_unlisted_recipient, .def = "yes", S,
@@ -278,6 +289,18 @@ enum policy_verdict policy_reject(struct evaluation *e, int64_t code, const char
         return POLICY_DUNNO;
     }
     return POLICY_REJECT;
+}
+
+enum policy_verdict policy_defer_if_permit(struct evaluation *e, enum policy_verdict v,
+                                           const struct policy_result *before)
+{
+    if (v == POLICY_REJECT && !e->state->defer_if_permit) {
+        e->state->defer_if_permit = true;
+        (void) snprintf(e->state->defer_text, sizeof(e->state->defer_text), "%.399s",
+                        e->result->text);
+    }
+    *e->result = *before;
+    return POLICY_DUNNO;
 }
 
 enum policy_verdict policy_trouble(struct evaluation *e, struct slice what, const char *class_,

@@ -244,6 +244,23 @@ static void check_classes(struct map_env *env, struct findings *f, struct policy
     }
 }
 
+static void check_actions(struct findings *f, const struct policy *p)
+{
+    const struct {
+        const char *parameter, *value;
+    } actions[] = {
+        {"reject_tempfail_action", p->p.tempfail_action},
+        {"unknown_address_tempfail_action", p->p.address_tempfail_action},
+        {"unknown_helo_hostname_tempfail_action", p->p.helo_tempfail_action},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(actions); i++)
+        if (strcmp(actions[i].value, "defer") != 0 &&
+            strcmp(actions[i].value, "defer_if_permit") != 0)
+            findings_error(f, actions[i].parameter, "\"%s\" is neither defer nor defer_if_permit",
+                           actions[i].value);
+}
+
 void policy_check(struct map_env *env, struct findings *f)
 {
     const struct config *cfg = map_env_config(env);
@@ -256,6 +273,7 @@ void policy_check(struct map_env *env, struct findings *f)
         findings_error(f, "smtpd_restriction_classes", "%s", err.text);
         return;
     }
+    check_actions(f, p);
     if (match_list_open(env, MATCH_HOST, config_get(cfg, "mynetworks"), false, &mynetworks, &err) ==
         -1) {
         findings_error(f, "mynetworks", "%s", err.text);

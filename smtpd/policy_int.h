@@ -15,6 +15,7 @@ struct policy_params {
         unknown_hostname_code;
     int64_t unknown_local_code, unknown_relay_code, unknown_alias_code, unknown_mailbox_code,
         multi_recipient_code;
+    const char *null_sender_key, *tempfail_action, *address_tempfail_action, *helo_tempfail_action;
     bool delay_reject, reject_unlisted_recipient, reject_unlisted_sender, show_table;
 };
 
@@ -77,6 +78,9 @@ enum policy_verdict policy_run(struct evaluation *e, const struct vec *list);
 enum policy_verdict policy_reject(struct evaluation *e, int64_t code, const char *dsn,
                                   struct slice what, const char *class_, const char *fmt, ...)
     PRINTF_LIKE(6, 7);
+/* A refusal (v, as policy_reject() gave it) that is for the end, if nothing refuses before. before: the result until then. */
+enum policy_verdict policy_defer_if_permit(struct evaluation *e, enum policy_verdict v,
+                                           const struct policy_result *before);
 /* Trouble in a lookup: 451 4.3.0, and the reason in the log. */
 enum policy_verdict policy_trouble(struct evaluation *e, struct slice what, const char *class_,
                                    const struct err *err);

@@ -37,15 +37,9 @@ FN(do_defer)
 FN(do_defer_if_permit)
 {
     (void) r;
-    if (!e->state->defer_if_permit) {
-        struct policy_result saved = *e->result;
+    struct policy_result saved = *e->result;
 
-        (void) do_defer(e, NULL);
-        (void) memcpy(e->state->defer_text, e->result->text, sizeof(e->state->defer_text) - 1);
-        e->state->defer_if_permit = true;
-        *e->result = saved;
-    }
-    return POLICY_DUNNO;
+    return policy_defer_if_permit(e, do_defer(e, NULL), &saved);
 }
 
 FN(do_defer_if_reject)
@@ -275,6 +269,16 @@ FN(reject_non_fqdn_recipient)
                          "need fully-qualified address");
 }
 
+/* No answer now: 450, at once or at the end of the lists. */
+static enum policy_verdict tempfail(struct evaluation *e, const char *action, const char *dsn,
+                                    struct slice what, const char *class_, const char *text)
+{
+    struct policy_result saved = *e->result;
+    enum policy_verdict v = policy_reject(e, 450, dsn, what, class_, "%s", text);
+
+    return strcmp(action, "defer") == 0 ? v : policy_defer_if_permit(e, v, &saved);
+}
+
 /* A domain that mail could not be sent to. */
 static enum policy_verdict unknown_domain(struct evaluation *e, struct slice addr,
                                           const char *class_, const char *dsn)
@@ -296,7 +300,8 @@ static enum policy_verdict unknown_domain(struct evaluation *e, struct slice add
     case DNS_OK:
         return POLICY_DUNNO;
     case DNS_RETRY:
-        return policy_reject(e, 450, "4.1.8", addr, class_, "Domain not found");
+        return tempfail(e, e->p->p.address_tempfail_action, dsn[4] == '8' ? "4.1.8" : "4.1.2", addr,
+                        class_, "Domain not found");
     case DNS_NOTFOUND:
     case DNS_INVALID:
         break;
@@ -359,10 +364,12 @@ FN(reject_unknown_helo)
     free(name);
     if (res == DNS_OK)
         return POLICY_DUNNO;
-    return policy_reject(e, res == DNS_RETRY ? 450 : e->p->p.unknown_hostname_code,
-                         res == DNS_RETRY || e->p->p.unknown_hostname_code < 500 ? "4.7.1"
-                                                                                 : "5.7.1",
-                         e->q->helo, "Helo command", "Host not found");
+    if (res == DNS_RETRY)
+        return tempfail(e, e->p->p.helo_tempfail_action, "4.7.1", e->q->helo, "Helo command",
+                        "Host not found");
+    return policy_reject(e, e->p->p.unknown_hostname_code,
+                         e->p->p.unknown_hostname_code < 500 ? "4.7.1" : "5.7.1", e->q->helo,
+                         "Helo command", "Host not found");
 }
 
 FN(reject_multi_recipient_bounce)
@@ -435,7 +442,7 @@ static enum policy_verdict check_address(struct evaluation *e, const struct rest
 {
     struct buf value = BUF_INIT(MAP_VALUE_MAX);
     struct err err = ERR_INIT;
-    struct slice key = addr.len > 0 ? addr : SLICE_LIT("<>"); /* smtpd_null_access_lookup_key */
+    struct slice key = addr.len > 0 ? addr : slice_str(e->p->p.null_sender_key);
     enum map_result res = map_address_lookup(
         r->maps, key,
         MAP_KEY_FULL | MAP_KEY_NOEXT | MAP_KEY_DOMAIN | MAP_KEY_PARENTS | MAP_KEY_USER_AT,

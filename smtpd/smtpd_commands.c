@@ -263,7 +263,19 @@ static void after_error(struct session *s)
     }
 }
 
-void smtpd_command(struct session *s, struct slice line)
+/* The line that smtpd_command_filter makes of a client's. False: it cannot be asked. */
+static bool filter(struct session *s, struct slice line, struct buf *out)
+{
+    struct err err = ERR_INIT;
+    enum map_result res =
+        map_list_lookup(s->g->command_filter, slice_trim(line, "\r\n"), 0, out, NULL, &err);
+
+    if (res == MAP_RETRY)
+        log_warning("smtpd_command_filter: %s", err.text);
+    return res != MAP_RETRY;
+}
+
+static void dispatch(struct session *s, struct slice line)
 {
     struct slice rest = slice_trim(line, NULL);
     struct slice verb = SLICE_EMPTY;
@@ -292,4 +304,20 @@ void smtpd_command(struct session *s, struct slice line)
         after_error(s);
     else
         s->good[index]++;
+}
+
+void smtpd_command(struct session *s, struct slice line)
+{
+    struct buf other = BUF_INIT((size_t) s->g->p.line_length_limit);
+
+    if (map_list_is_empty(s->g->command_filter)) {
+        dispatch(s, line);
+    } else if (filter(s, line, &other)) {
+        dispatch(s, other.len > 0 ? buf_view(&other) : line);
+    } else {
+        smtpd_reply(s, 451, "4.3.0", "Error: the command cannot be taken now");
+        s->total[CMD_UNKNOWN]++;
+        after_error(s);
+    }
+    buf_fini(&other);
 }

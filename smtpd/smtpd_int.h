@@ -33,7 +33,8 @@ struct smtpd_params {
     int64_t recipient_limit, recipient_overshoot_limit, line_length_limit, history_flush_threshold;
     int64_t bare_newline_code, queue_minfree;
     bool helo_required, disable_vrfy, strict_rfc821, peername_lookup, client_port_logging;
-    bool smtputf8_enable;
+    bool smtputf8_enable, soft_bounce, relay_first;
+    const char *command_filter;
     /* other folders', by name */
     const char *myhostname;
     int64_t message_size_limit;
@@ -51,7 +52,7 @@ struct smtpd {
     struct policy *policy;
     struct intake_pool *intake;
     struct match_list *forbidden, *noop, *bare_exclusions, *mynetworks, *rewrite_clients;
-    struct map_list *discard_ehlo_maps;
+    struct map_list *discard_ehlo_maps, *command_filter;
     enum bare_newline bare_newline;
     _Atomic int64_t space_bytes,
         space_asked_us; /* of the queue's file system, and when that was (monotonic) */

@@ -292,8 +292,10 @@ static void accept_rcpt(struct session *s, const struct mail_rcpt *r)
 
 void smtpd_rcpt(struct session *s, struct slice args)
 {
-    static const enum policy_list all[] = {LIST_CLIENT, LIST_HELO, LIST_SENDER, LIST_RELAY,
-                                           LIST_RECIPIENT};
+    const bool relay_first = s->g->p.relay_first;
+    const enum policy_list all[] = {LIST_CLIENT, LIST_HELO, LIST_SENDER,
+                                    relay_first ? LIST_RELAY : LIST_RECIPIENT,
+                                    relay_first ? LIST_RECIPIENT : LIST_RELAY};
     struct buf addr = BUF_INIT(MAIL_ADDR_MAX);
     struct mail_rcpt r = {0};
     struct slice rest;

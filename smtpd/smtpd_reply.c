@@ -15,7 +15,12 @@ void smtpd_reply(struct session *s, int code, const char *dsn, const char *fmt, 
 {
     va_list ap;
 
-    buf_printf(&s->out, "%d %s ", code, dsn);
+    if (s->g->p.soft_bounce && code >= 500) {
+        code -= 100;
+        buf_printf(&s->out, "%d %c%s ", code, dsn[0] == '5' ? '4' : dsn[0], dsn + 1);
+    } else {
+        buf_printf(&s->out, "%d %s ", code, dsn);
+    }
     va_start(ap, fmt);
     buf_vprintf(&s->out, fmt, ap);
     va_end(ap);
@@ -53,6 +58,8 @@ void smtpd_log_verdict(struct session *s, const char *what, const char *stage, s
 bool smtpd_apply(struct session *s, const struct policy_result *r, const char *stage,
                  struct slice rcpt)
 {
+    char text[sizeof(r->text)];
+
     switch (r->verdict) {
     case POLICY_DUNNO:
     case POLICY_PERMIT:
@@ -64,12 +71,17 @@ bool smtpd_apply(struct session *s, const struct policy_result *r, const char *s
     case POLICY_DISCONNECT:
         break;
     }
-    smtpd_log_verdict(s, "reject", stage, slice_str(r->text), rcpt);
-    smtpd_reply_line(s, r->text);
+    (void) snprintf(text, sizeof(text), "%s", r->text);
+    if (s->g->p.soft_bounce && text[0] == '5') { /* "550 5.7.1 ..." */
+        text[0] = '4';
+        if (strncmp(text + 3, " 5.", 3) == 0)
+            text[4] = '4';
+    }
+    smtpd_log_verdict(s, "reject", stage, slice_str(text), rcpt);
+    smtpd_reply_line(s, text);
     s->last_failed = true;
-    if (r->verdict == POLICY_DISCONNECT ||
-        slice_starts_with(slice_str(r->text), SLICE_LIT("421")) ||
-        slice_starts_with(slice_str(r->text), SLICE_LIT("521")))
+    if (r->verdict == POLICY_DISCONNECT || strncmp(text, "421", 3) == 0 ||
+        strncmp(text, "521", 3) == 0)
         s->state = STATE_CLOSING;
     return false;
 }

@@ -2,6 +2,7 @@
 /* deliver.c - see deliver.h. Everything of a request lies in one arena. */
 #include "mail/deliver.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/arena.h"
@@ -9,7 +10,6 @@
 #include "base/log.h"
 
 #define REST_TIMEOUT_MS 60000 /* for the frames after the first */
-#define DELAY_DIGITS    2     /* Postfix's delay_logging_resolution_limit */
 
 /* The request with what its users need not see. */
 struct request {
@@ -78,6 +78,7 @@ enum chan_result deliver_read(struct chan *c, int timeout_ms, struct deliver_req
     q->r.chan = c;
     q->r.fd = -1;
     q->r.agent_start = mono_now();
+    q->r.delay_resolution = 2;
     if (take_head(q, &f, err) == -1)
         goto bad;
     for (;;) {
@@ -171,11 +172,11 @@ static void print_delays(const struct deliver_request *r, struct buf *delay, str
     const int64_t parts[4] = {(int64_t) (r->msg.queued_us - r->msg.arrival_us),
                               taken - (int64_t) r->msg.queued_us, connect, in_agent - connect};
 
-    deliver_delay_print(now - (int64_t) r->msg.arrival_us, DELAY_DIGITS, delay);
+    deliver_delay_print(now - (int64_t) r->msg.arrival_us, r->delay_resolution, delay);
     for (size_t i = 0; i < 4; i++) {
         if (i > 0)
             buf_putc(delays, '/');
-        deliver_delay_print(parts[i], DELAY_DIGITS, delays);
+        deliver_delay_print(parts[i], r->delay_resolution, delays);
     }
 }
 
@@ -183,10 +184,14 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
                     const struct dsn_status *status, bool site_dead)
 {
     struct deliver_rcpt *d = &r->rcpts[rcpt];
+    bool soft = r->soft_bounce && status->outcome == OUTCOME_BOUNCED;
+    char code[DSN_CODE_MAX + 1];
+    int code_len =
+        snprintf(code, sizeof(code), "%.*s", SLICE_FMT(slice_sub(status->code, 0, DSN_CODE_MAX)));
     struct proto_status msg = {
         .index = d->r.index,
-        .outcome = (uint32_t) status->outcome,
-        .code = slice_sub(status->code, 0, DSN_CODE_MAX),
+        .outcome = (uint32_t) (soft ? OUTCOME_DEFERRED : status->outcome),
+        .code = slice_of(code, (size_t) code_len),
         .text = slice_sub(status->text, 0, 4096),
         .diag_type = slice_sub(status->diag_type, 0, 64),
         .diag_text = slice_sub(status->diag_text, 0, 4096),
@@ -205,6 +210,8 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
         return;
     }
     d->done = true;
+    if (soft && code[0] == '5')
+        code[0] = '4';
     if (conn_use > 1)
         buf_printf(&uses, "%u", conn_use);
     print_delays(r, &delay, &delays);
@@ -212,8 +219,8 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
               LF_OPT_ADDR("orig_to", slice_eq(d->r.orig, d->r.addr) ? SLICE_EMPTY : d->r.orig),
               LF_TEXT("relay", relay), LF_OPT_TEXT("conn_use", buf_view(&uses)),
               LF_TEXT("delay", buf_view(&delay)), LF_TEXT("delays", buf_view(&delays)),
-              LF_TEXT("dsn", status->code),
-              LF_TEXT("status", slice_str(outcome_name(status->outcome))),
+              LF_TEXT("dsn", msg.code),
+              LF_TEXT("status", slice_str(soft ? "SOFTBOUNCE" : outcome_name(status->outcome))),
               LF_PAREN("text", status->text));
     buf_fini(&delay);
     buf_fini(&delays);

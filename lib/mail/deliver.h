@@ -22,7 +22,9 @@ struct deliver_request {
     struct chan *chan;
     struct mono_time agent_start; /* when the agent took it: delays=../../c/d count from here */
     struct mono_time
-        connected; /* set by the agent when the connection stands (zero: none was made) */
+        connected;        /* set by the agent when the connection stands (zero: none was made) */
+    bool soft_bounce;     /* set after deliver_read(): what cannot be delivered is deferred */
+    int delay_resolution; /* the same: places after the point in delay= and delays= */
 };
 
 /* Reads one whole request; waits up to timeout_ms for its first frame. CHAN_EOF: the queue manager left. */

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the SMTP server and of delivery that change answers: each with the effect that a client or a log reader sees."""
+import re
+import smtplib
+
+import pytest
+
+
+def rcpt(inst, recipient, sender="s@example.org", helo="c.test"):
+    """The answer to RCPT."""
+    with inst.smtp() as client:
+        client.ehlo(helo)
+        client.mail(sender)
+        code, text = client.rcpt(recipient)
+        return code, text.decode()
+
+
+def test_soft_bounce(instance, sink):
+    hop = sink(reply=lambda verb, argument, number: b"550 5.1.1 no such user\r\n" if verb == "RCPT" else None)
+    inst = instance(main={"soft_bounce": "yes", "relayhost": f"[127.0.0.1]:{hop.port}",
+                          "smtpd_sender_restrictions": "check_sender_access inline:{ {bad@example.org = 554 5.7.9 go away} }"})
+    code, text = rcpt(inst, "nosuch@mx.example.test")
+    assert code == 450 and text.startswith("4.1.1 ")
+    assert inst.wait_log(r"NOQUEUE: reject: RCPT from .*: 450 4\.1\.1 <nosuch@mx.example.test>")
+    assert rcpt(inst, "x@far.test", sender="bad@example.org") == (454, "4.7.9 <bad@example.org>: Sender address rejected: go away")
+    with inst.smtp() as client:
+        client.ehlo("c.test")
+        assert client.docmd("NOSUCH") == (402, b"4.5.2 Error: command not recognized")
+    inst.send("x@far.test")
+    inst.wait_log(r"to=<x@far.test>.* dsn=4\.1\.1, status=SOFTBOUNCE \(host .* said: 550 5.1.1 no such user")
+    assert "x@far.test" in inst.mailq()
+
+
+def test_soft_bounce_of_content(instance):
+    inst = instance(main={"soft_bounce": "yes", "header_checks": "regexp:{etc}/checks"}, files={"checks": "/^X-Bad/ REJECT 5.7.7 bad\n"})
+    with pytest.raises(smtplib.SMTPDataError) as e:
+        inst.send("root@mx.example.test", headers="X-Bad: 1\n")
+    assert e.value.smtp_code == 450 and e.value.smtp_error.startswith(b"4.7.7 ")
+
+
+@pytest.mark.parametrize("places", [0, 4])
+def test_places_of_delays(instance, sink, places):
+    hop = sink()
+    inst = instance(main={"relayhost": f"[127.0.0.1]:{hop.port}", "delay_logging_resolution_limit": places})
+    inst.send("x@far.test")
+    delays = inst.wait_log(r"to=<x@far.test>.* delay=([\d.]+), delays=([\d./]+),")
+    longest = max(len(n.partition(".")[2]) for n in (delays[1], *delays[2].split("/")))
+    assert longest <= places and (longest > 2) == (places == 4)
+
+
+def test_command_filter(instance):
+    inst = instance(main={"smtpd_command_filter": "regexp:{etc}/commands"},
+                    files={"commands": "/^(RCPT TO:.*) NOTIFY=\\S+$/ $1\n/^BYE$/ QUIT\n"})
+    with inst.smtp() as client:
+        client.ehlo("c.test")
+        client.mail("s@example.org")
+        assert client.docmd("RCPT TO:<x@mx.example.test> NOTIFY=BROKEN")[0] == 550  # unknown user, not 501
+        assert client.docmd("BYE")[0] == 221
+
+
+@pytest.mark.parametrize("main, wanted", [
+    ({"smtpd_relay_before_recipient_restrictions": "yes"}, "Relay access denied"),
+    ({"smtpd_relay_before_recipient_restrictions": "no"}, "from the recipient list"),
+    ({"compatibility_level": "3.5"}, "from the recipient list"),
+])
+def test_order_of_relay_and_recipient_restrictions(instance, main, wanted):
+    inst = instance(main={"smtpd_relay_restrictions": "reject_unauth_destination",
+                          "smtpd_recipient_restrictions": "check_recipient_access inline:{ {far.test = REJECT from the recipient list} }", **main})
+    assert wanted in rcpt(inst, "x@far.test")[1]
+
+
+def test_key_of_the_null_sender(instance):
+    table = "inline:{ {nobody@home = REJECT it is nobody} }"
+    inst = instance(main={"smtpd_null_access_lookup_key": "nobody@home", "smtpd_sender_restrictions": f"check_sender_access {table}"})
+    assert "it is nobody" in rcpt(inst, "root@mx.example.test", sender="")[1]
+
+
+@pytest.mark.parametrize("main, code, wanted", [
+    ({}, 554, "later"),  # what comes later may refuse
+    ({"reject_tempfail_action": "defer"}, 450, "Domain not found"),
+    ({"unknown_address_tempfail_action": "defer"}, 450, "Domain not found"),
+    ({"unknown_helo_hostname_tempfail_action": "defer"}, 554, "later"),
+    ({"smtpd_recipient_restrictions": ""}, 450, "Domain not found"),  # nothing refused: deferred at the end
+])
+def test_action_without_an_answer(instance, names, main, code, wanted):
+    inst = instance(main={"dns_servers": names.address, "dns_timeout": "1s", "dns_attempts": "1",
+                          "smtpd_sender_restrictions": "reject_unknown_sender_domain",
+                          "smtpd_recipient_restrictions": "check_recipient_access inline:{ {root@mx.example.test = REJECT later} }", **main})
+    got = rcpt(inst, "root@mx.example.test", sender="a@b.silent")
+    assert got[0] == code and wanted in got[1]
+
+
+def test_helo_without_an_answer(instance, names):
+    inst = instance(main={"dns_servers": names.address, "dns_timeout": "1s", "dns_attempts": "1", "unknown_helo_hostname_tempfail_action": "defer",
+                          "smtpd_helo_restrictions": "reject_unknown_helo_hostname", "smtpd_recipient_restrictions": "reject"})
+    assert rcpt(inst, "root@mx.example.test", helo="h.silent") == (450, "4.7.1 <h.silent>: Helo command rejected: Host not found")
+
+
+def test_an_unknown_action(instance):
+    inst = instance(main={"reject_tempfail_action": "wait"}, start=False)
+    done = inst.run("postfix", "check", check=False)
+    assert done.returncode == 1 and re.search(r'main\.cf, line \d+: reject_tempfail_action: "wait" is neither defer nor', done.stderr)
