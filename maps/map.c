@@ -2,40 +2,23 @@
 /*
  * map.c - tables by name: opening, reloading, asking; lists of tables.
  *
- * A table's implementation is counted: a lookup holds a reference, so that a reload (looked for at most once a second) swaps
- * in the new one while old lookups finish. What cannot be opened answers "try again", and is tried again.
+ * A table's implementation is counted: a lookup holds a reference, so that a reload (looked for twice a second) swaps in the new
+ * one while old lookups finish. One thread opens the new file while the others go on with the old one. What cannot be opened
+ * answers "try again", and is tried again.
+ *
+ * No lock is held while a table is opened: a table made of others opens those meanwhile.
  */
 #include "maps/map_int.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/htable.h"
 #include "base/log.h"
 #include "base/mtime.h"
 #include "maps/map_servers.h"
 
-#define RECHECK_MS 1000
-
-struct impl {
-    atomic_uint refs;
-    const struct map_type *type;
-    void *state;
-};
-
-struct map {
-    char *name;
-    char *path; /* what follows "type:" */
-    const struct map_type *type;
-    unsigned flags;
-    struct map_env *env;
-    struct lock lock;
-    struct impl *impl GUARDED_BY(lock); /* NULL: could not be opened */
-    struct mono_time checked GUARDED_BY(lock);
-    struct err why GUARDED_BY(lock);
-    bool complained GUARDED_BY(lock);
-    bool opening GUARDED_BY(lock); /* a thread looks whether it has changed */
-};
+#define RECHECK_MS 500 /* new content is to serve within a second */
 
 struct map_env {
     struct config *cfg;
@@ -45,24 +28,37 @@ struct map_env {
     struct map_servers *proxy GUARDED_BY(proxy_lock); /* NULL: not yet needed */
     enum map_proxy who;                               /* answers for proxy: */
     int64_t slow_ms; /* lookups that take longer are logged; 0: none */
+    enum map_folding folding;
 };
 
 /* Sorted by name, one row each, so that an added type touches its own row. */
 /* clang-format off */
 static const struct map_type *const types[] = {
     &map_type_btree,
+#if PR_HAVE_CDB
+    &map_type_cdb,
+#endif
     &map_type_cidr,
+    &map_type_debug,
+    &map_type_environ,
     &map_type_fail,
     &map_type_hash,
     &map_type_inline,
+    &map_type_internal,
+#if PR_HAVE_LMDB
+    &map_type_lmdb,
+#endif
     &map_type_memcache,
     &map_type_pcre,
+    &map_type_pipemap,
     &map_type_proxy,
+    &map_type_randmap,
     &map_type_regexp,
     &map_type_socketmap,
     &map_type_static,
     &map_type_tcp,
     &map_type_texthash,
+    &map_type_unionmap,
     &map_type_unix,
 };
 /* clang-format on */
@@ -97,10 +93,22 @@ struct map_env *map_env_new(const struct config *cfg)
     lock_init(&env->proxy_lock, LOCK_MAP_PROXY);
     env->maps = htable_new(false);
     env->slow_ms = map_slow_lookup_ms(cfg);
+    const char *utf8 = config_get(cfg, "smtputf8_enable");
+    env->folding = utf8 != NULL && strcmp(utf8, "yes") == 0 ? MAP_FOLD_UTF8 : MAP_FOLD_ASCII;
     return env;
 }
 
-static void impl_unref(struct impl *i)
+void map_env_set_folding(struct map_env *env, enum map_folding how)
+{
+    env->folding = how;
+}
+
+enum map_folding map_env_folding(const struct map_env *env)
+{
+    return env->folding;
+}
+
+void impl_unref(struct impl *i)
 {
     if (i == NULL || atomic_fetch_sub(&i->refs, 1) > 1)
         return;
@@ -108,12 +116,13 @@ static void impl_unref(struct impl *i)
     free(i);
 }
 
-static void map_free(void *p)
+void map_free(void *p)
 {
     struct map *m = p;
 
     impl_unref(m->impl);
     lock_fini(&m->lock);
+    lock_fini(&m->write_lock);
     free(m->name);
     free(m->path);
     free(m);
@@ -189,20 +198,25 @@ unsigned map_spec_flags(struct slice spec)
     return flags;
 }
 
-static struct impl *impl_open(struct map *m, struct err *err)
+struct impl *impl_new(const struct map_type *type, void *state)
 {
-    struct impl *i;
+    struct impl *i = xcalloc(1, sizeof(*i));
+
+    atomic_init(&i->refs, 1);
+    i->type = type;
+    i->state = state;
+    return i;
+}
+
+static struct impl *impl_open(const struct map *m, struct err *err)
+{
     void *state;
 
     if (m->type->open(m->path, m->env, &state, err) == -1) {
         err_prefix(err, "table %s: ", m->name);
         return NULL;
     }
-    i = xcalloc(1, sizeof(*i));
-    atomic_init(&i->refs, 1);
-    i->type = m->type;
-    i->state = state;
-    return i;
+    return impl_new(m->type, state);
 }
 
 static struct slice without_proxy(struct slice spec)
@@ -212,46 +226,77 @@ static struct slice without_proxy(struct slice spec)
     return spec;
 }
 
+int map_parse_name(struct slice spec, const struct map_type **type, struct slice *path,
+                   struct err *err)
+{
+    ptrdiff_t colon = slice_find(spec, ':');
+
+    if (colon < 1 || (size_t) colon + 1 == spec.len)
+        return err_input(err, "open dictionary: expecting \"type:name\" form instead of \"%.*s\"",
+                         SLICE_FMT(spec));
+    *type = find_type(slice_sub(spec, 0, (size_t) colon));
+    if (*type == NULL)
+        return err_input(err, "unsupported dictionary type: %.*s", (int) colon, spec.ptr);
+    *path = slice_sub(spec, (size_t) colon + 1, spec.len);
+    return 0;
+}
+
+struct map *map_new(struct map_env *env, struct slice name, const struct map_type *type,
+                    struct slice path)
+{
+    struct map *m = xcalloc(1, sizeof(*m));
+
+    m->name = slice_dup(name);
+    m->path = slice_dup(path);
+    m->type = type;
+    m->flags = flags_of(type, m->path);
+    m->env = env;
+    lock_init(&m->lock, LOCK_MAP_STATE);
+    lock_init(&m->write_lock, LOCK_MAP_WRITE);
+    m->checked = mono_now();
+    return m;
+}
+
+struct map *map_env_enter(struct map_env *env, struct slice name, struct map *m)
+{
+    struct map *there;
+
+    lock_take(&env->lock);
+    there = htable_get(env->maps, name);
+    if (there == NULL)
+        htable_put(env->maps, name, m);
+    lock_release(&env->lock);
+    if (there != NULL)
+        map_free(m);
+    return there != NULL ? there : m;
+}
+
+struct map *map_env_find(struct map_env *env, struct slice name)
+{
+    struct map *m;
+
+    lock_take(&env->lock);
+    m = htable_get(env->maps, name);
+    lock_release(&env->lock);
+    return m;
+}
+
 int map_open(struct map_env *env, struct slice spec, struct map **out, struct err *err)
 {
     struct slice real = slice_trim(spec, NULL);
-    ptrdiff_t colon = slice_find(real, ':');
     const struct map_type *type;
+    struct slice path;
     struct map *m;
 
-    if (env->who == MAP_PROXY_NEVER) {
+    if (env->who == MAP_PROXY_NEVER)
         real = without_proxy(real);
-        colon = slice_find(real, ':');
-    }
-    if (colon < 1)
-        return err_input(err, "\"%.*s\" is not a table: wants type:name", SLICE_FMT(spec));
-    type = find_type(slice_sub(real, 0, (size_t) colon));
-    if (type == NULL)
-        return err_input(err, "unsupported dictionary type: %.*s", (int) colon, real.ptr);
-    lock_take(&env->lock);
-    m = htable_get(env->maps, real);
-    lock_release(&env->lock);
+    if (map_parse_name(real, &type, &path, err) == -1)
+        return -1;
+    m = map_env_find(env, real);
     if (m == NULL) {
-        struct map *there;
-
-        m = xcalloc(1, sizeof(*m));
-        m->name = slice_dup(real);
-        m->path = slice_dup(slice_sub(real, (size_t) colon + 1, real.len));
-        m->type = type;
-        m->flags = flags_of(type, m->path);
-        m->env = env;
-        lock_init(&m->lock, LOCK_MAP_STATE);
-        m->checked = mono_now();
+        m = map_new(env, real, type, path);
         m->impl = impl_open(m, &m->why); /* without a lock: it may open other tables */
-        lock_take(&env->lock);
-        there = htable_get(env->maps, real);
-        if (there == NULL)
-            htable_put(env->maps, real, m);
-        lock_release(&env->lock);
-        if (there != NULL) { /* another thread was faster */
-            map_free(m);
-            m = there;
-        }
+        m = map_env_enter(env, real, m);
     }
     /* types without a file cannot get better by themselves */
     lock_take(&m->lock);
@@ -269,12 +314,13 @@ int map_check(struct map_env *env, struct slice spec, struct err *err)
 {
     struct map *m;
     struct impl *i = NULL;
+    bool before = strict; /* a table made of others checks those */
 
     /* from the first opening on: what is an error here is not a warning in the log before */
     strict = true;
     if (map_open(env, without_proxy(slice_trim(spec, NULL)), &m, err) == 0)
         i = impl_open(m, err);
-    strict = false;
+    strict = before;
     if (i == NULL)
         return -1;
     impl_unref(i);
@@ -317,15 +363,15 @@ static struct impl *current_locked(struct map *m, struct err *err) REQUIRES(m->l
     return m->impl;
 }
 
-/* The current implementation, with a reference; NULL: none, err tells. */
-static struct impl *current(struct map *m, struct err *err)
+struct impl *map_current(struct map *m, struct err *err)
 {
     struct mono_time now = mono_now();
     struct impl *i;
     bool look;
 
     lock_take(&m->lock);
-    look = m->type->is_stale != NULL && !m->opening && mono_diff_ms(now, m->checked) >= RECHECK_MS;
+    look = m->type->is_stale != NULL && m->writer == NULL && !m->opening &&
+           mono_diff_ms(now, m->checked) >= RECHECK_MS;
     if (look) {
         m->checked = now;
         m->opening = true;
@@ -344,115 +390,80 @@ static struct impl *current(struct map *m, struct err *err)
 
 #define SHOWN_KEY 100
 
-/* Types that answer from memory are not timed: it would cost as much as the lookup. */
-static enum map_result timed_lookup(const struct map *m, void *state, struct slice key,
-                                    struct buf *value, struct err *err)
+static enum map_result timed_lookup(struct map *m, void *state, struct slice key, struct buf *value,
+                                    struct err *err)
 {
+    bool local = (m->flags & MAP_FLAG_LOCAL) != 0;
     struct mono_time begun;
     enum map_result res;
-    int64_t took_ms;
+    int64_t took_us;
 
-    if (m->env->slow_ms == 0 || (m->flags & MAP_FLAG_LOCAL) != 0)
+    if (!map_metrics_wants_time(&m->metrics, local))
         return m->type->lookup(state, key, value, err);
     begun = mono_now();
     res = m->type->lookup(state, key, value, err);
-    took_ms = mono_diff_ms(mono_now(), begun);
-    if (took_ms >= m->env->slow_ms)
-        log_warning("table %s: slow lookup: %.3f s for \"%.*s\"", m->name, (double) took_ms / 1000,
-                    (int) (key.len < SHOWN_KEY ? key.len : SHOWN_KEY), key.ptr);
+    took_us = mono_diff_us(mono_now(), begun);
+    map_metrics_time(&m->metrics, m->name, local, took_us);
+    if (!local && m->env->slow_ms != 0 && took_us / 1000 >= m->env->slow_ms)
+        log_warning("table %s: slow lookup: %.3f s for \"%.*s\"", m->name,
+                    (double) took_us / 1000000, (int) (key.len < SHOWN_KEY ? key.len : SHOWN_KEY),
+                    key.ptr);
     return res;
+}
+
+static bool folds(const struct map *m)
+{
+    return m->env->folding != MAP_FOLD_NONE && (m->flags & MAP_FLAG_FIXED) != 0 &&
+           !m->type->keeps_key_case;
+}
+
+static enum map_result lookup_folded(struct map *m, void *state, struct slice key,
+                                     struct buf *value, struct err *err)
+{
+    char space[1024];
+    struct buf folded;
+    enum map_result res;
+
+    if (key.len <= sizeof(space) && slice_is_ascii(key)) {
+        for (size_t k = 0; k < key.len; k++)
+            space[k] = (char) ascii_lower((unsigned char) key.ptr[k]);
+        return timed_lookup(m, state, slice_of(space, key.len), value, err);
+    }
+    folded = BUF_INIT((size_t) MAP_KEY_MAX * 2);
+    map_fold(m->env->folding, key, &folded);
+    res = timed_lookup(m, state, buf_view(&folded), value, err);
+    buf_fini(&folded);
+    return res;
+}
+
+enum map_result map_ask(struct map *m, struct impl *i, struct slice key, struct buf *value,
+                        struct err *err)
+{
+    if (folds(m))
+        return lookup_folded(m, i->state, key, value, err);
+    return timed_lookup(m, i->state, key, value, err);
 }
 
 enum map_result map_lookup(struct map *m, struct slice key, struct buf *value, struct err *err)
 {
-    char space[1024];
-    char *heap = NULL;
     struct impl *i;
-    enum map_result res;
+    enum map_result res = MAP_RETRY;
 
-    if (key.len == 0 || key.len > MAP_KEY_MAX)
+    if (key.len > MAP_KEY_MAX)
         return MAP_NOTFOUND;
-    i = current(m, err);
-    if (i == NULL)
-        return MAP_RETRY;
-    if ((m->flags & MAP_FLAG_FIXED) != 0 && !m->type->keeps_key_case) {
-        char *p = key.len <= sizeof(space) ? space : (heap = xmalloc(key.len));
-
-        for (size_t k = 0; k < key.len; k++)
-            p[k] = (char) ascii_lower((unsigned char) key.ptr[k]);
-        key.ptr = p;
+    if (key.len == 0 && !m->type->any_key && (m->flags & MAP_FLAG_PATTERN) == 0)
+        return MAP_NOTFOUND;
+    if (m->writer != NULL)
+        return map_lookup_writable(m, key, value, err);
+    i = map_current(m, err);
+    if (i != NULL) {
+        res = map_ask(m, i, key, value, err);
+        if (res == MAP_RETRY)
+            err_prefix(err, "table %s: ", m->name);
     }
-    res = timed_lookup(m, i->state, key, value, err);
-    if (res == MAP_RETRY)
-        err_prefix(err, "table %s: ", m->name);
-    free(heap);
+    if (res == MAP_RETRY && err != NULL)
+        err->kind = ERR_TEMPORARY; /* a damaged file may be mended */
+    map_metrics_count(&m->metrics, m->name, res);
     impl_unref(i);
     return res;
-}
-
-/* --- lists ------------------------------------------------------------------------------------------- */
-
-struct map_list {
-    struct vec maps;
-};
-
-int map_list_open(struct map_env *env, const char *value, struct map_list **out, struct err *err)
-{
-    struct map_list *l = xcalloc(1, sizeof(*l));
-    struct slice rest = slice_str(value);
-    struct slice spec;
-
-    while (slice_token_braces(&rest, ", \t\r\n", &spec)) {
-        struct map *m;
-
-        if (map_open(env, spec, &m, err) == -1) {
-            map_list_free(&l);
-            return -1;
-        }
-        vec_push(&l->maps, m);
-    }
-    *out = l;
-    return 0;
-}
-
-void map_list_free(struct map_list **l)
-{
-    if (*l == NULL)
-        return;
-    vec_fini(&(*l)->maps);
-    free(*l);
-    *l = NULL;
-}
-
-bool map_list_is_empty(const struct map_list *l)
-{
-    return l == NULL || l->maps.len == 0;
-}
-
-unsigned map_list_flags(const struct map_list *l)
-{
-    unsigned flags = MAP_FLAG_LOCAL | MAP_FLAG_FIXED | MAP_FLAG_PATTERN;
-
-    for (size_t i = 0; l != NULL && i < l->maps.len; i++)
-        flags &= map_flags(l->maps.items[i]);
-    return flags;
-}
-
-enum map_result map_list_lookup(struct map_list *l, struct slice key, unsigned only,
-                                struct buf *value, const struct map **hit, struct err *err)
-{
-    for (size_t i = 0; l != NULL && i < l->maps.len; i++) {
-        struct map *m = l->maps.items[i];
-        enum map_result res;
-
-        if (only != 0 && (map_flags(m) & only) == 0)
-            continue;
-        res = map_lookup(m, key, value, err);
-        if (res == MAP_NOTFOUND)
-            continue;
-        if (hit != NULL)
-            *hit = m;
-        return res;
-    }
-    return MAP_NOTFOUND;
 }

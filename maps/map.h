@@ -49,10 +49,18 @@ NODISCARD int map_check(struct map_env *env, struct slice spec, struct err *err)
 const char *map_name(const struct map *m); /* "hash:/etc/postfix/virtual" */
 unsigned map_flags(const struct map *m);
 
+/* How tables with exact keys fold their keys. UTF8 where smtputf8_enable says so, else ASCII; NONE: postmap -f. */
+enum map_folding { MAP_FOLD_NONE, MAP_FOLD_ASCII, MAP_FOLD_UTF8 };
+/* For all tables of env; before the first lookup. */
+void map_env_set_folding(struct map_env *env, enum map_folding how);
+enum map_folding map_env_folding(const struct map_env *env);
+/* Appends key in lower case. What is not UTF-8 is folded as ASCII. */
+void map_fold(enum map_folding how, struct slice key, struct buf *out);
+
 /*
  * Looks up key in m.
  *
- * key    1..MAP_KEY_MAX bytes of any value, borrowed for the call; the table folds case, not you
+ * key    0..MAP_KEY_MAX bytes of any value, borrowed for the call; the table folds case, not you
  * value  appended to on MAP_FOUND, otherwise untouched
  * err    filled on MAP_RETRY: table, cause
  *
@@ -60,6 +68,26 @@ unsigned map_flags(const struct map *m);
  */
 NODISCARD enum map_result map_lookup(struct map *m, struct slice key, struct buf *value,
                                      struct err *err);
+
+/* Calls fn for each row, in the file's order, until it returns false. -1: trouble, or a type that cannot be listed. */
+NODISCARD int map_each(struct map *m, bool (*fn)(struct slice key, struct slice value, void *arg),
+                       void *arg, struct err *err);
+
+/*
+ * A table that this process writes: the caches of verify(8), postscreen(8). Types: btree, hash, lmdb, internal.
+ *
+ * The file is made when it is missing, and no other process may write it meanwhile (lmdb: processes take turns). A file that turns
+ * out to be damaged, now or later, is renamed to FILE.corrupt, reported, and a new one begun: a cache is lost, not the service.
+ * Ask it with map_lookup() and map_each(). -1: the type cannot be written, or the file cannot be made or is in use.
+ */
+NODISCARD int map_open_writable(struct map_env *env, struct slice spec, struct map **out,
+                                struct err *err);
+/* Puts the row, in place of the one of that key. m: from map_open_writable(). */
+NODISCARD int map_update(struct map *m, struct slice key, struct slice value, struct err *err);
+/* MAP_FOUND: it was there and is gone. */
+NODISCARD enum map_result map_delete(struct map *m, struct slice key, struct err *err);
+/* Until then a crash may lose what was written (or, with Berkeley DB, the cache). */
+NODISCARD int map_sync(struct map *m, struct err *err);
 
 /* A list of tables ("hash:/a, regexp:/b"): the first that has the key answers. */
 struct map_list;
@@ -72,6 +100,16 @@ unsigned map_list_flags(const struct map_list *l); /* LOCAL if all are */
 NODISCARD enum map_result map_list_lookup(struct map_list *l, struct slice key, unsigned only,
                                           struct buf *value, const struct map **hit,
                                           struct err *err);
+
+/* Writing a table in use: map_open_writable(). One call at a time. err's kind is permanent when the file is damaged. */
+struct map_writer_type {
+    const char *suffix; /* of the file; NULL: there is none */
+    /* Opens for reading and writing; *impl suits the type's lookup, each and close. */
+    int (*open)(const char *path, struct map_env *env, void **impl, struct err *err);
+    int (*update)(void *impl, struct slice key, struct slice value, struct err *err);
+    enum map_result (*remove)(void *impl, struct slice key, struct err *err);
+    int (*sync)(void *impl, struct err *err); /* NULL: nothing to do */
+};
 
 /* A table type: one file, one const instance, one row in map.c. */
 struct map_type {
@@ -90,8 +128,14 @@ struct map_type {
     int (*each)(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg), void *arg,
                 struct err *err);
     bool keeps_key_case;
+    /* Is asked for the empty key too, as pattern types are; others have no such row. */
+    bool any_key;
     /* NULL: flags, whatever the path. 0: the path is wrong; open() says how. */
     unsigned (*flags_of)(const char *path);
+    /* NULL: cannot be written row by row while in use. */
+    const struct map_writer_type *writer;
+    /* NULL, or the format of its files where the type's own is not built in. */
+    const char *stand_in;
 };
 void map_type_each(void (*fn)(const struct map_type *t, void *arg), void *arg); /* sorted by name */
 

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * map_build.c - table files from text: written under another name, synced, renamed over the old one; so that a reader has one or
- * the other, and a crash leaves the old. Two at once: each has its own temporary file, the last rename stays.
+ * the other, and a crash leaves the old.
+ *
+ * The other name is always FILE.tmp, and whoever builds or changes FILE holds a lock on it: two at once take turns, the second
+ * reads its source after the first has finished, and what a crash leaves is used again. A lock on a file that was renamed
+ * meanwhile is a lock on the table itself: then it is tried again (invariant: FILE.tmp is the locked file while it is written).
  */
 #include "maps/map_build.h"
 
@@ -15,89 +19,127 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "mail/address.h"
+#include "maps/map_alias.h"
+#include "maps/map_build_int.h"
 #include "maps/map_int.h"
 
-#define TEXT_MAX (1U << 30)
+#define TEXT_MAX     (1U << 30)
+#define TURN_MS      600000
+#define PROGRESS_MS  250
+#define PROGRESS_ROW 4096
 
 struct building {
     const struct map_type *type;
     const struct map_build_options *opt;
-    const char *path;
+    const char *source; /* for warnings: the file, or "stdin" */
     void *builder;
+    uint64_t rows;
+    struct mono_time shown;
 };
+
+static void show_progress(struct building *b)
+{
+    struct mono_time now;
+
+    if (!b->opt->progress || b->rows % PROGRESS_ROW != 0)
+        return;
+    now = mono_now();
+    if (mono_diff_ms(now, b->shown) < PROGRESS_MS)
+        return;
+    b->shown = now;
+    (void) fprintf(stderr, "\r%s: %llu rows", b->source, (unsigned long long) b->rows);
+}
+
+static void end_progress(const struct building *b)
+{
+    if (b->opt->progress && b->rows >= PROGRESS_ROW)
+        (void) fprintf(stderr, "\r%s: %llu rows\n", b->source, (unsigned long long) b->rows);
+}
 
 static int put(struct building *b, struct slice key, struct slice value, int line, struct err *err)
 {
-    struct buf folded = BUF_INIT(MAP_KEY_MAX);
-    int res;
+    struct buf folded = BUF_INIT((size_t) MAP_KEY_MAX * 2);
+    struct err why = ERR_INIT;
+    int ret = 0;
 
-    buf_put_slice(&folded, key);
-    for (size_t i = 0; !b->opt->keep_case && i < folded.len; i++)
-        folded.ptr[i] = (char) ascii_lower((unsigned char) folded.ptr[i]);
-    res = b->type->builder->put(b->builder, buf_view(&folded), value, b->opt->replace_duplicates,
-                                err);
-    if (res == 1 && !b->opt->ignore_duplicates)
-        log_warning("%s%s: line %d: duplicate entry: \"%.*s\"", b->path, b->type->builder->suffix,
-                    line, SLICE_FMT(buf_view(&folded)));
+    map_fold(b->opt->folding, key, &folded);
+    if (!buf_ok(&folded)) {
+        log_warning("%s, line %d: key is too long -- ignoring this line", b->source, line);
+        buf_fini(&folded);
+        return 0;
+    }
+    switch (b->type->builder->put(b->builder, buf_view(&folded), value, b->opt->replace_duplicates,
+                                  &why)) {
+    case MAP_PUT_OK:
+        b->rows++;
+        show_progress(b);
+        break;
+    case MAP_PUT_DUPLICATE:
+        if (!b->opt->ignore_duplicates)
+            log_warning("%s, line %d: duplicate entry: \"%.*s\"", b->source, line,
+                        SLICE_FMT(buf_view(&folded)));
+        break;
+    case MAP_PUT_BAD_ROW:
+        log_warning("%s, line %d: %s -- ignoring this line", b->source, line, why.text);
+        break;
+    case MAP_PUT_ERROR:
+        ret = err_set(err, why.kind, why.dsn, "%s", why.text);
+        break;
+    }
     buf_fini(&folded);
-    return res == -1 ? -1 : 0;
+    return ret;
 }
 
 /* "key value" */
-static int take_postmap(struct slice line, int number, void *arg, struct err *err)
+static int take_postmap(struct building *b, struct slice line, int number, struct err *err)
 {
-    struct building *b = arg;
-    struct buf key = BUF_INIT(MAP_KEY_MAX);
     struct err why = ERR_INIT;
+    struct buf content = BUF_INIT(MAP_VALUE_MAX);
+    struct slice key;
     struct slice value;
     int ret = 0;
 
-    if (map_row_split(line, &key, &value, &why) == -1) {
-        log_warning("%s, line %d: %s", b->path, number, why.text);
-    } else {
-        if (key.ptr[key.len - 1] == ':')
-            log_warning("%s, line %d: record is in \"key: value\" format; is this an alias file?",
-                        b->path, number);
-        ret = put(b, buf_view(&key), value, number, err);
+    if (map_row_split(line, &key, &value, &why) == 0) {
+        map_row_warn(b->source, number, key);
+        if (!b->opt->file_values)
+            ret = put(b, key, value, number, err);
+        else if (map_value_of_files(value, &content, &why) == 0)
+            ret = put(b, key, buf_view(&content), number, err);
     }
-    buf_fini(&key);
+    if (why.kind != ERR_NONE)
+        log_warning("%s, line %d: %s -- ignoring this line", b->source, number, why.text);
+    buf_fini(&content);
     return ret;
 }
 
 /* "name: value, value", aliases(5) */
-static int take_alias(struct slice line, int number, void *arg, struct err *err)
+static int take_alias(struct building *b, struct slice line, int number, struct err *err)
 {
-    struct building *b = arg;
-    struct buf key = BUF_INIT(MAP_KEY_MAX);
-    size_t at = 0;
-    bool quoted = false;
-    struct slice name;
-    struct slice value;
+    struct err why = ERR_INIT;
+    struct buf name = BUF_INIT(SIZE_MAX);
+    struct buf value = BUF_INIT(SIZE_MAX);
     int ret = 0;
 
-    while (at < line.len && (quoted || line.ptr[at] != ':')) {
-        if (line.ptr[at] == '"')
-            quoted = !quoted;
-        at++;
-    }
-    name = slice_trim(slice_sub(line, 0, at), NULL);
-    value = slice_trim(slice_sub(line, at + 1, line.len), NULL);
-    if (at == line.len || name.len == 0) {
-        log_warning("%s, line %d: name must be local, then \":\"", b->path, number);
-        return 0;
-    }
-    if (value.len == 0) {
-        log_warning("%s, line %d: need name:value pair", b->path, number);
-        return 0;
-    }
-    address_unquote(name, &key);
-    if (slice_find(buf_view(&key), '@') != -1 && name.ptr[0] != '"')
-        log_warning("%s, line %d: name must be local", b->path, number);
+    if (alias_split(line, &name, &value, &why) == -1)
+        log_warning("%s, line %d: %s -- ignoring this line", b->source, number, why.text);
     else
-        ret = put(b, buf_view(&key), value, number, err);
-    buf_fini(&key);
+        ret = put(b, buf_view(&name), buf_view(&value), number, err);
+    buf_fini(&name);
+    buf_fini(&value);
     return ret;
+}
+
+static int take_line(struct slice line, int number, void *arg, struct err *err)
+{
+    struct building *b = arg;
+
+    if (b->opt->utf8_only && !map_is_utf8(line)) {
+        log_warning("%s, line %d: non-UTF-8 input \"%.*s\" -- ignoring this line", b->source,
+                    number, SLICE_FMT(line));
+        return 0;
+    }
+    return b->opt->format == MAP_BUILD_ALIASES ? take_alias(b, line, number, err)
+                                               : take_postmap(b, line, number, err);
 }
 
 /* What alias databases carry beside their rows. */
@@ -115,118 +157,322 @@ static int put_alias_marks(struct building *b, struct err *err)
     } marks[] = {{"@", "@"}, {"YP_LAST_MODIFIED", now}, {"YP_MASTER_NAME", host}};
     for (size_t i = 0; i < ARRAY_LEN(marks); i++)
         if (b->type->builder->put(b->builder, slice_str(marks[i].key), slice_str(marks[i].value),
-                                  true, err) == -1)
+                                  true, err) == MAP_PUT_ERROR)
             return -1;
     return 0;
 }
 
-static int read_source(const char *path, int source_fd, const struct map_build_options *opt,
-                       struct buf *text, mode_t *mode, struct err *err)
+/* --- the file under construction --------------------------------------------------------------------- */
+
+struct target {
+    char *final;     /* "/etc/postfix/virtual.db" */
+    char *temporary; /* final + ".tmp" */
+    int fd;          /* of temporary, locked */
+    struct stat old; /* of final */
+    bool had_old;
+};
+
+static void target_fini(struct target *t)
 {
-    struct stat st;
-
-    if (source_fd == -1) {
-        if (stat(path, &st) == 0 && !opt->default_mode)
-            *mode = st.st_mode & 0777;
-        return file_read(path, text, err);
-    }
-    for (;;) {
-        char *room = buf_reserve(text, 65536);
-        ssize_t n = room != NULL ? fd_read_some(source_fd, room, 65536) : 0;
-
-        if (room == NULL)
-            return err_input(err, "standard input is larger than %u bytes", TEXT_MAX);
-        if (n == -1)
-            return err_sys(err, "read standard input");
-        if (n == 0)
-            return 0;
-        buf_advance(text, (size_t) n);
-    }
+    if (t->fd != -1)
+        (void) unlink(t->temporary); /* still ours: not renamed */
+    fd_close(&t->fd);
+    free(t->final);
+    free(t->temporary);
 }
 
-int map_build(const struct map_type *type, const char *path, int source_fd,
-              const struct map_build_options *opt, struct err *err)
+/* Its turn at path's file: temporary is there, empty, and locked. */
+static int target_init(struct target *t, const struct map_type *type, const char *path,
+                       struct err *err)
 {
-    struct building b = {type, opt, path, NULL};
-    struct buf temporary = BUF_INIT(4096);
-    struct buf final = BUF_INIT(4096);
+    struct buf name = BUF_INIT(4096);
+    char *real;
+
+    *t = (struct target){.fd = -1};
+    buf_printf(&name, "%s%s", path, type->builder->suffix);
+    real = realpath(buf_cstr(&name), NULL); /* a link stays a link */
+    t->final = real != NULL ? real : xstrdup(buf_cstr(&name));
+    buf_reset(&name);
+    buf_printf(&name, "%s.tmp", t->final);
+    t->temporary = buf_take(&name);
+    for (;;) {
+        struct stat locked;
+        struct stat there;
+
+        t->fd = open(t->temporary, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (t->fd == -1)
+            return err_sys(err, "open %s", t->temporary);
+        if (file_lock(t->fd, true, TURN_MS) == -1 || fstat(t->fd, &locked) == -1) {
+            err_sys(err, "lock %s", t->temporary);
+            fd_close(&t->fd); /* another's: not to be removed */
+            return -1;
+        }
+        if (stat(t->temporary, &there) == 0 && there.st_ino == locked.st_ino &&
+            there.st_dev == locked.st_dev)
+            break;
+        fd_close(&t->fd);
+    }
+    if (ftruncate(t->fd, 0) == -1)
+        return err_sys(err, "truncate %s", t->temporary);
+    t->had_old = stat(t->final, &t->old) == 0;
+    return 0;
+}
+
+/* Makes what stands in temporary the table: synced, with the old one's mode and owner, or mode. */
+static int target_commit(struct target *t, mode_t mode, struct err *err)
+{
+    struct slice final = slice_str(t->final);
+    ptrdiff_t slash = slice_rfind(final, '/');
     struct buf dir = BUF_INIT(4096);
-    struct buf text = BUF_INIT(TEXT_MAX);
-    ptrdiff_t slash = slice_rfind(slice_str(path), '/');
-    mode_t mode = 0644;
-    bool made = false;
     int ret = -1;
 
-    if (type->builder == NULL)
-        return err_input(err, "unsupported dictionary type: %s: it has no file to be built",
-                         type->name);
-    buf_printf(&final, "%s%s", path, type->builder->suffix);
-    buf_printf(&temporary, "%s.%d.tmp", buf_cstr(&final), (int) getpid());
-    buf_put_slice(&dir, slash > 0    ? slice_of(path, (size_t) slash)
+    buf_put_slice(&dir, slash > 0    ? slice_sub(final, 0, (size_t) slash)
                         : slash == 0 ? SLICE_LIT("/")
                                      : SLICE_LIT("."));
-    if (read_source(path, source_fd, opt, &text, &mode, err) == -1)
-        goto done;
-    (void) unlink(buf_cstr(&temporary));
-    if (type->builder->create(buf_cstr(&temporary), mode, &b.builder, err) == -1)
-        goto done;
-    made = true;
-    ret = map_lines_each(buf_view(&text),
-                         opt->format == MAP_BUILD_ALIASES ? take_alias : take_postmap, &b, err);
-    if (ret == 0 && opt->format == MAP_BUILD_ALIASES)
-        ret = put_alias_marks(&b, err);
-    if (type->builder->finish(b.builder, ret == 0 ? err : NULL) == -1)
-        ret = -1;
-    if (ret == 0 && rename(buf_cstr(&temporary), buf_cstr(&final)) == -1)
-        ret = err_sys(err, "rename %s to %s", buf_cstr(&temporary), buf_cstr(&final));
+    if (t->had_old)
+        mode = t->old.st_mode & 07777;
+    if (t->had_old && (t->old.st_uid != geteuid() || t->old.st_gid != getegid()) &&
+        fchown(t->fd, t->old.st_uid, t->old.st_gid) == -1 && errno != EPERM)
+        err_sys(err, "chown %s", t->temporary);
+    else if (fchmod(t->fd, mode) == -1)
+        err_sys(err, "chmod %s", t->temporary);
+    else if (fsync(t->fd) == -1)
+        err_sys(err, "fsync %s", t->temporary);
+    else if (rename(t->temporary, t->final) == -1)
+        err_sys(err, "rename %s to %s", t->temporary, t->final);
+    else
+        ret = 0;
     if (ret == 0) {
-        made = false;
+        fd_close(&t->fd);
         ret = dir_sync(buf_cstr(&dir), err);
     }
-done:
-    if (made)
-        (void) unlink(buf_cstr(&temporary));
-    buf_fini(&temporary);
-    buf_fini(&final);
     buf_fini(&dir);
+    return ret;
+}
+
+/* --- building anew ----------------------------------------------------------------------------------- */
+
+static int check_buildable(const struct map_type *type, struct err *err)
+{
+    return type->builder != NULL
+               ? 0
+               : err_input(err,
+                           "unsupported dictionary type: %s does not support bulk-mode creation.",
+                           type->name);
+}
+
+/* The rows from source (fd; for warnings its name) into t's temporary file. */
+static int fill(struct target *t, struct building *b, const struct map_build_job *job, int fd,
+                struct err *err)
+{
+    int ret;
+
+    if (b->type->builder->create(t->temporary, job, &b->builder, err) == -1)
+        return -1;
+    ret = map_lines_fd(fd, take_line, b, err);
+    if (ret == -1)
+        err_prefix(err, "%s: ", b->source);
+    if (ret == 0 && b->opt->format == MAP_BUILD_ALIASES)
+        ret = put_alias_marks(b, err);
+    end_progress(b);
+    if (b->type->builder->finish(b->builder, ret == 0, ret == 0 ? err : NULL) == -1)
+        ret = -1;
+    return ret;
+}
+
+int map_build(const struct map_type *type, const char *path, const struct map_build_options *opt,
+              struct err *err)
+{
+    struct building b = {.type = type, .opt = opt, .source = path, .shown = mono_now()};
+    struct map_build_job job = {.cfg = opt->cfg, .nul = opt->nul};
+    struct privileges before;
+    struct target t;
+    struct stat st;
+    mode_t mode = 0644;
+    int fd = -1;
+    int ret = -1;
+
+    if (check_buildable(type, err) == -1)
+        return -1;
+    if (stat(path, &st) == -1)
+        return err_sys(err, "open %s", path);
+    if (privileges_lower(&before, &st, !opt->keep_privileges, err) == -1)
+        return -1;
+    if (!opt->default_mode)
+        mode = 0600 | (st.st_mode & 044);
+    if (target_init(&t, type, path, err) == 0) {
+        /* not before its turn: the source may have changed */
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd == -1 || fstat(fd, &st) == -1) {
+            err_sys(err, "open %s", path);
+        } else {
+            job.bytes = S_ISREG(st.st_mode) ? (uint64_t) st.st_size : TEXT_MAX;
+            ret = fill(&t, &b, &job, fd, err);
+        }
+        if (ret == 0)
+            ret = target_commit(&t, mode, err);
+    }
+    fd_close(&fd);
+    target_fini(&t);
+    if (privileges_restore(&before, ret == 0 ? err : NULL) == -1)
+        ret = -1;
+    return ret;
+}
+
+/* --- changing a table -------------------------------------------------------------------------------- */
+
+static int copy_file(const char *from, int to, struct err *err)
+{
+    int fd = open(from, O_RDONLY | O_CLOEXEC);
+    char chunk[65536];
+    ssize_t n = -1;
+
+    if (fd == -1)
+        return err_sys(err, "open %s", from);
+    while ((n = fd_read_some(fd, chunk, sizeof(chunk))) > 0)
+        if (fd_write_all(to, chunk, (size_t) n) == -1)
+            break;
+    if (n != 0)
+        err_sys(err, "copy %s", from);
+    fd_close(&fd);
+    return n == 0 ? 0 : -1;
+}
+
+/*
+ * Calls work with b's builder on path's table: in the file itself, or on a copy that becomes the table. A missing table is made
+ * if create, else an error.
+ */
+static int change(struct building *b, const char *path, uint64_t bytes, bool create,
+                  int (*work)(struct building *b, void *arg, struct err *err), void *arg,
+                  struct err *err)
+{
+    const struct map_builder_type *how = b->type->builder;
+    struct map_build_job job = {.cfg = b->opt->cfg, .nul = b->opt->nul, .bytes = bytes};
+    struct privileges before;
+    struct target t;
+    struct stat st;
+    int ret = -1;
+    bool there;
+    bool direct;
+
+    if (how->change == NULL)
+        return err_input(err, "%s tables are built as a whole: rows cannot be added or removed",
+                         b->type->name);
+    there = map_table_stat(b->type, path, &st) == 0;
+    if (!there && !create)
+        return err_sys(err, "open database %s%s", path, how->suffix);
+    if (privileges_lower(&before, &st, there && !b->opt->keep_privileges, err) == -1)
+        return -1;
+    if (target_init(&t, b->type, path, err) == 0) {
+        direct = how->in_place && t.had_old;
+        if (!t.had_old)
+            ret = how->create(t.temporary, &job, &b->builder, err);
+        else if (direct || copy_file(t.final, t.fd, err) == 0)
+            ret = how->change(direct ? t.final : t.temporary, &job, &b->builder, err);
+        if (ret == 0) {
+            ret = work(b, arg, err);
+            if (how->finish(b->builder, ret == 0, ret == 0 ? err : NULL) == -1)
+                ret = -1;
+            if (ret == 0 && !direct)
+                ret = target_commit(&t, 0644, err);
+        }
+    }
+    target_fini(&t);
+    if (privileges_restore(&before, ret == 0 ? err : NULL) == -1)
+        ret = -1;
+    return ret;
+}
+
+static int add_rows(struct building *b, void *arg, struct err *err)
+{
+    const struct buf *text = arg;
+    int ret = map_lines_each(buf_view(text), take_line, b, err);
+
+    if (ret == 0 && b->opt->format == MAP_BUILD_ALIASES)
+        ret = put_alias_marks(b, err);
+    end_progress(b);
+    return ret;
+}
+
+int map_build_add(const struct map_type *type, const char *path, int fd,
+                  const struct map_build_options *opt, struct err *err)
+{
+    struct building b = {.type = type, .opt = opt, .source = "stdin", .shown = mono_now()};
+    struct buf text = BUF_INIT(TEXT_MAX);
+    ssize_t n = 0;
+    int ret = -1;
+
+    if (check_buildable(type, err) == -1)
+        return -1;
+    /* all of it before the table is touched: it may come slowly */
+    for (;;) {
+        char *room = buf_reserve(&text, 65536);
+
+        if (room == NULL) {
+            err_input(err, "standard input is larger than %u bytes", TEXT_MAX);
+            break;
+        }
+        n = fd_read_some(fd, room, 65536);
+        if (n == -1)
+            err_sys(err, "read standard input");
+        if (n <= 0)
+            break;
+        buf_advance(&text, (size_t) n);
+    }
+    if (buf_ok(&text) && n == 0)
+        ret = change(&b, path, text.len, true, add_rows, &text, err);
     buf_fini(&text);
     return ret;
 }
 
-struct finding {
-    struct slice name;
-    const struct map_type *type;
+struct removal {
+    bool (*next)(struct slice *key, void *arg);
+    void *arg;
+    bool found;
 };
 
-static void match(const struct map_type *t, void *arg)
+static int remove_rows(struct building *b, void *arg, struct err *err)
 {
-    struct finding *f = arg;
+    struct removal *r = arg;
+    struct slice key;
 
-    if (slice_eq_str(f->name, t->name))
-        f->type = t;
+    while (r->next(&key, r->arg)) {
+        struct buf folded = BUF_INIT((size_t) MAP_KEY_MAX * 2);
+        enum map_result res = MAP_NOTFOUND;
+
+        map_fold(b->opt->folding, key, &folded);
+        if (buf_ok(&folded))
+            res = b->type->builder->remove(b->builder, buf_view(&folded), err);
+        buf_fini(&folded);
+        if (res == MAP_RETRY)
+            return -1;
+        r->found |= res == MAP_FOUND;
+    }
+    return 0;
 }
 
-const struct map_type *map_type_find(struct slice name)
+int map_build_remove(const struct map_type *type, const char *path,
+                     bool (*next)(struct slice *key, void *arg), void *arg,
+                     const struct map_build_options *opt, bool *found, struct err *err)
 {
-    struct finding f = {name, NULL};
+    struct building b = {.type = type, .opt = opt, .source = path, .shown = mono_now()};
+    struct removal r = {next, arg, false};
 
-    map_type_each(match, &f);
-    return f.type;
+    if (type->builder == NULL || type->builder->remove == NULL)
+        return err_input(err, "%s tables cannot be changed", type->name);
+    if (change(&b, path, 0, false, remove_rows, &r, err) == -1)
+        return -1;
+    *found = r.found;
+    return 0;
 }
 
-int postalias_build(const struct config *cfg, const char *spec, struct err *err)
+int map_table_stat(const struct map_type *type, const char *path, struct stat *st)
 {
-    static const struct map_build_options opt = {.format = MAP_BUILD_ALIASES,
-                                                 .program = "postalias"};
-    struct slice s = slice_str(spec);
-    ptrdiff_t colon = slice_find(s, ':');
-    struct slice name = colon > 0 && s.ptr[0] != '/'
-                            ? slice_sub(s, 0, (size_t) colon)
-                            : slice_str(config_get(cfg, "default_database_type"));
-    const struct map_type *type = map_type_find(name);
-    const char *path = colon > 0 && s.ptr[0] != '/' ? spec + colon + 1 : spec;
+    struct buf name = BUF_INIT(4096);
+    int ret;
 
-    if (type == NULL)
-        return err_input(err, "unsupported dictionary type: %.*s", SLICE_FMT(name));
-    return map_build(type, path, -1, &opt, err);
+    buf_printf(&name, "%s%s", path, type->builder->suffix);
+    ret = stat(buf_cstr(&name), st);
+    buf_fini(&name);
+    return ret;
 }

@@ -5,7 +5,7 @@
  */
 #include "maps/map_int.h"
 
-#include <db.h>
+#if PR_HAVE_BDB
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -13,85 +13,99 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "maps/map_build.h"
+#include "maps/map_db.h"
 
-#define READ_CACHE   (128 * 1024)       /* berkeley_db_read_buffer_size */
-#define CREATE_CACHE (16 * 1024 * 1024) /* berkeley_db_create_buffer_size */
-
-struct db_map {
-    struct lock lock; /* a handle is for one thread at a time */
-    DB *db;
-    struct file_stamp stamp;
-    bool with_nul, without_nul; /* what may still be tried; the first hit decides */
-    char *file;
-};
-
-static int db_error(int code, const char *what, const char *file, struct err *err)
+/* What the library would print on standard error; the code says enough. */
+static void quiet(const DB_ENV *env, const char *prefix, const char *text)
 {
-    return err_temporary(err, "%s %s: %s", what, file, db_strerror(code));
+    (void) env;
+    (void) prefix;
+    (void) text;
 }
 
-static void db_map_close(void *impl)
+int db_error(int code, const char *what, const char *file, struct err *err)
+{
+    /* the codes of a file that is not what it should be; system errors are positive */
+    bool damaged = code == EINVAL || code == DB_PAGE_NOTFOUND || code == DB_RUNRECOVERY ||
+                   code == DB_VERIFY_BAD || code == DB_OLD_VERSION;
+
+    return err_set(err, damaged ? ERR_PERMANENT : ERR_TEMPORARY, "", "%s %s: %s", what, file,
+                   damaged && code == EINVAL ? "not a database of this type, or damaged"
+                                             : db_strerror(code));
+}
+
+void db_map_close(void *impl)
 {
     struct db_map *m = impl;
 
     if (m->db != NULL)
-        (void) m->db->close(m->db, DB_NOSYNC);
+        (void) m->db->close(m->db, m->fd == -1 ? DB_NOSYNC : 0);
+    fd_close(&m->fd);
     lock_fini(&m->lock);
     free(m->file);
     free(m);
 }
 
-static int open_db(const char *path, DBTYPE type, void **impl, struct err *err)
+int db_map_open(const char *file, int fd, DBTYPE type, uint32_t flags, uint32_t cache,
+                struct db_map **out, struct err *err)
 {
     struct db_map *m = xcalloc(1, sizeof(*m));
-    struct buf file = BUF_INIT(4096);
-    int fd = -1;
     int code;
-    int ret = -1;
 
+    m->fd = -1;
     lock_init(&m->lock, LOCK_MAP);
     m->with_nul = m->without_nul = true;
-    buf_printf(&file, "%s.db", path);
-    m->file = buf_take(&file);
-    fd = open(m->file, O_RDONLY | O_CLOEXEC);
-    if (fd == -1) {
-        err_sys(err, "open database %s", m->file);
-        goto done;
-    }
+    m->file = xstrdup(file);
     if (file_stamp_fd(fd, &m->stamp, err) == -1)
-        goto done;
+        goto fail;
     code = db_create(&m->db, NULL, 0);
     if (code != 0) {
-        db_error(code, "create a handle for", m->file, err);
-        goto done;
+        db_error(code, "create a handle for", file, err);
+        goto fail;
     }
-    m->db->set_errfile(m->db, NULL);
-    (void) m->db->set_cachesize(m->db, 0, READ_CACHE, 1);
-    code = m->db->open(m->db, NULL, m->file, NULL, type, DB_RDONLY, 0);
+    m->db->set_errcall(m->db, quiet);
+    (void) m->db->set_cachesize(m->db, 0, cache, 1);
+    code = m->db->open(m->db, NULL, file, NULL, type, flags, 0644);
     if (code != 0) {
-        db_error(code, "open database", m->file, err);
-        goto done;
+        db_error(code, "open database", file, err);
+        goto fail;
     }
-    *impl = m;
-    ret = 0;
-done:
+    *out = m;
+    return 0;
+fail:
+    db_map_close(m);
+    return -1;
+}
+
+static int open_db(const char *path, struct map_env *env, DBTYPE type, void **impl, struct err *err)
+{
+    struct buf file = BUF_INIT(4096);
+    struct db_map *m = NULL;
+    int fd;
+    int ret = -1;
+
+    buf_printf(&file, "%s.db", path);
+    fd = open(buf_cstr(&file), O_RDONLY | O_CLOEXEC);
+    if (fd == -1)
+        err_sys(err, "open database %s", buf_cstr(&file));
+    else
+        ret = db_map_open(buf_cstr(&file), fd, type, DB_RDONLY,
+                          (uint32_t) map_file_sizes(map_env_config(env)).db_read, &m, err);
     fd_close(&fd);
-    if (ret == -1)
-        db_map_close(m);
+    buf_fini(&file);
+    if (ret == 0)
+        *impl = m;
     return ret;
 }
 
 static int hash_open(const char *path, struct map_env *env, void **impl, struct err *err)
 {
-    (void) env;
-    return open_db(path, DB_HASH, impl, err);
+    return open_db(path, env, DB_HASH, impl, err);
 }
 
 static int btree_open(const char *path, struct map_env *env, void **impl, struct err *err)
 {
-    (void) env;
-    return open_db(path, DB_BTREE, impl, err);
+    return open_db(path, env, DB_BTREE, impl, err);
 }
 
 static bool db_is_stale(void *impl, const char *path)
@@ -180,110 +194,22 @@ static int db_each(void *impl, bool (*fn)(struct slice key, struct slice value, 
     return code == 0 || code == DB_NOTFOUND ? 0 : db_error(code, "read", m->file, err);
 }
 
-/* --- building --------------------------------------------------------------------------------------- */
-
-struct db_builder {
-    DB *db;
-    char *file;
-    mode_t mode;
-};
-
-static int create_db(const char *path, mode_t mode, DBTYPE type, void **builder, struct err *err)
-{
-    struct db_builder *b = xcalloc(1, sizeof(*b));
-    int code = db_create(&b->db, NULL, 0);
-
-    b->file = xstrdup(path);
-    b->mode = mode;
-    if (code == 0) {
-        b->db->set_errfile(b->db, NULL);
-        (void) b->db->set_cachesize(b->db, 0, CREATE_CACHE, 1);
-        code = b->db->open(b->db, NULL, path, NULL, type, DB_CREATE | DB_TRUNCATE, (int) mode);
-    }
-    if (code != 0) {
-        db_error(code, "create", path, err);
-        if (b->db != NULL)
-            (void) b->db->close(b->db, 0);
-        free(b->file);
-        free(b);
-        return -1;
-    }
-    *builder = b;
-    return 0;
-}
-
-static int hash_create(const char *path, mode_t mode, void **builder, struct err *err)
-{
-    return create_db(path, mode, DB_HASH, builder, err);
-}
-
-static int btree_create(const char *path, mode_t mode, void **builder, struct err *err)
-{
-    return create_db(path, mode, DB_BTREE, builder, err);
-}
-
-static int db_put(void *builder, struct slice key, struct slice value, bool replace,
-                  struct err *err)
-{
-    struct db_builder *b = builder;
-    struct buf k = BUF_INIT(SIZE_MAX);
-    struct buf v = BUF_INIT(SIZE_MAX);
-    DBT dk = {0};
-    DBT dv = {0};
-    int code;
-
-    buf_put_slice(&k, key);
-    buf_putc(&k, '\0');
-    buf_put_slice(&v, value);
-    buf_putc(&v, '\0');
-    dk.data = k.ptr;
-    dk.size = (u_int32_t) k.len;
-    dv.data = v.ptr;
-    dv.size = (u_int32_t) v.len;
-    code = b->db->put(b->db, NULL, &dk, &dv, replace ? 0 : DB_NOOVERWRITE);
-    buf_fini(&k);
-    buf_fini(&v);
-    if (code == DB_KEYEXIST)
-        return 1;
-    return code == 0 ? 0 : db_error(code, "write", b->file, err);
-}
-
-static int db_finish(void *builder, struct err *err)
-{
-    struct db_builder *b = builder;
-    int code = b->db->close(b->db, 0);
-    int ret = 0;
-
-    if (code != 0) {
-        ret = db_error(code, "write", b->file, err);
-    } else {
-        int fd = open(b->file, O_RDWR | O_CLOEXEC);
-
-        if (fd == -1 || fchmod(fd, b->mode) == -1 || fsync(fd) == -1)
-            ret = err_sys(err, "write %s", b->file);
-        fd_close(&fd);
-    }
-    free(b->file);
-    free(b);
-    return ret;
-}
-
-static const struct map_builder_type hash_builder = {".db", hash_create, db_put, db_finish};
-static const struct map_builder_type btree_builder = {".db", btree_create, db_put, db_finish};
-
 const struct map_type map_type_hash = {.name = "hash",
                                        .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
                                        .open = hash_open,
                                        .close = db_map_close,
                                        .lookup = db_lookup,
                                        .is_stale = db_is_stale,
-                                       .builder = &hash_builder,
-                                       .each = db_each};
+                                       .builder = &db_hash_builder,
+                                       .each = db_each,
+                                       .writer = &db_hash_writer};
 const struct map_type map_type_btree = {.name = "btree",
                                         .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
                                         .open = btree_open,
                                         .close = db_map_close,
                                         .lookup = db_lookup,
                                         .is_stale = db_is_stale,
-                                        .builder = &btree_builder,
-                                        .each = db_each};
+                                        .builder = &db_btree_builder,
+                                        .each = db_each,
+                                        .writer = &db_btree_writer};
+#endif

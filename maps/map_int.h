@@ -3,6 +3,7 @@
 #ifndef PR_MAP_INT_H
 #define PR_MAP_INT_H
 
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "base/lock.h"
@@ -12,6 +13,8 @@
 extern const struct map_type map_type_hash, map_type_btree, map_type_texthash, map_type_inline,
     map_type_static, map_type_regexp, map_type_pcre, map_type_cidr, map_type_fail, map_type_unix,
     map_type_tcp, map_type_socketmap, map_type_proxy, map_type_memcache;
+extern const struct map_type map_type_cdb, map_type_lmdb, map_type_environ, map_type_internal,
+    map_type_unionmap, map_type_pipemap, map_type_randmap, map_type_debug;
 
 /* map.c. The flags that a table will have; 0: its type is unknown. */
 unsigned map_spec_flags(struct slice spec);
@@ -25,19 +28,92 @@ NODISCARD struct map_servers *map_proxy_servers_new(const struct map_env *env, s
 /* map_limits.c: slow_lookup_threshold; 0: none. */
 int64_t map_slow_lookup_ms(const struct config *cfg);
 
-/* map_text.c: the lines of a table's source, "key value", as postmap(1) reads them. */
-struct map_row {
-    struct slice key;
-    struct slice value;
-    int line;
+/* map_metrics.c: one table's counters, made as they are needed. */
+#define MAP_LATENCY_BUCKETS 6
+struct map_metrics {
+    _Atomic(_Atomic int64_t *) result[3]; /* by enum map_result */
+    _Atomic(_Atomic int64_t *) bucket[MAP_LATENCY_BUCKETS];
+    atomic_uint asked;
 };
+/* local: the table answers from memory. */
+bool map_metrics_wants_time(struct map_metrics *c, bool local);
+void map_metrics_count(struct map_metrics *c, const char *table, enum map_result res);
+void map_metrics_time(struct map_metrics *c, const char *table, bool local, int64_t us);
+
+/* One opened table. Counted; refs 1 when made. */
+struct impl {
+    atomic_uint refs;
+    const struct map_type *type;
+    void *state;
+};
+
+/* A table by its name: for map.c and map_write.c only. */
+struct map {
+    char *name;
+    char *path; /* what follows "type:" */
+    const struct map_type *type;
+    unsigned flags;
+    struct map_env *env;
+    struct lock lock;
+    struct impl *impl GUARDED_BY(lock); /* NULL: could not be opened */
+    struct mono_time checked GUARDED_BY(lock);
+    struct err why GUARDED_BY(lock);
+    bool complained GUARDED_BY(lock);
+    bool opening GUARDED_BY(lock); /* a thread is looking for a new file */
+    /* map_open_writable(): all calls of the type under write_lock; impl is there, and is replaced only when it is damaged */
+    const struct map_writer_type *writer;
+    struct lock write_lock;
+    struct map_metrics metrics;
+};
+struct impl *impl_new(const struct map_type *type, void *state);
+void impl_unref(struct impl *i); /* may be NULL */
+/* What "type:path" names; path lies in spec. */
+NODISCARD int map_parse_name(struct slice spec, const struct map_type **type, struct slice *path,
+                             struct err *err);
+struct map *map_new(struct map_env *env, struct slice name, const struct map_type *type,
+                    struct slice path);
+struct map *map_env_find(struct map_env *env, struct slice name); /* NULL: not there */
+/* Puts m under its name, or frees it when another thread was faster; the one that is there. */
+struct map *map_env_enter(struct map_env *env, struct slice name, struct map *m);
+void map_free(void *m); /* struct map * */
+/* The current implementation, with a reference; NULL: none, err tells. */
+struct impl *map_current(struct map *m, struct err *err);
+/* One lookup in i, with the key folded as the type wants it, timed. */
+NODISCARD enum map_result map_ask(struct map *m, struct impl *i, struct slice key,
+                                  struct buf *value, struct err *err);
+/* map_write.c */
+NODISCARD enum map_result map_lookup_writable(struct map *m, struct slice key, struct buf *value,
+                                              struct err *err);
+
+bool map_is_utf8(struct slice s); /* map_fold.c */
+/* map_list.c: what stands between { and }; -1: text is not in braces. */
+NODISCARD int map_in_braces(struct slice text, struct slice *inside);
+
+/* map_lines.c: the lines of a table's source, "key value", as postmap(1) reads them. */
+#define MAP_SPACE " \t\r\n\v\f"
+/*
+ * One logical line, without white space at its ends; number: of its first line. A line that begins with white space and has none
+ * to continue comes as it is, to be complained of.
+ */
+typedef int map_line_fn(struct slice line, int number, void *arg, struct err *err);
 /* Joins continued lines, drops comments and empty lines; fn gets each logical line. Stops when fn returns -1. */
-NODISCARD int map_lines_each(struct slice text,
-                             int (*fn)(struct slice line, int number, void *arg, struct err *err),
-                             void *arg, struct err *err);
-/* Splits a logical line at the first white space; a quoted key is unquoted. -1: no value. */
-NODISCARD int map_row_split(struct slice line, struct buf *key, struct slice *value,
+NODISCARD int map_lines_each(struct slice text, map_line_fn *fn, void *arg, struct err *err);
+/* The same from a file, of which little is in memory at a time. */
+NODISCARD int map_lines_fd(int fd, map_line_fn *fn, void *arg, struct err *err);
+/*
+ * Splits a logical line at the first white space outside "..." and not after a backslash. Quotes and backslashes stay in the
+ * key: an address is looked up as it is written. -1: not a row; err's text is a warning as postmap words it.
+ */
+NODISCARD int map_row_split(struct slice line, struct slice *key, struct slice *value,
                             struct err *err);
+/* Warns of a key with a colon at its end. */
+void map_row_warn(const char *path, int line, struct slice key);
+
+/* berkeley_db_create_buffer_size, berkeley_db_read_buffer_size, lmdb_map_size; cfg NULL: the defaults */
+struct map_file_sizes {
+    int64_t db_create, db_read, lmdb_map;
+};
+struct map_file_sizes map_file_sizes(const struct config *cfg);
 
 /* What a file looked like when it was opened; changed when another is there now. */
 struct file_stamp {
@@ -49,6 +125,12 @@ struct file_stamp {
 NODISCARD int file_stamp_fd(int fd, struct file_stamp *out, struct err *err);
 bool file_stamp_differs(const struct file_stamp *s,
                         const char *path); /* a missing file is no change */
+/*
+ * Locks the whole file for the open file description fd (so that it holds whatever else the process opens and closes), against
+ * others' fcntl(2) locks. -1 with errno; EAGAIN: somebody else had it for wait_ms.
+ */
+NODISCARD int file_lock(int fd, bool exclusive, int64_t wait_ms);
+NODISCARD int file_unlock(int fd);
 /* Whole file and its stamp. */
 NODISCARD int file_read_stamped(const char *path, struct buf *out, struct file_stamp *stamp,
                                 struct err *err);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* map_simple.c - the types without a table: static, fail, unix. */
+/* map_simple.c - the types without a table: static, fail, environ, unix. */
 #include "maps/map_int.h"
 
 #include <errno.h>
@@ -13,9 +13,11 @@ static int static_open(const char *path, struct map_env *env, void **impl, struc
     struct slice s = slice_str(path);
 
     (void) env;
-    (void) err;
-    if (s.len >= 2 && s.ptr[0] == '{' && s.ptr[s.len - 1] == '}')
+    if (s.len > 0 && s.ptr[0] == '{') {
+        if (s.len < 2 || s.ptr[s.len - 1] != '}')
+            return err_input(err, "bad static:name syntax: missing '}' in \"%s\"", path);
         s = slice_trim(slice_sub(s, 1, s.len - 1), NULL);
+    }
     *impl = slice_dup(s);
     return 0;
 }
@@ -37,11 +39,34 @@ static enum map_result fail_lookup(void *impl, struct slice key, struct buf *val
     return MAP_RETRY;
 }
 
+static int name_open(const char *path, struct map_env *env, void **impl, struct err *err)
+{
+    (void) env;
+    (void) err;
+    *impl = xstrdup(path);
+    return 0;
+}
+
+static enum map_result environ_lookup(void *impl, struct slice key, struct buf *value,
+                                      struct err *err)
+{
+    char *name = slice_dup(key);
+    const char *found = getenv(name);
+
+    (void) impl;
+    (void) err;
+    if (found != NULL)
+        buf_puts(value, found);
+    free(name);
+    return found != NULL ? MAP_FOUND : MAP_NOTFOUND;
+}
+
 static int unix_open(const char *path, struct map_env *env, void **impl, struct err *err)
 {
     (void) env;
     if (strcmp(path, "passwd.byname") != 0 && strcmp(path, "group.byname") != 0)
-        return err_input(err, "unix:%s: only passwd.byname and group.byname exist", path);
+        return err_input(err, "unknown table: unix:%s: only passwd.byname and group.byname exist",
+                         path);
     *impl = xstrdup(path);
     return 0;
 }
@@ -96,15 +121,20 @@ const struct map_type map_type_static = {.name = "static",
                                          .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
                                          .open = static_open,
                                          .close = free,
-                                         .lookup = static_lookup};
+                                         .lookup = static_lookup,
+                                         .any_key = true};
 const struct map_type map_type_fail = {.name = "fail",
                                        .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
-                                       .open = static_open,
+                                       .open = name_open,
                                        .close = free,
                                        .lookup = fail_lookup};
+const struct map_type map_type_environ = {.name = "environ",
+                                          .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
+                                          .open = name_open,
+                                          .close = free,
+                                          .lookup = environ_lookup};
 const struct map_type map_type_unix = {.name = "unix",
                                        .flags = MAP_FLAG_FIXED,
                                        .open = unix_open,
                                        .close = free,
-                                       .lookup = unix_lookup,
-                                       .keeps_key_case = true};
+                                       .lookup = unix_lookup};

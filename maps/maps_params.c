@@ -5,8 +5,17 @@
 struct maps_params {
     char unused;
 };
+/* Without Berkeley DB, a type of which the file is what its name says. */
+#if PR_HAVE_BDB
+#define DATABASE_TYPE "hash"
+#elif PR_HAVE_LMDB
+#define DATABASE_TYPE "lmdb"
+#else
+#define DATABASE_TYPE "cdb"
+#endif
+
 static const struct param rows[] = {
-    PARAM_BY_NAME("default_database_type", PARAM_TYPE_STRING, .def = "hash",
+    PARAM_BY_NAME("default_database_type", PARAM_TYPE_STRING, .def = DATABASE_TYPE,
                   .services = "sendmail,postmap,postalias",
                   .doc = "The type of a table that is named without one."),
     PARAM_BY_NAME("alias_database", PARAM_TYPE_STRING, .def = "hash:/etc/aliases",
@@ -16,11 +25,8 @@ static const struct param rows[] = {
 static const struct param_set maps_params = PARAM_SET("maps", struct maps_params, rows);
 
 extern const struct param_set *const maps_param_sets[];
-extern const struct param_set map_limits_params, map_proxy_params;
+extern const struct param_set map_limits_params, map_proxy_params, map_file_params;
 
 const struct param_set *const maps_param_sets[] = {
-    &maps_params,
-    &map_limits_params,
-    &map_proxy_params,
-    NULL,
+    &maps_params, &map_limits_params, &map_proxy_params, &map_file_params, NULL,
 };

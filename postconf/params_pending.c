@@ -5,6 +5,12 @@
  */
 #include "postconf/params_pending.h"
 
+#if PR_HAVE_BDB
+#define CACHE_TYPE "btree"
+#else
+#define CACHE_TYPE "lmdb"
+#endif
+
 #define PENDING(n, d, t, s)                                                                        \
     {                                                                                              \
         .name = (n), .def = (d), .type = PARAM_TYPE_##t, .status = PARAM_PENDING,                  \
@@ -42,8 +48,6 @@ const struct param params_pending[] = {
     PENDING("anvil_rate_time_unit", "60s", TIME, "anvil"),
     PENDING("anvil_status_update_time", "600s", TIME, "anvil"),
     PENDING("authorized_verp_clients", "", STRING, "obsolete"),
-    PENDING("berkeley_db_create_buffer_size", "16777216", INT, "postmap,postalias"),
-    PENDING("berkeley_db_read_buffer_size", "131072", INT, "postmap,postalias"),
     PENDING("best_mx_transport", "", STRING, "smtp"),
     PENDING("biff", "yes", BOOL, "local"),
     PENDING("broken_sasl_auth_clients", "no", BOOL, "smtpd"),
@@ -54,7 +58,7 @@ const struct param params_pending[] = {
     PENDING("cyrus_sasl_config_path", "", STRING, "smtpd"),
     PENDING("debug_peer_level", "2", INT, "smtpd,qmqpd,smtp,sendmail"),
     PENDING("debug_peer_list", "", STRING, "smtpd,qmqpd,smtp,sendmail"),
-    PENDING("default_cache_db_type", "btree", STRING, "all"),
+    PENDING("default_cache_db_type", CACHE_TYPE, STRING, "all"),
     PENDING("default_delivery_status_filter", "", STRING, "all"),
     PENDING("default_rbl_reply", "$rbl_code Service unavailable; $rbl_class [$rbl_what] blocked using $rbl_domain${rbl_reason?; $rbl_reason}", RAW, "smtpd"),
     PENDING("default_transport_rate_delay", "0s", TIME, "qmgr"),
@@ -97,7 +101,6 @@ const struct param params_pending[] = {
     PENDING("internal_mail_filter_classes", "", STRING, "smtpd,smtp,bounce"),
     PENDING("ipc_timeout", "3600s", TIME, "all"),
     PENDING("ipc_ttl", "1000s", TIME, "all"),
-    PENDING("lmdb_map_size", "16777216", INT, "postmap,postalias"),
     PENDING("lmtp_address_preference", "any", STRING, "lmtp"),
     PENDING("lmtp_address_verify_target", "rcpt", STRING, "lmtp"),
     PENDING("lmtp_assume_final", "no", BOOL, "lmtp"),

@@ -20,6 +20,7 @@ enum lock_rank {
     LOCK_MAP_PROXY = 24,      /* maps: the connections to proxymap are made */
     LOCK_CONFIG = 25,         /* postconf/config: the values that were expanded */
     LOCK_MAP_SET = 30,        /* maps: the table cache, reload */
+    LOCK_MAP_WRITE = 33,      /* maps: all calls of a table that the process writes */
     LOCK_MAP_STATE = 35,      /* maps: which implementation of a table is current */
     LOCK_MAP = 40,            /* maps: one table's handle */
     LOCK_MAP_SERVERS = 45,    /* maps: one table's servers and connections */

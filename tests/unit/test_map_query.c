@@ -238,7 +238,7 @@ static void test_file(void **state)
     (void) state;
     if (map_source_open(path, env, rows, ARRAY_LEN(rows), &o, &s, &err) == -1)
         fail_msg("%s", err.text);
-    assert_string_equal(o.host, "$myhostname and more");
+    assert_string_equal(o.host, "$myhostname  and more");
     assert_string_equal(o.word, "");
     assert_null(o.none);
     assert_int_equal(o.port, 10);

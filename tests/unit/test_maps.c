@@ -110,9 +110,10 @@ static void check_map(const char *name, const struct map_case *cases, size_t n)
 static void test_types(void **state)
 {
     static const struct map_case fixed[] = {
-        {"a", "one"}, {"A", "one"}, {"b c", "two words"}, {"long", "x y"}, {"none", NULL}};
+        {"a", "one"}, {"A", "one"}, {"\"b c\"", "two words"}, {"long", "x  y"}, {"none", NULL}};
     static const char rows[] = "# comment\na one\n\"b c\" two words\nlong x\n  y\n";
-    static const struct map_build_options opt = {.format = MAP_BUILD_POSTMAP, .program = "test"};
+    static const struct map_build_options opt = {.format = MAP_BUILD_POSTMAP,
+                                                 .folding = MAP_FOLD_UTF8};
     static const char *const built[] = {"hash", "btree"};
 
     (void) state;
@@ -123,7 +124,7 @@ static void test_types(void **state)
         char *name = spec(i == 0 ? "hash:@/text" : "btree:@/text");
         struct err err = ERR_INIT;
 
-        if (map_build(map_type_find(slice_str(built[i])), path, -1, &opt, &err) == -1)
+        if (map_build(map_type_find(slice_str(built[i])), path, &opt, &err) == -1)
             fail_msg("%s", err.text);
         check_map(name, fixed, ARRAY_LEN(fixed));
         free(path);
