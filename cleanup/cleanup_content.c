@@ -125,7 +125,7 @@ static void header_complete(struct cleanup_msg *m, size_t header_len, size_t bod
     buf_fini(&head);
 }
 
-void cleanup_content(struct cleanup_msg *m, struct slice piece)
+static void take(struct cleanup_msg *m, struct slice piece)
 {
     size_t header_len;
     size_t body_at;
@@ -149,6 +149,16 @@ void cleanup_content(struct cleanup_msg *m, struct slice piece)
     }
     if (header_end(buf_view(&m->head), &header_len, &body_at))
         header_complete(m, header_len, body_at);
+}
+
+void cleanup_content(struct cleanup_msg *m, struct slice piece)
+{
+    struct buf space = BUF_INIT(SIZE_MAX);
+
+    if (m->c->reject.any || m->c->strip.any)
+        piece = cleanup_characters(m, piece, &space);
+    take(m, piece);
+    buf_fini(&space);
 }
 
 void cleanup_content_end(struct cleanup_msg *m)

@@ -186,6 +186,8 @@ static void handle_field(struct cleanup_msg *m, struct slice field, struct slice
         m->has_date = true;
     else if (slice_caseeq_str(name, "From"))
         m->has_from = true;
+    else if (slice_caseeq_str(name, "To") || slice_caseeq_str(name, "Cc"))
+        m->has_recipient = true;
     put_field(m, field, name, value, out);
 done:
     buf_fini(&replacement);
@@ -213,6 +215,8 @@ static void put_missing(struct cleanup_msg *m, struct buf *out)
         wall_rfc5322((struct wall_time){(int64_t) m->env.arrival_us}, out);
         buf_puts(out, "\r\n");
     }
+    if (!m->has_recipient && m->c->p.undisclosed_recipients_header[0] != '\0')
+        buf_printf(out, "%s\r\n", m->c->p.undisclosed_recipients_header);
     if (!m->has_from) {
         struct buf full = BUF_INIT(MAIL_ADDR_MAX);
 

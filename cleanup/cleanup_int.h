@@ -28,6 +28,9 @@ struct cleanup_params {
     const char *header_checks, *body_checks;
     const char *always_bcc, *sender_bcc_maps, *recipient_bcc_maps;
     const char *message_drop_headers;
+    const char *masquerade_domains, *masquerade_classes, *masquerade_exceptions;
+    const char *undisclosed_recipients_header, *message_reject_characters,
+        *message_strip_characters;
     int64_t virtual_alias_recursion_limit, virtual_alias_expansion_limit,
         virtual_alias_address_length_limit;
     int64_t header_size_limit, body_checks_size_limit, hopcount_limit, message_size_limit;
@@ -43,13 +46,19 @@ enum {
     CLASS_HEADER_RECIPIENT = 8
 };
 
+struct byte_set {
+    bool any, has[256];
+};
+
 /* One for each process; read-only after start-up. */
 struct cleanup {
     struct cleanup_params p;
     struct route *route;
     struct map_list *canonical, *sender_canonical, *recipient_canonical, *virtual_alias;
     struct map_list *sender_bcc, *recipient_bcc, *header_checks, *body_checks;
-    unsigned canonical_classes, sender_canonical_classes, recipient_canonical_classes;
+    unsigned canonical_classes, sender_canonical_classes, recipient_canonical_classes,
+        masquerade_classes;
+    struct byte_set reject, strip;
     struct htable *drop_headers;
     struct store_writer *writer;
     struct notify *notify;
@@ -70,7 +79,7 @@ struct cleanup_msg {
     uint64_t bytes; /* received */
     /* what was seen in the header */
     unsigned hops;
-    bool has_message_id, has_date, has_from, is_resent;
+    bool has_message_id, has_date, has_from, has_recipient, is_resent;
     struct buf prepend; /* PREPEND actions: before the field under way */
     /* body checks */
     struct buf line;
@@ -96,6 +105,10 @@ void cleanup_content_end(struct cleanup_msg *m);
 /* Appends to the stored content, gathering its facts. */
 void cleanup_store(struct cleanup_msg *m, struct slice bytes);
 
+/* cleanup_characters.c: the piece without what is stripped (in space, or itself); fails the message for what is refused. */
+struct slice cleanup_characters(struct cleanup_msg *m, struct slice piece, struct buf *space);
+NODISCARD int cleanup_characters_parse(const char *value, struct byte_set *out, struct err *err);
+
 /* cleanup_header.c: the whole header (without the empty line) in m->head. */
 void cleanup_header(struct cleanup_msg *m, struct slice header);
 
@@ -110,6 +123,9 @@ void cleanup_envelope(struct cleanup_msg *m);
 /* Canonical mapping of one internal address in place; false when nothing changed. class_: one CLASS_ bit. */
 bool cleanup_map_address(struct cleanup_msg *m, struct slice addr, unsigned class_,
                          struct buf *out);
+/* cleanup_masquerade.c: appends the address without its host, and is true, where masquerade_domains has it. */
+bool cleanup_masquerade(const struct cleanup *c, struct slice addr, unsigned class_,
+                        struct buf *out);
 /* Adds a recipient to the arena's list. */
 void cleanup_add_rcpt(struct cleanup_msg *m, struct vec *list, const struct mail_rcpt *r);
 unsigned cleanup_classes_parse(const char *value, struct err *err); /* 0 with err: a bad word */

@@ -30,6 +30,19 @@ static const struct param rows[] = {
            "The addresses that sender_canonical_maps applies to."),
     STRING(recipient_canonical_classes, "envelope_recipient, header_recipient",
            "The addresses that recipient_canonical_maps applies to."),
+    STRING(masquerade_domains, "",
+           "Domains below which addresses lose their host names; !DOMAIN: those stay as they are."),
+    STRING(masquerade_classes, "envelope_sender, header_sender, header_recipient",
+           "The addresses that masquerade_domains applies to."),
+    STRING(masquerade_exceptions, "", "Users whose addresses keep their host names."),
+    STRING(undisclosed_recipients_header, "",
+           "The header field that a message of ours without To: and Cc: gets; empty: none."),
+    PARAM_RAW("message_reject_characters", struct cleanup_params, message_reject_characters,
+              .def = "", .services = "cleanup",
+              .doc = "Characters, as C writes them, for which content is refused."),
+    PARAM_RAW("message_strip_characters", struct cleanup_params, message_strip_characters,
+              .def = "", .services = "cleanup",
+              .doc = "Characters, as C writes them, that are taken out of content."),
     STRING(header_checks, "", "Tables that look at each header field."),
     STRING(body_checks, "", "Tables that look at each line of the body."),
     STRING(always_bcc, "", "An address that gets a copy of every message."),
@@ -57,13 +70,23 @@ static const struct param rows[] = {
 static void check(struct map_env *env, struct findings *f)
 {
     static const char *const classes[] = {"canonical_classes", "sender_canonical_classes",
-                                          "recipient_canonical_classes"};
+                                          "recipient_canonical_classes", "masquerade_classes"};
+    static const char *const characters[] = {"message_reject_characters",
+                                             "message_strip_characters"};
 
     for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
         struct err err = ERR_INIT;
 
         if (cleanup_classes_parse(config_get(map_env_config(env), classes[i]), &err) == 0)
             findings_error(f, classes[i], "%s", err.text);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(characters); i++) {
+        struct byte_set set;
+        struct err err = ERR_INIT;
+
+        if (cleanup_characters_parse(config_get(map_env_config(env), characters[i]), &set, &err) ==
+            -1)
+            findings_error(f, characters[i], "%s", err.text);
     }
 }
 

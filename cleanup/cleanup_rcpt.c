@@ -185,6 +185,8 @@ bool cleanup_map_address(struct cleanup_msg *m, struct slice addr, unsigned clas
         changed |= map_rounds(m, c->recipient_canonical, &now);
     if ((c->canonical_classes & class_) != 0)
         changed |= map_rounds(m, c->canonical, &now);
+    if (cleanup_masquerade(c, now, class_, out))
+        return true;
     if (changed)
         buf_put_slice(out, now);
     return changed;

@@ -374,12 +374,16 @@ static int start(struct worker *w, struct err *err)
         {"sender_canonical_classes", c->p.sender_canonical_classes, &c->sender_canonical_classes},
         {"recipient_canonical_classes", c->p.recipient_canonical_classes,
          &c->recipient_canonical_classes},
+        {"masquerade_classes", c->p.masquerade_classes, &c->masquerade_classes},
     };
     for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
         *classes[i].out = cleanup_classes_parse(classes[i].value, err);
         if (*classes[i].out == 0)
             return err_prefix(err, "%s: ", classes[i].name);
     }
+    if (cleanup_characters_parse(c->p.message_reject_characters, &c->reject, err) == -1 ||
+        cleanup_characters_parse(c->p.message_strip_characters, &c->strip, err) == -1)
+        return -1;
     worker_owner(w, &uid, &gid);
     if (store_make_directories(".", uid, gid, err) == -1)
         return -1;
