@@ -54,13 +54,35 @@ void daemon_environment_free(char ***environment)
     *environment = NULL;
 }
 
-char **daemon_environment(const struct generation *g)
+static struct list environment_of(const struct generation *g)
 {
     struct list l = {VEC_INIT};
 
     add(&l, "MAIL_CONFIG", config_dir(g->cfg));
     add(&l, "PATH", "/bin:/usr/bin:/sbin:/usr/sbin"); /* for commands that daemons start */
     config_list_each(g->p.import_environment, on_element, &l);
+    return l;
+}
+
+char **daemon_environment(const struct generation *g)
+{
+    struct list l = environment_of(g);
+
+    vec_push(&l.vars, NULL);
+    return (char **) l.vars.items;
+}
+
+char **master_environment(const struct generation *g)
+{
+    static const char *const names[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"};
+    struct list l = environment_of(g);
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *value = getenv(names[i]); /* NOLINT(concurrency-mt-unsafe): no threads */
+
+        if (value != NULL)
+            add(&l, names[i], value);
+    }
     vec_push(&l.vars, NULL);
     return (char **) l.vars.items;
 }

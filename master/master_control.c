@@ -58,6 +58,7 @@ void master_stop(struct master *m, bool now)
 {
     if (!m->stopping) {
         m->stopping = true;
+        manager_notify_send(m->notify, "STOPPING=1\nSTATUS=Workers finish");
         for (size_t i = 0; i < m->services.len; i++)
             service_drain(m->services.items[i], true);
         for (size_t i = 0; i < m->leaving.len; i++)

@@ -94,8 +94,18 @@ void listeners_release(struct listeners *l);
 /* What the queue needs; as root with its owners. */
 NODISCARD int make_directories(const struct generation *g, struct err *err);
 
+/* manager_notify.c: what a service manager (systemd) is told. Always there; says nothing where nobody listens. */
+struct manager_notify;
+NODISCARD struct manager_notify *manager_notify_new(struct loop *loop);
+void manager_notify_send(const struct manager_notify *n, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void manager_notify_reloading(const struct manager_notify *n);
+/* trouble: why a reload was refused, or "". */
+void manager_notify_ready(const struct manager_notify *n, size_t services, const char *trouble);
+
 /* The environment of every daemon: import_environment, with MAIL_CONFIG. */
 NODISCARD char **daemon_environment(const struct generation *g);
+/* The same for master itself, with what it needs to talk to a service manager. */
+NODISCARD char **master_environment(const struct generation *g);
 void daemon_environment_free(char ***environment);
 
 /* Opens maillog_file for appending: 0 with *fd -1 when there is none. /dev/stdout is standard output. */

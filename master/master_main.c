@@ -231,6 +231,8 @@ int main(int argc, char **argv)
             log_debug("the command that started us has gone");
         fd_close(&start.ready_fd);
     }
+    m->notify = manager_notify_new(m->loop);
+    manager_notify_ready(m->notify, m->services.len, "");
     buf_fini(&why);
     loop_run(m->loop);
     (void) unlink("private/control");

@@ -201,11 +201,13 @@ int master_load(struct master *m, const char *dir, struct buf *why)
 
 int master_reload(struct master *m, struct buf *why)
 {
+    manager_notify_reloading(m->notify);
     if (m->stopping)
         buf_puts(why, "the mail system is stopping");
     else if (master_load(m, config_dir(m->gen->cfg), why) == 0)
         log_info("reload -- version %s, configuration %s", m->gen->common.mail_version,
                  config_dir(m->gen->cfg));
+    manager_notify_ready(m->notify, m->services.len, buf_cstr(why));
     if (why->len == 0)
         return 0;
     log_error("reload refused, the old configuration goes on: %s", buf_cstr(why));

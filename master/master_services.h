@@ -27,6 +27,7 @@ struct master {
     char **environment; /* of the workers; of gen */
     bool debug;         /* -D */
     bool stopping;
+    struct manager_notify *notify;
     struct loop_timer *stop_timer;
     int stop_signal; /* the last that was sent */
 };

@@ -83,8 +83,8 @@ static int do_check(struct postfix *p)
     return check(p, true);
 }
 
-NORETURN static void run(struct postfix *p, const char *directory, const char *program,
-                         const char *const *words)
+NORETURN static void run(const char *directory, const char *program, const char *const *words,
+                         char **environment)
 {
     struct buf path = BUF_INIT(8192);
     struct vec argv = VEC_INIT;
@@ -94,7 +94,7 @@ NORETURN static void run(struct postfix *p, const char *directory, const char *p
     for (; *words != NULL; words++)
         vec_push(&argv, (void *) (uintptr_t) *words);
     vec_push(&argv, NULL);
-    execve(buf_cstr(&path), (char **) argv.items, daemon_environment(p->gen));
+    execve(buf_cstr(&path), (char **) argv.items, environment);
     log_error("cannot run %s: errno %d", buf_cstr(&path), errno);
     _exit(1);
 }
@@ -115,7 +115,7 @@ NORETURN static void run_master(struct postfix *p, int ready_fd)
         words[n++] = "-D";
     for (int i = 0; i < log_verbosity() && n < ARRAY_LEN(words) - 1; i++)
         words[n++] = "-v";
-    run(p, p->gen->common.daemon_directory, "master", words);
+    run(p->gen->common.daemon_directory, "master", words, master_environment(p->gen));
 }
 
 static void check_can_start(struct postfix *p, bool foreground)
@@ -249,7 +249,7 @@ static int do_flush(struct postfix *p)
 
     if (running(p) == 0)
         fatal("the Postfix mail system is not running");
-    run(p, p->gen->common.command_directory, "postqueue", words);
+    run(p->gen->common.command_directory, "postqueue", words, daemon_environment(p->gen));
 }
 
 static int do_status(struct postfix *p)
