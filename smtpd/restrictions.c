@@ -2,10 +2,12 @@
 /*
  * restrictions.c - the table of restrictions. A new one is a function and a row.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "mail/address.h"
+#include "mail/dsn.h"
 #include "maps/network.h"
 #include "smtpd/policy_int.h"
 
@@ -198,11 +200,48 @@ static enum policy_verdict unlisted(struct evaluation *e, struct slice addr, con
     return v;
 }
 
+/* Whom mail would come back for, as they have gone. */
+static enum policy_verdict relocated(struct evaluation *e)
+{
+    struct buf full = BUF_INIT(MAIL_ADDR_MAX);
+    struct buf text = BUF_INIT(2048);
+    struct slice why = SLICE_EMPTY;
+    struct slice code;
+    struct err err = ERR_INIT;
+    enum policy_verdict v = POLICY_DUNNO;
+    char dsn[DSN_CODE_MAX + 1];
+
+    route_rewrite(e->p->route, e->q->recipient,
+                  slice_str(config_get(map_env_config(e->p->env), "myorigin")), &full);
+    switch (route_relocated(e->p->route, buf_view(&full), &text, &err)) {
+    case MAP_FOUND:
+        code = dsn_code_split(buf_view(&text), &why);
+        (void) snprintf(
+            dsn, sizeof(dsn), "%.*s",
+            SLICE_FMT(code.len > 0 ? slice_sub(code, 0, DSN_CODE_MAX) : SLICE_LIT("5.1.6")));
+        v = policy_reject(e, 550, dsn, e->q->recipient, "Recipient address", "%.*s",
+                          SLICE_FMT(why));
+        break;
+    case MAP_NOTFOUND:
+        break;
+    case MAP_RETRY:
+        v = policy_trouble(e, e->q->recipient, "Recipient address", &err);
+        break;
+    }
+    buf_fini(&full);
+    buf_fini(&text);
+    return v;
+}
+
 FN(reject_unlisted_recipient)
 {
+    enum policy_verdict v;
+
     (void) r;
-    return e->q->has_recipient ? unlisted(e, e->q->recipient, "Recipient address", "5.1.1")
-                               : POLICY_DUNNO;
+    if (!e->q->has_recipient)
+        return POLICY_DUNNO;
+    v = relocated(e);
+    return v != POLICY_DUNNO ? v : unlisted(e, e->q->recipient, "Recipient address", "5.1.1");
 }
 
 FN(reject_unlisted_sender)

@@ -33,6 +33,11 @@ static int take_path(struct session *s, struct slice args, const char *keyword, 
                     err.text[0] != '\0' ? err.text : "Bad address syntax");
         return -1;
     }
+    if (route_is_refused_syntax(s->g->route, buf_view(addr))) {
+        smtpd_reply(s, 501, keyword[0] == 'F' ? "5.1.7" : "5.1.3", "Bad %s address syntax",
+                    keyword[0] == 'F' ? "sender" : "recipient");
+        return -1;
+    }
     if (rest->len > 0 && !ascii_is_space((unsigned char) rest->ptr[0])) {
         smtpd_reply(s, 501, "5.5.4", "Bad text after the address");
         return -1;

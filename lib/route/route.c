@@ -88,6 +88,7 @@ int route_new(struct map_env *env, struct route **out, struct err *err)
         {"relay_recipient_maps", r->p.relay_recipient_maps, &r->relay_recipients, false},
         {"local_recipient_maps", r->p.local_recipient_maps, &r->local_recipients, false},
         {"transport_maps", r->p.transport_maps, &r->transports, true},
+        {"relocated_maps", r->p.relocated_maps, &r->relocated, true},
         {"sender_dependent_relayhost_maps", r->p.sender_dependent_relayhost_maps,
          &r->sender_relayhost, true},
         {"sender_dependent_default_transport_maps", r->p.sender_dependent_default_transport_maps,
@@ -132,6 +133,7 @@ void route_free(struct route **route)
     map_list_free(&r->relay_recipients);
     map_list_free(&r->local_recipients);
     map_list_free(&r->transports);
+    map_list_free(&r->relocated);
     map_list_free(&r->sender_relayhost);
     map_list_free(&r->sender_transport);
     free(r->own);
@@ -271,6 +273,35 @@ enum map_result route_recipient_exists(const struct route *r, struct slice recip
         break;
     }
     return MAP_FOUND;
+}
+
+enum map_result route_relocated(const struct route *r, struct slice recipient, struct buf *text,
+                                struct err *err)
+{
+    struct buf value = BUF_INIT(MAP_VALUE_MAX);
+    struct slice domain = address_domain(recipient);
+    enum map_result res;
+    bool local;
+
+    if (map_list_is_empty(r->relocated))
+        return MAP_NOTFOUND;
+    local = slice_caseeq_str(domain, r->myorigin) || route_domain_is_local(r, domain);
+    res = map_address_lookup(r->relocated, recipient,
+                             MAP_KEY_FULL | MAP_KEY_NOEXT | MAP_KEY_AT_DOMAIN |
+                                 (local ? MAP_KEY_LOCAL_FULL | MAP_KEY_LOCAL : 0U),
+                             r->p.recipient_delimiter, local, false, &value, NULL, err);
+    if (res == MAP_FOUND) {
+        if (r->p.relocated_prefix_enable)
+            buf_puts(text, "5.1.6 User has moved to ");
+        buf_put_slice(text, slice_sub(buf_view(&value), 0, 1000));
+    }
+    buf_fini(&value);
+    return res;
+}
+
+bool route_is_refused_syntax(const struct route *r, struct slice addr)
+{
+    return !r->p.allow_min_user && addr.len > 0 && addr.ptr[0] == '-';
 }
 
 enum map_result route_is_authorized_destination(const struct route *r, struct slice recipient,

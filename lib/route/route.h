@@ -58,6 +58,11 @@ NODISCARD enum map_result route_resolve(const struct route *r, struct slice send
  */
 NODISCARD enum map_result route_recipient_exists(const struct route *r, struct slice recipient,
                                                  const char **table, struct err *err);
+/* Has the (rewritten) recipient gone (relocated_maps)? FOUND: text gets the status code and where to. */
+NODISCARD enum map_result route_relocated(const struct route *r, struct slice recipient,
+                                          struct buf *text, struct err *err);
+/* An address that begins with "-" is an accident on some command line (allow_min_user). */
+bool route_is_refused_syntax(const struct route *r, struct slice addr);
 /* May mail for this recipient be accepted for delivery by anybody's client: our own class, or relay_domains? Not
  * CLASS_DEFAULT, no source routes (allow_untrusted_routing). */
 NODISCARD enum map_result route_is_authorized_destination(const struct route *r,

@@ -16,9 +16,10 @@ struct route_params {
         *relayhost, *transport_maps;
     const char *sender_dependent_relayhost_maps, *sender_dependent_default_transport_maps;
     const char *parent_domain_matches_subdomains, *recipient_delimiter,
-        *propagate_unmatched_extensions, *empty_address_recipient;
+        *propagate_unmatched_extensions, *empty_address_recipient, *relocated_maps,
+        *empty_address_relayhost_maps_lookup_key, *empty_address_default_transport_maps_lookup_key;
     bool append_at_myorigin, append_dot_mydomain, swap_bangpath, allow_percent_hack,
-        allow_untrusted_routing;
+        allow_untrusted_routing, relocated_prefix_enable, allow_min_user;
 };
 
 struct route {
@@ -27,7 +28,7 @@ struct route {
     struct match_list *mydestination, *relay_domains, *virtual_alias_domains,
         *virtual_mailbox_domains;
     struct map_list *virtual_alias, *virtual_mailbox, *relay_recipients, *local_recipients,
-        *transports;
+        *transports, *relocated;
     struct map_list *sender_relayhost, *sender_transport;
     struct network *own; /* addresses of this host */
     size_t nown;

@@ -44,14 +44,13 @@ static void apply(struct route_result *res, struct slice value, struct slice dom
 
 /* By sender: full address, without extension, @domain; "DUNNO" is nothing. */
 static enum map_result by_sender(const struct route *r, struct map_list *l, struct slice sender,
-                                 struct buf *value, struct err *err)
+                                 const char *null_key, struct buf *value, struct err *err)
 {
     enum map_result res;
 
     if (map_list_is_empty(l))
         return MAP_NOTFOUND;
-    /* the null sender is looked up as such */
-    res = map_address_lookup(l, sender.len > 0 ? sender : SLICE_LIT("<>"),
+    res = map_address_lookup(l, sender.len > 0 ? sender : slice_str(null_key),
                              MAP_KEY_FULL | MAP_KEY_NOEXT | MAP_KEY_AT_DOMAIN,
                              r->p.recipient_delimiter, false, false, value, NULL, err);
     if (res == MAP_FOUND && slice_caseeq_str(buf_view(value), "DUNNO")) {
@@ -85,14 +84,16 @@ static enum map_result by_class(const struct route *r, struct slice sender, stru
         if (res->class == CLASS_RELAY) {
             apply(res, slice_str(r->p.relay_transport), domain);
         } else {
-            found = by_sender(r, r->sender_transport, sender, &value, err);
+            found = by_sender(r, r->sender_transport, sender,
+                              r->p.empty_address_default_transport_maps_lookup_key, &value, err);
             if (found == MAP_RETRY)
                 break;
             apply(res, found == MAP_FOUND ? buf_view(&value) : slice_str(r->p.default_transport),
                   domain);
         }
         buf_reset(&value);
-        found = by_sender(r, r->sender_relayhost, sender, &value, err);
+        found = by_sender(r, r->sender_relayhost, sender,
+                          r->p.empty_address_relayhost_maps_lookup_key, &value, err);
         if (found == MAP_RETRY)
             break;
         if (found == MAP_NOTFOUND)
@@ -105,6 +106,28 @@ static enum map_result by_class(const struct route *r, struct slice sender, stru
         break;
     }
     buf_fini(&value);
+    return found;
+}
+
+static void to_error(struct route_result *res, struct slice text)
+{
+    buf_reset(&res->transport);
+    buf_puts(&res->transport, "error");
+    buf_reset(&res->nexthop);
+    buf_put_slice(&res->nexthop, text);
+}
+
+/* Recipients that no transport is for. */
+static enum map_result refuse(const struct route *r, struct route_result *res, struct err *err)
+{
+    struct buf text = BUF_INIT(2048);
+    enum map_result found = route_relocated(r, buf_view(&res->recipient), &text, err);
+
+    if (found == MAP_FOUND)
+        to_error(res, buf_view(&text));
+    else if (route_is_refused_syntax(r, buf_view(&res->recipient)))
+        to_error(res, SLICE_LIT("5.1.3 bad address syntax: begins with \"-\""));
+    buf_fini(&text);
     return found;
 }
 
@@ -141,6 +164,8 @@ enum map_result route_resolve(const struct route *r, struct slice sender, struct
         if (found == MAP_RETRY)
             return found;
     }
+    if (refuse(r, res, err) == MAP_RETRY)
+        return MAP_RETRY;
     if (res->transport.len == 0 || !buf_ok(&res->transport) || !buf_ok(&res->nexthop) ||
         !buf_ok(&res->recipient)) {
         err_set(err, ERR_TEMPORARY, "4.3.5", "no usable transport for %.*s", SLICE_FMT(recipient));
