@@ -53,6 +53,7 @@ static const struct map_type *const types[] = {
     &map_type_pipemap,
     &map_type_proxy,
     &map_type_randmap,
+    &map_type_redis,
     &map_type_regexp,
     &map_type_socketmap,
     &map_type_static,

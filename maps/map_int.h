@@ -12,7 +12,7 @@
 
 extern const struct map_type map_type_hash, map_type_btree, map_type_texthash, map_type_inline,
     map_type_static, map_type_regexp, map_type_pcre, map_type_cidr, map_type_fail, map_type_unix,
-    map_type_tcp, map_type_socketmap, map_type_proxy, map_type_memcache;
+    map_type_tcp, map_type_socketmap, map_type_proxy, map_type_memcache, map_type_redis;
 extern const struct map_type map_type_cdb, map_type_lmdb, map_type_environ, map_type_internal,
     map_type_unionmap, map_type_pipemap, map_type_randmap, map_type_debug;
 

@@ -30,6 +30,26 @@ ssize_t map_memcache_get_reply(struct slice input, void *arg, struct err *err);
 /* "set": found means stored. arg: the same, key and data_limit unused. */
 ssize_t map_memcache_set_reply(struct slice input, void *arg, struct err *err);
 
+/* redis: a reply of RESP2, no deeper than an array of plain values. */
+enum map_redis_kind {
+    MAP_REDIS_NIL,
+    MAP_REDIS_VALUE,  /* one element */
+    MAP_REDIS_NUMBER, /* one element: its digits */
+    MAP_REDIS_ARRAY,  /* any number of elements; those that are nil are left out */
+    MAP_REDIS_ERROR,  /* one element: the message */
+};
+struct map_redis_reply {
+    enum map_redis_kind kind;
+    struct buf text; /* the elements, one after the other */
+    struct buf ends; /* size_t for each: where it ends in text */
+};
+#define MAP_REDIS_REPLY_INIT                                                                       \
+    ((struct map_redis_reply){MAP_REDIS_NIL, BUF_INIT(MAP_VALUE_MAX), BUF_INIT(MAP_VALUE_MAX)})
+size_t map_redis_count(const struct map_redis_reply *r);
+struct slice map_redis_element(const struct map_redis_reply *r, size_t i);
+/* arg: struct map_redis_reply. */
+ssize_t map_redis_reply(struct slice input, void *arg, struct err *err);
+
 /* What a lookup answers with r. */
 NODISCARD enum map_result map_reply_result(const struct map_reply *r, struct buf *value,
                                            struct err *err);

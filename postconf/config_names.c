@@ -52,12 +52,14 @@ static const char ldap_names[] =
 static const char memcache_names[] =
     "memcache backup flags key_format domain ttl max_try retry_pause timeout data_size_limit "
     "line_size_limit";
+static const char redis_names[] =
+    "hosts db username password password_file command result_format expansion_limit domain timeout";
 static const struct {
     const char *type;
     const char *names;
 } databases[] = {
     {"ldap", ldap_names},     {"mysql", mysql_names},       {"pgsql", pgsql_names},
-    {"sqlite", sqlite_names}, {"memcache", memcache_names},
+    {"sqlite", sqlite_names}, {"memcache", memcache_names}, {"redis", redis_names},
 };
 
 /* True if the service that is being scanned sets the name itself. */

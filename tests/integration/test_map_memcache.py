@@ -24,7 +24,11 @@ class Memcached:
         user = ["-u", pwd.getpwuid(os.geteuid()).pw_name]
         self.process = subprocess.Popen(["memcached", "-U", "0", "-m", "8", *user, *where], stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
-        wait_for("memcached", self.answers)
+        try:
+            wait_for("memcached", self.answers)
+        except AssertionError:
+            self.stop()
+            raise
 
     def connect(self):
         s = socket.socket(socket.AF_UNIX if self.path else socket.AF_INET)
