@@ -153,13 +153,13 @@ static void take_options(struct options *o, int argc, char **argv)
 }
 
 /* getopt wants an argument after -q; sendmail takes it alone: "-q" becomes "-q0". */
-static char **normalise(int argc, char **argv)
+static void normalise(int argc, char **argv)
 {
-    char **out = xcalloc((size_t) argc + 1, sizeof(char *));
+    static char q0[] = "-q0";
 
     for (int i = 0; i < argc; i++)
-        out[i] = strcmp(argv[i], "-q") == 0 ? xstrdup("-q0") : argv[i];
-    return out;
+        if (strcmp(argv[i], "-q") == 0)
+            argv[i] = q0;
 }
 
 static char *login_name(void)
@@ -240,7 +240,7 @@ int main(int argc, char **argv)
                                   .to_stderr = true,
                                   .no_syslog = true});
     signal(SIGPIPE, SIG_IGN);
-    argv = normalise(argc, argv);
+    normalise(argc, argv);
     take_options(&o, argc, argv);
     if (config_load(o.config_dir, NULL, 0, NULL, &cfg, &err) == -1 ||
         config_bind(cfg, &config_common_params, &common, &err) == -1)

@@ -92,6 +92,11 @@ void smtp_check(struct map_env *env, struct findings *f)
         findings_error(f, "smtp_dns_support_level", "%s", err.text);
         return;
     }
+    if (strcmp(l.s.p.address_preference, "any") != 0 &&
+        strcmp(l.s.p.address_preference, "ipv4") != 0 &&
+        strcmp(l.s.p.address_preference, "ipv6") != 0)
+        findings_error(f, "smtp_address_preference", "\"%s\" is none of any, ipv4, ipv6",
+                       l.s.p.address_preference);
     /* the system's own look-up has no limit that we could set */
     l.ended = !findings_may_ask_network(f) || strstr(l.s.p.host_lookup, "dns") == NULL ||
               l.s.p.disable_dns_lookups || strcmp(l.s.p.dns_support_level, "disabled") == 0;

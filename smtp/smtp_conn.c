@@ -61,11 +61,11 @@ struct smtp_conn *smtp_conn_open(struct smtp *s, const struct smtp_address *a, s
     c->host = xstrdup(a->host);
     buf_init(&c->relay, 1024);
     buf_init(&c->namaddr, 1024);
+    buf_init(&c->addr, 64);
     buf_init(&c->in, REPLY_LINE_MAX * 4);
     buf_init(&c->out, SIZE_MAX);
-    buf_printf(&c->namaddr, "%s[", a->host);
-    dns_addr_print((const struct sockaddr *) &a->addr, &c->namaddr);
-    buf_putc(&c->namaddr, ']');
+    dns_addr_print((const struct sockaddr *) &a->addr, &c->addr);
+    buf_printf(&c->namaddr, "%s[%s]", a->host, buf_cstr(&c->addr));
     buf_printf(&c->relay, "%s:%u", buf_cstr(&c->namaddr), a->port);
     c->receive_timeout_s = c->send_timeout_s = -1;
     c->fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -99,6 +99,7 @@ void smtp_conn_free(struct smtp_conn **c)
     free((*c)->host);
     buf_fini(&(*c)->relay);
     buf_fini(&(*c)->namaddr);
+    buf_fini(&(*c)->addr);
     buf_fini(&(*c)->in);
     buf_fini(&(*c)->out);
     free(*c);
@@ -306,15 +307,20 @@ static void put_content(struct line_writer *w, struct slice piece)
 }
 
 static enum smtp_io send_rewritten(struct smtp_conn *c, const struct deliver_request *r,
-                                   int64_t line_limit, int64_t timeout_s)
+                                   struct slice header, int64_t line_limit, int64_t timeout_s)
 {
     struct buf out = BUF_INIT(SIZE_MAX);
     struct line_writer w = {&out, line_limit, 0, true};
     char *piece = xmalloc(CONTENT_PIECE);
     enum smtp_io io = SMTP_IO_OK;
-    uint64_t at = 0;
+    uint64_t at = header.len > 0 ? r->msg.header_bytes : 0;
     struct err err = ERR_INIT;
 
+    put_content(&w, header);
+    if (at == r->msg.content_bytes) { /* there is no body */
+        buf_puts(&out, w.at_line_start ? ".\r\n" : "\r\n.\r\n");
+        io = send_all(c, out.ptr, out.len, timeout_s);
+    }
     while (io == SMTP_IO_OK && at < r->msg.content_bytes) {
         ssize_t n = deliver_content(r, at, piece, CONTENT_PIECE, &err);
 
@@ -335,7 +341,7 @@ static enum smtp_io send_rewritten(struct smtp_conn *c, const struct deliver_req
 }
 
 enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_request *r,
-                                    int64_t line_limit, int64_t timeout_s)
+                                    struct slice header, int64_t line_limit, int64_t timeout_s)
 {
     char small[CONTENT_PIECE + 5];
     struct err err = ERR_INIT;
@@ -345,8 +351,9 @@ enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_re
 
     if (left == 0)
         return send_all(c, ".\r\n", 3, timeout_s);
-    if ((r->msg.flags & MAIL_FACT_DOT) != 0 || (line_limit > 0 && r->msg.longest_line > line_limit))
-        return send_rewritten(c, r, line_limit, timeout_s);
+    if (header.len > 0 || (r->msg.flags & MAIL_FACT_DOT) != 0 ||
+        (line_limit > 0 && r->msg.longest_line > line_limit))
+        return send_rewritten(c, r, header, line_limit, timeout_s);
     if (left <= CONTENT_PIECE) {
         ssize_t n = deliver_content(r, 0, small, left, &err);
 

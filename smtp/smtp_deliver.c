@@ -95,19 +95,32 @@ static void try_nexthop(struct smtp_job *job, struct slice nexthop)
 
 void smtp_deliver(struct smtp *s, struct deliver_request *r)
 {
-    struct smtp_job job = {.s = s, .r = r, .rcpts = xcalloc(r->nrcpts, sizeof(*job.rcpts))};
-    struct smtp_conn *c = smtp_cache_take(s->cache, r->msg.nexthop);
+    struct smtp_job job = {.s = s,
+                           .r = r,
+                           .rcpts = xcalloc(r->nrcpts, sizeof(*job.rcpts)),
+                           .sender = r->msg.sender,
+                           .header = BUF_INIT(SIZE_MAX)};
+    struct smtp_conn *c = NULL;
     struct slice rest = r->msg.nexthop;
+    struct slice fallback = slice_str(s->p.fallback_relay);
+    struct err err = ERR_INIT;
     struct slice hop;
 
+    for (size_t i = 0; i < r->nrcpts; i++)
+        job.rcpts[i].addr = r->rcpts[i].r.addr;
+    if (smtp_generic_job(&job, &err) == -1) {
+        smtp_job_defer(&job, &err, SLICE_EMPTY, SLICE_LIT("none"), false);
+        rest = fallback = SLICE_EMPTY;
+    } else {
+        c = smtp_cache_take(s->cache, r->msg.nexthop);
+    }
     if (c != NULL) {
         r->connected = mono_now();
         (void) use(&job, &c); /* what it left open goes on below, on a fresh connection */
     }
     while (smtp_job_open(&job) > 0 && slice_token(&rest, ", \t", &hop))
         try_nexthop(&job, hop);
-    rest = slice_str(s->p.fallback_relay);
-    while (smtp_job_open(&job) > 0 && slice_token(&rest, ", \t", &hop))
+    while (smtp_job_open(&job) > 0 && slice_token(&fallback, ", \t", &hop))
         try_nexthop(&job, hop);
     for (size_t i = 0; i < r->nrcpts; i++) {
         struct smtp_rcpt *rcpt = &job.rcpts[i];
@@ -124,4 +137,7 @@ void smtp_deliver(struct smtp *s, struct deliver_request *r)
             free(rcpt->strings[k]);
     }
     free(job.rcpts);
+    vec_clear(&job.mapped, free);
+    vec_fini(&job.mapped);
+    buf_fini(&job.header);
 }

@@ -24,7 +24,18 @@ static int refused(const struct smtp_conn *c, const struct smtp_reply *r, bool t
                    SLICE_FMT(buf_view(&r->text)));
 }
 
-static void take_features(struct smtp_conn *c, struct slice text)
+/* Keywords of the server's that are passed over: by its address, else those for all. */
+static bool is_discarded(struct slice list, const char *keyword)
+{
+    struct slice word;
+
+    while (slice_token(&list, ", \t", &word))
+        if (slice_caseeq_str(word, keyword))
+            return true;
+    return false;
+}
+
+static void take_features(struct smtp_conn *c, struct slice text, struct slice discard)
 {
     static const struct {
         const char *name;
@@ -54,9 +65,9 @@ static void take_features(struct smtp_conn *c, struct slice text)
             if (begins)
                 word = slice_sub(word, 4, word.len);
             for (size_t i = 0; i < ARRAY_LEN(known); i++)
-                if (slice_caseeq_str(word, known[i].name))
+                if (slice_caseeq_str(word, known[i].name) && !is_discarded(discard, known[i].name))
                     c->features |= known[i].bit;
-            if (slice_caseeq_str(word, "SIZE")) {
+            if (slice_caseeq_str(word, "SIZE") && !is_discarded(discard, "SIZE")) {
                 c->features |= SMTP_FEATURE_SIZE;
                 after_size = true;
             }
@@ -68,8 +79,25 @@ static void take_features(struct smtp_conn *c, struct slice text)
     }
 }
 
+static int discarded_keywords(struct smtp *s, const struct smtp_conn *c, struct buf *out,
+                              struct err *err)
+{
+    enum map_result res =
+        map_list_is_empty(s->discard_ehlo)
+            ? MAP_NOTFOUND
+            : map_list_lookup(s->discard_ehlo, buf_view(&c->addr), 0, out, NULL, err);
+
+    if (res == MAP_NOTFOUND)
+        buf_puts(out, s->p.discard_ehlo_keywords);
+    return res == MAP_RETRY ? err_set(err, ERR_TEMPORARY, "4.3.0",
+                                      "smtp_discard_ehlo_keyword_address_maps: "
+                                      "temporary lookup failure")
+                            : 0;
+}
+
 int smtp_hello(struct smtp *s, struct smtp_conn *c, struct err *err)
 {
+    struct buf discard = BUF_INIT(4096);
     struct smtp_reply r;
     enum smtp_io io;
     int ret = -1;
@@ -93,8 +121,9 @@ int smtp_hello(struct smtp *s, struct smtp_conn *c, struct err *err)
             goto done;
         }
         if (r.code / 100 == 2) {
-            take_features(c, buf_view(&r.text));
-            ret = 0;
+            ret = discarded_keywords(s, c, &discard, err);
+            if (ret == 0)
+                take_features(c, buf_view(&r.text), buf_view(&discard));
             goto done;
         }
         if (r.code == 421) {
@@ -111,6 +140,7 @@ int smtp_hello(struct smtp *s, struct smtp_conn *c, struct err *err)
     else
         ret = 0;
 done:
+    buf_fini(&discard);
     smtp_reply_fini(&r);
     return ret;
 }
@@ -122,10 +152,10 @@ void smtp_quit(struct smtp *s, struct smtp_conn **c)
     if (*c == NULL)
         return;
     smtp_conn_put(*c, "QUIT\r\n");
-    if (smtp_conn_flush(*c, s->p.helo_timeout_s) == SMTP_IO_OK && !s->p.skip_quit_response) {
+    if (smtp_conn_flush(*c, s->p.quit_timeout_s) == SMTP_IO_OK && !s->p.skip_quit_response) {
         smtp_reply_init(&r);
         /* what the server answers changes nothing any more */
-        if (smtp_conn_reply(*c, s->p.helo_timeout_s, &r) != SMTP_IO_OK)
+        if (smtp_conn_reply(*c, s->p.quit_timeout_s, &r) != SMTP_IO_OK)
             r.code = 0;
         smtp_reply_fini(&r);
     }

@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/lock.h"
 #include "base/mtime.h"
+#include "base/vec.h"
 #include "dns/dns.h"
 #include "mail/deliver.h"
 #include "maps/policy.h"
@@ -26,11 +27,14 @@ struct smtp_params {
     int64_t data_xfer_timeout_s, data_done_timeout_s, rset_timeout_s;
     int64_t mx_address_limit, mx_session_limit, line_length_limit;
     int64_t cache_time_limit_s, reuse_time_limit_s, reuse_count_limit;
-    const char *tcp_port;
+    const char *tcp_port, *generic_maps, *address_preference, *discard_ehlo_keywords,
+        *discard_ehlo_maps;
+    int64_t quit_timeout_s;
+    bool randomize_addresses, ignore_mx_lookup_error;
     bool cache_on_demand, skip_5xx_greeting, skip_quit_response, always_send_ehlo, never_send_ehlo;
     bool defer_if_no_mx_address_found, disable_dns_lookups, quote_envelope;
     /* other folders', by name */
-    const char *myhostname;
+    const char *myhostname, *myorigin, *recipient_delimiter;
 };
 
 /* One for each process; read-only after start-up, but for the cache, which locks itself. */
@@ -39,6 +43,9 @@ struct smtp {
     struct dns *dns;
     struct match_list *cache_destinations;
     struct smtp_cache *cache;
+    struct map_list *generic, *discard_ehlo;
+    struct match_list *mydestination;
+    bool generic_extensions; /* propagate_unmatched_extensions has generic */
 };
 
 struct map_env;
@@ -76,6 +83,7 @@ enum {
 
 struct smtp_conn {
     int fd;
+    struct buf addr;    /* the server's, as tables are asked for it */
     struct buf relay;   /* "HOST[ADDR]:PORT" */
     struct buf namaddr; /* "HOST[ADDR]" */
     char *host;
@@ -113,8 +121,10 @@ bool smtp_conn_is_fresh(struct smtp_conn *c);
 /* "lost connection with X while Y" and the like. */
 void smtp_io_explain(const struct smtp_conn *c, enum smtp_io io, const char *doing,
                      struct err *err);
+/* header: what goes out in place of the message's own, or empty. */
 NODISCARD enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_request *r,
-                                              int64_t line_limit, int64_t timeout_s);
+                                              struct slice header, int64_t line_limit,
+                                              int64_t timeout_s);
 
 /* --- smtp_hello.c ------------------------------------------------------------------------------- */
 
@@ -126,6 +136,7 @@ void smtp_quit(struct smtp *s, struct smtp_conn **c);
 
 /* What is known of a recipient between hosts. */
 struct smtp_rcpt {
+    struct slice addr;      /* as it is offered */
     bool final;             /* answered: sent, or refused for good */
     bool offered;           /* in this transaction */
     bool accepted;          /* RCPT was accepted in this transaction */
@@ -138,6 +149,9 @@ struct smtp_job {
     struct smtp *s;
     struct deliver_request *r;
     struct smtp_rcpt *rcpts; /* r->nrcpts of them */
+    struct slice sender;     /* as it is offered */
+    struct buf header;       /* what goes out in place of the message's own, or empty */
+    struct vec mapped;       /* char *: the addresses that stand in for others */
 };
 /*
  * One mail transaction for the recipients that are not final. 0: the connection may be used again; -1: it may not.
@@ -150,6 +164,14 @@ void smtp_job_defer(struct smtp_job *job, const struct err *err, struct slice mt
 size_t smtp_job_open(const struct smtp_job *job); /* recipients that are not final */
 void smtp_rcpt_note(struct smtp_rcpt *rcpt, const struct dsn_status *st, struct slice relay,
                     bool site_dead);
+
+/* --- smtp_generic.c --------------------------------------------------------------------------------- */
+
+/* smtp_generic_maps for one address. FOUND: out gets what stands in for it. */
+NODISCARD enum map_result smtp_generic(struct smtp *s, struct slice addr, struct buf *out,
+                                       struct err *err);
+/* The same for all of a request: sender, recipients, header. -1: a table cannot be asked, all is deferred. */
+NODISCARD int smtp_generic_job(struct smtp_job *job, struct err *err);
 
 /* --- smtp_cache.c: idle connections --------------------------------------------------------------- */
 

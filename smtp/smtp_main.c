@@ -7,6 +7,13 @@
 #include "master/agent.h"
 #include "smtp/smtp_int.h"
 
+static void look_for_generic(struct slice word, void *arg)
+{
+    struct smtp *s = arg;
+
+    s->generic_extensions |= slice_eq_str(word, "generic");
+}
+
 static int start(struct worker *w, struct err *err)
 {
     struct smtp *s = xcalloc(1, sizeof(*s));
@@ -16,6 +23,16 @@ static int start(struct worker *w, struct err *err)
     if (config_bind(cfg, &smtp_params, &s->p, err) == -1 || dns_new(cfg, &s->dns, err) == -1)
         return -1;
     s->p.myhostname = config_get(cfg, "myhostname");
+    s->p.myorigin = config_get(cfg, "myorigin");
+    s->p.recipient_delimiter = config_get(cfg, "recipient_delimiter");
+    if (!s->p.randomize_addresses)
+        dns_keep_order(s->dns);
+    config_list_each(config_get(cfg, "propagate_unmatched_extensions"), look_for_generic, s);
+    if (map_list_open(worker_maps(w), s->p.generic_maps, &s->generic, err) == -1 ||
+        map_list_open(worker_maps(w), s->p.discard_ehlo_maps, &s->discard_ehlo, err) == -1 ||
+        match_list_open(worker_maps(w), MATCH_DOMAIN, config_get(cfg, "mydestination"), false,
+                        &s->mydestination, err) == -1)
+        return -1;
     if (match_list_open(worker_maps(w), MATCH_DOMAIN, s->p.connection_cache_destinations, false,
                         &s->cache_destinations, err) == -1)
         return -1;

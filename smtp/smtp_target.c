@@ -83,6 +83,32 @@ static void add(struct smtp_targets *t, const char *host, const struct dns_addr 
         ((struct sockaddr_in6 *) &slot->addr)->sin6_port = htons(port);
 }
 
+static int family(const void *p)
+{
+    return ((const struct dns_addr *) p)->addr.ss_family;
+}
+
+static int ipv4_first(const void *a, const void *b)
+{
+    return (family(a) != AF_INET) - (family(b) != AF_INET);
+}
+
+static int ipv6_first(const void *a, const void *b)
+{
+    return ipv4_first(b, a);
+}
+
+/* smtp_randomize_addresses, then smtp_address_preference: the sort keeps the order of equals. */
+static void put_in_order(const struct smtp *s, struct vec *list)
+{
+    if (s->p.randomize_addresses)
+        dns_shuffle(list);
+    if (strcmp(s->p.address_preference, "ipv4") == 0)
+        vec_sort(list, ipv4_first);
+    else if (strcmp(s->p.address_preference, "ipv6") == 0)
+        vec_sort(list, ipv6_first);
+}
+
 static enum dns_result add_host(struct smtp *s, const char *host, uint16_t port,
                                 struct smtp_targets *out, struct err *err)
 {
@@ -93,6 +119,7 @@ static enum dns_result add_host(struct smtp *s, const char *host, uint16_t port,
                !(s->p.disable_dns_lookups || strcmp(s->p.dns_support_level, "disabled") == 0);
     enum dns_result res = dns_addresses(s->dns, host, dns, native, &list, err);
 
+    put_in_order(s, &list);
     for (size_t i = 0; i < list.len && out->count < TARGETS_MAX; i++)
         add(out, host, list.items[i], port);
     vec_clear(&list, free);
@@ -108,7 +135,7 @@ static enum dns_result add_domain(struct smtp *s, const char *domain, uint16_t p
     enum dns_result worst = DNS_NOTFOUND;
     enum dns_result res = dns_mx(s->dns, domain, &mx, NULL, err);
 
-    if (res == DNS_NOTFOUND)
+    if (res == DNS_NOTFOUND || (res == DNS_RETRY && s->p.ignore_mx_lookup_error))
         return add_host(s, domain, port, out, err);
     if (res != DNS_OK)
         return res;

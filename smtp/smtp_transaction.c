@@ -117,9 +117,9 @@ static void put_mail(const struct smtp_job *job, struct smtp_conn *c)
 
     buf_puts(out, "MAIL FROM:<");
     if (job->s->p.quote_envelope)
-        address_quote(m->sender, out);
+        address_quote(job->sender, out);
     else
-        buf_put_slice(out, m->sender);
+        buf_put_slice(out, job->sender);
     buf_puts(out, ">");
     if ((c->features & SMTP_FEATURE_SIZE) != 0)
         buf_printf(out, " SIZE=%llu", (unsigned long long) m->content_bytes);
@@ -139,16 +139,17 @@ static void put_mail(const struct smtp_job *job, struct smtp_conn *c)
     buf_puts(out, "\r\n");
 }
 
-static void put_rcpt(const struct smtp_job *job, struct smtp_conn *c,
-                     const struct proto_deliver_rcpt *r)
+static void put_rcpt(const struct smtp_job *job, struct smtp_conn *c, size_t index)
 {
+    const struct proto_deliver_rcpt *r = &job->r->rcpts[index].r;
+    struct slice addr = job->rcpts[index].addr;
     struct buf *out = &c->out;
 
     buf_puts(out, "RCPT TO:<");
     if (job->s->p.quote_envelope)
-        address_quote(r->addr, out);
+        address_quote(addr, out);
     else
-        buf_put_slice(out, r->addr);
+        buf_put_slice(out, addr);
     buf_puts(out, ">");
     if ((c->features & SMTP_FEATURE_DSN) != 0) {
         if (r->notify != 0) {
@@ -233,7 +234,7 @@ static int envelope(struct transaction *t)
         for (; next < r->nrcpts && n < limit; next++) {
             if (t->job->rcpts[next].final)
                 continue;
-            put_rcpt(t->job, t->c, &r->rcpts[next].r);
+            put_rcpt(t->job, t->c, next);
             t->job->rcpts[next].offered = true;
             batch[n++] = next;
         }
@@ -269,8 +270,8 @@ static int envelope(struct transaction *t)
 static int end_of_data(struct transaction *t)
 {
     const struct smtp_params *p = &t->job->s->p;
-    enum smtp_io io =
-        smtp_conn_send_content(t->c, t->job->r, p->line_length_limit, p->data_xfer_timeout_s);
+    enum smtp_io io = smtp_conn_send_content(t->c, t->job->r, buf_view(&t->job->header),
+                                             p->line_length_limit, p->data_xfer_timeout_s);
 
     if (io != SMTP_IO_OK) {
         /* a server that hangs up in the middle often says why first */

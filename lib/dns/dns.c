@@ -157,6 +157,11 @@ void dns_be_brief(struct dns *d, int64_t timeout_s)
     d->p.dns_attempts = 1;
 }
 
+void dns_keep_order(struct dns *d)
+{
+    d->keeps_order = true;
+}
+
 /* --- MX ------------------------------------------------------------------------------------------ */
 
 static bool take_mx(ns_msg *msg, ns_rr *rr, void *arg)
@@ -183,7 +188,7 @@ static int by_preference(const void *a, const void *b)
            (int) ((const struct dns_mx *) b)->preference;
 }
 
-static void shuffle(struct vec *v)
+void dns_shuffle(struct vec *v)
 {
     for (size_t i = v->len; i > 1; i--) {
         uint32_t random = 0;
@@ -213,7 +218,8 @@ enum dns_result dns_mx(struct dns *d, const char *domain, struct vec *out, bool 
         return DNS_INVALID;
     }
     /* the sort is stable over a shuffled list: equal preferences come in random order (RFC 5321 5.1) */
-    shuffle(out);
+    if (!d->keeps_order)
+        dns_shuffle(out);
     vec_sort(out, by_preference);
     return DNS_OK;
 }

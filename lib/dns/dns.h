@@ -33,6 +33,10 @@ struct dns_addr {
 struct dns; /* one configuration generation */
 NODISCARD int dns_new(const struct config *cfg, struct dns **out, struct err *err);
 void dns_free(struct dns **d);
+/* Equal mail exchangers stay in the order in which the name server has them. */
+void dns_keep_order(struct dns *d);
+/* Random order of a list of struct pointers. */
+void dns_shuffle(struct vec *list);
 /* From here on each name server is asked once, and has this long: for who would rather not know than wait. */
 void dns_be_brief(struct dns *d, int64_t timeout_s);
 

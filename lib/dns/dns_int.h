@@ -36,7 +36,7 @@ struct dns_client {
 
 struct dns {
     struct dns_params p;
-    bool ipv4, ipv6;
+    bool ipv4, ipv6, keeps_order;
     struct sockaddr_storage servers[DNS_SERVERS_MAX];
     int nservers; /* 0: resolv.conf's */
     struct lock lock;

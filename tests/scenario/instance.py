@@ -371,6 +371,8 @@ class NameServer(threading.Thread):
     def __init__(self, names=("good.test",)):
         super().__init__(daemon=True)
         self.names = names
+        self.no_mx = False  # questions for MX are not answered
+        self.records = {}  # (name, type): [data], beside the names' addresses
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
@@ -390,12 +392,15 @@ class NameServer(threading.Thread):
                 at += 1 + query[at]
             name, kind = ".".join(labels), int.from_bytes(query[end + 1:end + 3], "big")
             self.asked.append(name)
-            if name.endswith(".silent"):
+            if name.endswith(".silent") or (self.no_mx and kind == 15):
                 continue
-            answer = name in self.names and kind == 1
-            record = b"\xc0\x0c\0\1\0\1\0\0\0\x0a\0\4\x7f\0\0\1" if answer else b""
-            code = 0x80 if name in self.names else 0x83
-            self.socket.sendto(query[:2] + bytes((0x81, code)) + b"\0\1" + bytes((0, answer)) + b"\0\0\0\0" + query[12:end + 5] + record, client)
+            data = self.records.get((name, kind), [])
+            if name in self.names and kind == 1:
+                data = [b"\x7f\0\0\1", *data]
+            known = name in self.names or name in {n for n, _ in self.records}
+            records = b"".join(b"\xc0\x0c" + kind.to_bytes(2, "big") + b"\0\1\0\0\0\x0a" + len(d).to_bytes(2, "big") + d for d in data)
+            self.socket.sendto(query[:2] + bytes((0x81, 0x80 if known else 0x83)) + b"\0\1" + len(data).to_bytes(2, "big") + b"\0\0\0\0" +
+                               query[12:end + 5] + records, client)
 
     def close(self):
         self.socket.close()

@@ -106,8 +106,11 @@ def test_satellite_relay(configured, sink):
     inst = configured("satellite-relay", hop=hop.port)
     inst.port = inst.ports["smtp"]
     inst.start()
-    sender, rcpts, text = pass_on(inst, hop, "root", "someone@example.com", X_PHP_Script="secret.php")
-    assert (sender, rcpts) == ("root@example.org", ["someone@example.com"])  # /etc/mailname
+    inst.run("sendmail", "-f", "root", "other@example.com", input="Subject: from /etc/mailname\n\nhello\n")
+    assert hop.wait(1)[0][0] == "root@example.org"
+    hop.messages.clear()
+    sender, rcpts, text = pass_on(inst, hop, "root@web1.example.org", "someone@example.com", X_PHP_Script="secret.php")
+    assert (sender, rcpts) == ("hostmaster@example.org", ["someone@example.com"])
     assert b"secret.php" not in text
     inst.wait_empty()
 
