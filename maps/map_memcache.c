@@ -121,7 +121,7 @@ static int value_line(struct slice rest, const struct map_memcache_get *g, size_
 ssize_t map_memcache_get_reply(struct slice input, void *arg, struct err *err)
 {
     struct map_memcache_get *g = arg;
-    struct slice line;
+    struct slice line = SLICE_EMPTY;
     ssize_t used = line_of(input, g->line_limit, &line, err);
     size_t len = 0;
     size_t at;
@@ -156,7 +156,7 @@ ssize_t map_memcache_get_reply(struct slice input, void *arg, struct err *err)
 ssize_t map_memcache_set_reply(struct slice input, void *arg, struct err *err)
 {
     struct map_memcache_get *g = arg;
-    struct slice line;
+    struct slice line = SLICE_EMPTY;
     ssize_t used = line_of(input, g->line_limit, &line, err);
 
     if (used <= 0)

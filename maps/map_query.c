@@ -36,12 +36,12 @@ void map_query_free(struct map_query **q)
     *q = NULL;
 }
 
-/* user@domain at the last "@"; false: no such form. local may be empty. */
+/* user@domain at the last "@"; false: there is none. Either may be empty. */
 static bool split(struct slice address, struct slice *local, struct slice *domain)
 {
     ptrdiff_t at = slice_rfind(address, '@');
 
-    if (at == -1 || (size_t) at + 1 == address.len)
+    if (at == -1)
         return false;
     *local = slice_sub(address, 0, (size_t) at);
     *domain = slice_sub(address, (size_t) at + 1, address.len);

@@ -138,7 +138,7 @@ ssize_t map_redis_reply(struct slice input, void *arg, struct err *err)
     r->kind = count == -1 ? MAP_REDIS_NIL : MAP_REDIS_ARRAY;
     for (int64_t i = 0; i < count; i++) {
         struct slice rest = slice_sub(input, (size_t) used, input.len);
-        enum map_redis_kind kind;
+        enum map_redis_kind kind = MAP_REDIS_NIL;
         ssize_t n = rest.len > 0 ? plain(rest, r, &kind, err) : 0;
 
         if (n <= 0)

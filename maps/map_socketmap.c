@@ -56,7 +56,7 @@ ssize_t map_socketmap_reply(struct slice input, void *arg, struct err *err)
         {"PERM", MAP_RETRY, "permanent error: "},
     };
     struct map_reply *r = arg;
-    struct slice text;
+    struct slice text = SLICE_EMPTY;
     struct slice word;
     ssize_t used = netstring(input, &text, err);
     ptrdiff_t space;

@@ -116,8 +116,8 @@ static int connect_inet(struct slice name, const char *default_port, struct mono
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
     struct addrinfo *list = NULL;
-    char *host;
-    char *port;
+    char *host = NULL;
+    char *port = NULL;
     int left = 0;
     int code;
     int ret = -1;
@@ -167,8 +167,8 @@ static struct slice without_inet(struct slice name)
 int map_stream_check(const char *server, const char *default_port, struct err *err)
 {
     struct slice name = slice_str(server);
-    char *host;
-    char *port;
+    char *host = NULL;
+    char *port = NULL;
 
     if (is_unix(&name)) {
         if (name.len == 0 || name.len >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
@@ -292,7 +292,7 @@ int map_stream_exchange(struct map_stream *s, struct slice request, size_t reply
         if ((size_t) n < s->in.len)
             return err_input(err, "server sent more than one reply");
         buf_reset(&s->in);
-        if (s->in.cap > READ_BYTES * 4)
+        if (s->in.cap > (size_t) READ_BYTES * 4)
             buf_fini(&s->in);
         return 0;
     }

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """proxy: tables of a running system: one process asks for all, approval, reload, outage, commands."""
+import asyncio
+import collections
 import pathlib
 import re
 import smtplib
@@ -171,3 +173,40 @@ def test_server_of_the_table_dies(instance):
         server.stop()
     with pytest.raises(smtplib.SMTPRecipientsRefused):
         inst.send("user@v.test")
+
+
+def test_a_thousand_sessions(instance, server):
+    """All are connected at once, and cause no more connections to the table's server than table_connection_limit says."""
+    count = 1000
+    inst = system(instance, f"proxy:tcp:127.0.0.1:{server.port}",
+                  main={"default_process_limit": 1100, "sessions_per_process": 100, "smtpd_client_connection_count_limit": 0,
+                        "table_connection_limit": 8})
+    codes = collections.Counter()
+
+    async def session(arrived, everybody):
+        reader, writer = await asyncio.open_connection("127.0.0.1", inst.port)
+
+        async def say(text):
+            writer.write(text)
+            return int((await reader.readline())[:3])
+
+        await reader.readline()
+        await say(b"HELO c.test\r\n")
+        await say(b"MAIL FROM:<s@example.org>\r\n")
+        arrived.append(1)
+        if len(arrived) == count:
+            everybody.set()
+        await everybody.wait()
+        for _ in range(3):
+            codes["user", await say(b"RCPT TO:<user@v.test>\r\n")] += 1
+            codes["nobody", await say(b"RCPT TO:<nobody@v.test>\r\n")] += 1
+        writer.close()
+
+    async def run():
+        arrived, everybody = [], asyncio.Event()
+        await asyncio.wait_for(asyncio.gather(*(session(arrived, everybody) for _ in range(count))), 60)
+
+    asyncio.run(run())
+    assert codes == {("user", 250): 3 * count, ("nobody", 550): 3 * count}, (codes, inst.log()[-2000:])
+    assert len(inst.pids("smtpd")) >= 10 and len(inst.pids("proxymap")) == 1
+    assert 1 <= server.most <= 8

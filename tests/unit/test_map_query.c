@@ -59,6 +59,8 @@ static void test_keys(void **state)
         {"%d", "joe@a.test", "a.test"},
         {"%d", "joe", NULL},
         {"%d", "joe@", NULL},
+        {"%u", "joe@", "joe"},
+        {"%u", "@", NULL},
         {"%d", "@a.test", "a.test"},
         {"%S %U %D", "joe@a.test", "joe@a.test joe a.test"},
         {"%3.%2.%1", "user@mail.example.com", "mail.example.com"},
