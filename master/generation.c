@@ -36,7 +36,7 @@ static int load_main(const char *dir, bool salvage, struct generation *g, struct
         /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
         dir = getenv("MAIL_CONFIG");
     if (dir == NULL || dir[0] == '\0')
-        dir = "/etc/postfix";
+        dir = CONFIG_DEFAULT_DIR;
     path_join(&path, dir, "main.cf");
     if (file_read(buf_cstr(&path), &text, err) == -1)
         goto done;
@@ -91,12 +91,52 @@ int generation_salvage(const char *dir, struct generation **out, struct err *err
     return load_main_only(dir, true, out, err);
 }
 
+/* master_service_disable: "inet" is a type, "smtp/inet" one service; what comes first counts, '!' keeps it. */
+static bool is_disabled(const struct generation *g, const struct master_service *s)
+{
+    struct slice rest = slice_str(g->p.service_disable);
+    const char *type = service_type_name(s->type);
+    struct slice word;
+
+    while (slice_token(&rest, ", \t\r\n", &word)) {
+        bool keep = word.ptr[0] == '!';
+        struct slice pattern = slice_sub(word, keep, word.len);
+        ptrdiff_t slash = slice_rfind(pattern, '/');
+        struct slice name = slice_sub(pattern, 0, slash == -1 ? 0 : (size_t) slash);
+
+        if (slice_eq_str(slice_sub(pattern, (size_t) (slash + 1), pattern.len), type) &&
+            (slash == -1 || slice_eq_str(name, s->name)))
+            return !keep;
+    }
+    return false;
+}
+
+static int drop_disabled(struct generation *g, struct err *err)
+{
+    struct slice rest = slice_str(g->p.service_disable);
+    struct slice word;
+
+    while (slice_token(&rest, ", \t\r\n", &word)) {
+        struct slice type = slice_sub(word, (size_t) (slice_rfind(word, '/') + 1), word.len);
+
+        if (slice_starts_with(type, SLICE_LIT("!")))
+            type = slice_sub(type, 1, type.len);
+        if (!service_type_is_known(type))
+            return err_input(err, "master_service_disable: \"%.*s\" names no service type",
+                             SLICE_FMT(word));
+    }
+    for (size_t i = g->cf->services.len; i-- > 0;)
+        if (is_disabled(g, g->cf->services.items[i]))
+            vec_remove(&g->cf->services, i);
+    return 0;
+}
+
 int generation_load(const char *dir, struct generation **out, struct err *err)
 {
     struct generation *g = generation_new();
 
     if (load_main(dir, false, g, err) == -1 ||
-        master_cf_load(config_dir(g->cfg), &g->cf, err) == -1) {
+        master_cf_load(config_dir(g->cfg), &g->cf, err) == -1 || drop_disabled(g, err) == -1) {
         generation_unref(&g);
         return -1;
     }

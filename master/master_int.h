@@ -16,7 +16,7 @@ struct master_params {
     int64_t default_process_limit, sessions_per_process, service_throttle_time_s, listen_backlog,
         stop_grace_s;
     const char *inet_interfaces, *inet_protocols, *known_tcp_ports, *import_environment,
-        *maillog_file_permissions, *maillog_file_prefixes, *postlog_service_name;
+        *maillog_file_permissions, *maillog_file_prefixes, *postlog_service_name, *service_disable;
 };
 extern const struct param_set master_params;
 

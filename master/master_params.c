@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* master_params.c - the parameters of master and of the worker framework, and the list of this folder's sets. */
+#include "master/instances.h"
 #include "master/master_int.h"
 #include "master/worker_int.h"
 
@@ -42,6 +43,10 @@ static const struct param master_rows[] = {
         .doc = "Addresses on which mail comes in: all, loopback-only, or names and addresses."),
     PARAM_STRING("inet_protocols", M, inet_protocols, .def = "all", .not_empty = true,
                  .doc = "IP versions that are used: all, or ipv4, ipv6."),
+    PARAM_STRING(
+        "master_service_disable", M, service_disable, .def = "", .services = "master",
+        .doc =
+            "Services of master.cf that are not run: types (inet), or name/type; ! in front keeps one."),
     PARAM_STRING("known_tcp_ports", M, known_tcp_ports,
                  .def = "lmtp=24, smtp=25, smtps=submissions=465, submission=587",
                  .doc = "Names of ports that are known without the services database."),
@@ -64,6 +69,11 @@ const struct param_set master_params = PARAM_SET("master", M, master_rows);
 
 /* Read by name. */
 static const struct param by_name[] = {
+    PARAM_BY_NAME(
+        "alternate_config_directories", PARAM_TYPE_STRING, .def = "",
+        .services = "sendmail,postdrop,postqueue",
+        .doc =
+            "Configuration directories that ordinary users may name to set-gid commands; of the default main.cf only."),
     PARAM_BY_NAME("debugger_command", PARAM_TYPE_STRING, .def = "",
                   .doc = "The command that a daemon runs at its start with option -D."),
     PARAM_BY_NAME("process_id_directory", PARAM_TYPE_STRING, .status = PARAM_BUILT_IN, .def = "pid",
@@ -86,5 +96,5 @@ extern const struct param_set agent_params; /* agent.c */
 extern const struct param_set *const master_param_sets[];
 
 const struct param_set *const master_param_sets[] = {
-    &worker_params, &master_params, &agent_params, &by_name_params, NULL,
+    &worker_params, &master_params, &agent_params, &instance_params, &by_name_params, NULL,
 };

@@ -21,7 +21,10 @@
 #include "base/log.h"
 #include "base/mtime.h"
 #include "base/num.h"
+#include "master/instances.h"
 #include "master/master_int.h"
+#include "master/permissions.h"
+#include "master/stock_services.h"
 
 #define STOP_WAIT_MS    30000 /* beyond the grace that workers have */
 #define CONNECT_WAIT_MS 5000
@@ -80,7 +83,34 @@ static int check(struct postfix *p, bool network)
 
 static int do_check(struct postfix *p)
 {
+    permissions_check(p->gen, print_finding, NULL);
     return check(p, true);
+}
+
+static int do_set_permissions(struct postfix *p)
+{
+    struct err err = ERR_INIT;
+
+    if (permissions_set(p->gen, &err) == 0)
+        return 0;
+    fatal("set-permissions: %s", err.text);
+}
+
+static int do_upgrade_configuration(struct postfix *p)
+{
+    struct err err = ERR_INIT;
+
+    if (stock_services_add_missing(config_dir(p->gen->cfg), &err) == 0)
+        return 0;
+    fatal("upgrade-configuration: %s", err.text);
+}
+
+/* Postfix's install script copies files about; here they are where they were installed. */
+static int do_post_install(struct postfix *p)
+{
+    (void) p;
+    fatal("post-install: there is nothing to be copied; \"postfix set-permissions\" and \"postfix "
+          "upgrade-configuration\" do what is left of it");
 }
 
 NORETURN static void run(const char *directory, const char *program, const char *const *words,
@@ -315,9 +345,18 @@ static const struct {
     int (*fn)(struct postfix *p);
     bool wants_services; /* reads master.cf: the others must work while that is broken */
 } commands[] = {
-    {"start", do_start, true},  {"start-fg", do_start_fg, true}, {"stop", do_stop, false},
-    {"abort", do_abort, false}, {"reload", do_reload, false},    {"status", do_status, false},
-    {"flush", do_flush, false}, {"check", do_check, true},       {"logrotate", do_logrotate, false},
+    {"start", do_start, true},
+    {"start-fg", do_start_fg, true},
+    {"stop", do_stop, false},
+    {"abort", do_abort, false},
+    {"reload", do_reload, false},
+    {"status", do_status, false},
+    {"flush", do_flush, false},
+    {"check", do_check, true},
+    {"logrotate", do_logrotate, false},
+    {"set-permissions", do_set_permissions, false},
+    {"upgrade-configuration", do_upgrade_configuration, false},
+    {"post-install", do_post_install, false},
 };
 
 NORETURN static void usage(void)
@@ -360,6 +399,9 @@ int main(int argc, char **argv)
         i++;
     if (i == ARRAY_LEN(commands))
         usage();
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
+    if (p.dir == NULL && getenv("MAIL_CONFIG") == NULL)
+        instances_run_wrapper(argv[optind]); /* no instance is named: all are meant */
     /* main.cf first: with it the log is known, where what is wrong in master.cf is to be found */
     if (generation_load_main(p.dir, &p.gen, &err) == -1) {
         struct err ignored = ERR_INIT;

@@ -83,7 +83,7 @@ static int load(const char *dir, const struct slice *main_cf, const char *const 
     if (dir == NULL || dir[0] == '\0')
         dir = getenv("MAIL_CONFIG");
     if (dir == NULL || dir[0] == '\0')
-        dir = "/etc/postfix";
+        dir = CONFIG_DEFAULT_DIR;
     atomic_init(&cfg->refs, 1);
     lock_init(&cfg->lock, LOCK_CONFIG);
     cfg->entries = htable_new(false);
@@ -101,6 +101,8 @@ static int load(const char *dir, const struct slice *main_cf, const char *const 
         cfg->dir = xstrdup(buf_cstr(&path));
         buf_reset(&path);
     }
+    if (config_dir_authorize(cfg->dir, err) == -1)
+        goto done;
     path_join(&path, cfg->dir, "main.cf");
     cfg->path = xstrdup(buf_cstr(&path));
     if (main_cf == NULL && file_read(cfg->path, &text, err) == -1)

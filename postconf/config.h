@@ -10,12 +10,13 @@
 #include "base/err.h"
 #include "postconf/param.h"
 
-#define CONFIG_VALUE_MAX (1U << 20)
+#define CONFIG_VALUE_MAX   (1U << 20)
+#define CONFIG_DEFAULT_DIR "/etc/postfix"
 
 /*
  * Reads DIR/main.cf (dir NULL: MAIL_CONFIG, else the built-in /etc/postfix). overrides: "name=value" strings
  * (-o), applied on top; may be NULL. service: its name, for $service_name, or NULL. A syntax error is -1 with
- * "FILE, line N: ..." in err; a missing main.cf too.
+ * "FILE, line N: ..." in err; a missing main.cf too, and a directory that this process may not use (config_authorized.c).
  */
 NODISCARD int config_load(const char *dir, const char *const *overrides, size_t noverrides,
                           const char *service, struct config **out, struct err *err);

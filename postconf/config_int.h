@@ -58,6 +58,9 @@ NODISCARD int config_expand_name(const struct config *cfg, const char *name,
 NODISCARD int config_computed_default(const struct config *cfg, const char *name,
                                       const struct config_chain *up, char **out, struct err *err);
 
+/* config_authorized.c: -1 if this is a set-gid command and dir (absolute) is not one that its user may name. */
+NODISCARD int config_dir_authorize(const char *dir, struct err *err);
+
 /* config_check.c: config_check() in parts. Lines that are ignored or replaced; values, and names without effect. */
 void config_check_lines(const struct config *cfg,
                         void (*fn)(enum config_finding kind, const char *file, int line,

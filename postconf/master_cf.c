@@ -49,6 +49,14 @@ void master_service_free(struct master_service **service)
     free(s);
 }
 
+bool service_type_is_known(struct slice name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        if (slice_eq_str(name, types[i].name))
+            return true;
+    return false;
+}
+
 static void free_item(void *p)
 {
     struct master_service *s = p;

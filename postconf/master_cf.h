@@ -54,6 +54,7 @@ void master_cf_free(struct master_cf **m);
 const struct master_service *master_cf_find(const struct master_cf *m, const char *name,
                                             enum service_type type);
 const char *service_type_name(enum service_type t);
+bool service_type_is_known(struct slice name);
 
 /* One service from its line (master_cf_parse does it for each). err has no place yet. */
 NODISCARD int master_service_parse(struct slice line, struct master_service **out, struct err *err);

@@ -71,8 +71,6 @@ static const struct param by_name[] = {
                   .doc = "How the default of mynetworks is found: host, subnet."),
     PARAM_BY_NAME("compatibility_level", PARAM_TYPE_STRING, .def = "0",
                   .doc = "Which of the defaults that changed over time are in force."),
-    PARAM_BY_NAME("multi_instance_name", PARAM_TYPE_STRING, .def = "",
-                  .doc = "The name of this instance."),
     PARAM_BY_NAME("cleanup_service_name", PARAM_TYPE_STRING, .def = "cleanup", .not_empty = true,
                   .doc = "The service that takes mail into the queue."),
     PARAM_BY_NAME("pickup_service_name", PARAM_TYPE_STRING, .def = "pickup", .not_empty = true,
