@@ -23,43 +23,111 @@
 
 #define OUTPUT_MAX 2000
 
-static char *variable(const char *name, struct slice value)
+static char *variable(const struct local_job *j, const char *name, struct slice value)
 {
     struct buf b = BUF_INIT(65536);
 
     buf_printf(&b, "%s=", name);
     /* values come from outside: only what is harmless for a shell is kept */
     for (size_t i = 0; i < value.len; i++)
-        buf_putc(&b, ascii_is_alnum((unsigned char) value.ptr[i]) ||
-                             strchr("!@%-_=+:,./", value.ptr[i]) != NULL
+        buf_putc(&b, value.ptr[i] != '\0' && strchr(j->l->p.command_filter, value.ptr[i]) != NULL
                          ? value.ptr[i]
                          : '_');
     return buf_take(&b);
 }
 
+/* export_environment: "NAME", or "NAME=value". */
+static void export(const struct local_job *j, struct vec *env)
+{
+    struct slice rest = slice_str(j->l->p.export_environment);
+    struct slice word;
+
+    while (slice_token_braces(&rest, ", \t\r\n", &word)) {
+        char *text = slice_dup(word);
+
+        if (strchr(text, '=') == NULL) {
+            const char *value = getenv(text); /* NOLINT(concurrency-mt-unsafe): single-threaded */
+            struct buf pair = BUF_INIT(SIZE_MAX);
+
+            if (value != NULL) {
+                buf_printf(&pair, "%s=%s", text, value);
+                vec_push(env, buf_take(&pair));
+            }
+        } else {
+            vec_push(env, xstrdup(text));
+        }
+        free(text);
+    }
+}
+
+static void make_environment(const struct local_job *j, const struct local_rights *rights,
+                             const char *shell, struct vec *env)
+{
+    struct slice local = address_local(j->rcpt->addr);
+    struct slice user;
+    struct slice ext;
+
+    (void) address_split_extension(local, j->l->delimiter, &user, &ext);
+    if (rights->user != NULL)
+        user = slice_str(rights->user);
+    const struct {
+        const char *name;
+        struct slice value;
+    } variables[] = {
+        {"SENDER", j->r->msg.sender},
+        {"RECIPIENT", j->rcpt->addr},
+        {"LOCAL", local},
+        {"USER", user},
+        {"EXTENSION", ext},
+        {"DOMAIN", address_domain(j->rcpt->addr)},
+        {"HOME", slice_str(rights->home != NULL ? rights->home : "/")},
+        {"LOGNAME", user},
+        {"SHELL", slice_str(shell)},
+        {"ORIGINAL_RECIPIENT", j->rcpt->orig.len > 0 ? j->rcpt->orig : j->rcpt->addr},
+        {"CLIENT_ADDRESS", j->r->msg.client_addr},
+        {"CLIENT_HELO", j->r->msg.helo},
+        {"CLIENT_HOSTNAME", j->r->msg.client_name},
+        {"CLIENT_PROTOCOL", j->r->msg.protocol},
+    };
+    export(j, env);
+    for (size_t i = 0; i < ARRAY_LEN(variables); i++)
+        vec_push(env, variable(j, variables[i].name, variables[i].value));
+    vec_push(env, xstrdup("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+    vec_push(env, NULL);
+}
+
+/* Goes where the command runs; false when command_execution_directory cannot be entered. */
+static bool enter(const struct local_job *j, const struct local_rights *rights)
+{
+    struct buf path = BUF_INIT(4096);
+
+    if (j->l->p.command_directory[0] == '\0')
+        return (rights->home != NULL && chdir(rights->home) == 0) || chdir("/") == 0;
+    local_put_path(j, slice_str(j->l->p.command_directory), rights->home, rights->user, NULL,
+                   j->l->p.directory_filter, &path);
+    if (chdir(buf_cstr(&path)) == 0)
+        return true;
+    fprintf(stderr, "4.3.0 cannot change to directory %s: errno %d\n", buf_cstr(&path), errno);
+    return false;
+}
+
 NORETURN static void child(struct local_job *j, const char *command,
                            const struct local_rights *rights, int in, int out)
 {
-    const char *const argv[] = {"sh", "-c", command, NULL};
-    struct slice user;
-    struct slice ext;
-    struct slice local = address_local(j->rcpt->addr);
+    const char *shell = j->l->p.command_shell[0] != '\0' ? j->l->p.command_shell : "/bin/sh";
+    struct slice rest = slice_str(shell);
+    struct slice word;
+    struct vec argv = VEC_INIT;
+    struct vec env = VEC_INIT;
 
-    (void) address_split_extension(local, j->l->delimiter, &user, &ext);
-    char *env[] = {
-        variable("SENDER", j->r->msg.sender),
-        variable("RECIPIENT", j->rcpt->addr),
-        variable("LOCAL", local),
-        variable("USER", rights->user != NULL ? slice_str(rights->user) : user),
-        variable("EXTENSION", ext),
-        variable("DOMAIN", address_domain(j->rcpt->addr)),
-        variable("HOME", slice_str(rights->home != NULL ? rights->home : "/")),
-        variable("LOGNAME", rights->user != NULL ? slice_str(rights->user) : user),
-        variable("SHELL", SLICE_LIT("/bin/sh")),
-        variable("ORIGINAL_RECIPIENT", j->rcpt->orig.len > 0 ? j->rcpt->orig : j->rcpt->addr),
-        xstrdup("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-        NULL};
-
+    /* "/bin/dash -c", or the shell alone */
+    while (slice_token(&rest, " \t", &word))
+        vec_push(&argv, slice_dup(word));
+    if (argv.len == 1)
+        vec_push(&argv, xstrdup("-c"));
+    vec_push(&argv, (void *) (uintptr_t) command);
+    vec_push(&argv, NULL);
+    make_environment(j, rights, argv.items[0], &env);
     (void) setpgid(0, 0);
     if (dup2(in, 0) == -1 || dup2(out, 1) == -1 || dup2(out, 2) == -1)
         _exit(EX_TEMPFAIL);
@@ -70,11 +138,10 @@ NORETURN static void child(struct local_job *j, const char *command,
     } else if (rights->owner.uid != getuid()) {
         _exit(EX_NOPERM);
     }
-    if (rights->home == NULL || chdir(rights->home) == -1)
-        if (chdir("/") == -1)
-            _exit(EX_TEMPFAIL);
+    if (!enter(j, rights))
+        _exit(EX_TEMPFAIL);
     signal(SIGPIPE, SIG_DFL);
-    execve("/bin/sh", (char *const *) (uintptr_t) argv, env);
+    execve(argv.items[0], (char *const *) argv.items, (char *const *) env.items);
     _exit(EX_TEMPFAIL);
 }
 
@@ -88,9 +155,10 @@ static int message(struct local_job *j, struct buf *out, struct err *err)
 
     buf_puts(out, "Return-Path: <");
     address_quote(j->r->msg.sender, out);
-    buf_printf(out, ">\nX-Original-To: %.*s\nDelivered-To: %.*s\n",
-               SLICE_FMT(j->rcpt->orig.len > 0 ? j->rcpt->orig : j->rcpt->addr),
-               SLICE_FMT(j->delivered_to));
+    buf_printf(out, ">\nX-Original-To: %.*s\n",
+               SLICE_FMT(j->rcpt->orig.len > 0 ? j->rcpt->orig : j->rcpt->addr));
+    if (local_has_word(j->l->p.prepend_delivered_header, "command"))
+        buf_printf(out, "Delivered-To: %.*s\n", SLICE_FMT(j->delivered_to));
     while (at < j->r->msg.content_bytes) {
         ssize_t n = deliver_content(j->r, at, piece, 65536, err);
 

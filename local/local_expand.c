@@ -38,7 +38,7 @@ static void fail(struct local_job *j, enum err_kind kind, const char *dsn, const
     local_fail(j, &err);
 }
 
-static bool is_allowed(const char *list, const char *origin)
+bool local_has_word(const char *list, const char *origin)
 {
     struct slice rest = slice_str(list);
     struct slice word;
@@ -54,15 +54,22 @@ static void deliver_file(struct local_job *j, const char *path, const struct loc
     struct mailbox_headers h = {.return_path = j->r->msg.sender,
                                 .original_to =
                                     j->rcpt->orig.len > 0 ? j->rcpt->orig : j->rcpt->addr,
-                                .delivered_to = j->delivered_to};
+                                .delivered_to = SLICE_EMPTY};
+    struct mailbox_options opt = j->l->mailbox;
     struct err err = ERR_INIT;
     size_t len = strlen(path);
+    off_t at = -1;
 
-    if (mailbox_deliver(j->r, path, &rights->owner, &h, &j->l->mailbox, &err) == -1) {
+    opt.strict_ownership &= rights->user != NULL; /* a file of aliases is anybody's */
+    if (local_has_word(j->l->p.prepend_delivered_header, "file"))
+        h.delivered_to = j->delivered_to;
+    if (mailbox_deliver(j->r, path, &rights->owner, &h, &opt, &at, &err) == -1) {
         local_fail(j, &err);
         return;
     }
     j->delivered++;
+    if (j->l->p.biff && rights->user != NULL && at != -1)
+        local_biff(rights->user, at);
     if (j->how.len == 0)
         buf_puts(&j->how, len > 0 && path[len - 1] == '/' ? "delivered to maildir"
                           : rights->user != NULL          ? "delivered to mailbox"
@@ -100,10 +107,17 @@ static void user_mailbox(struct local_job *j, const struct passwd *pw)
                                   .user = pw->pw_name,
                                   .home = pw->pw_dir};
     struct buf path = BUF_INIT(4096);
+    struct buf command = BUF_INIT(MAP_VALUE_MAX);
     struct err err = ERR_INIT;
+    enum map_result res =
+        map_list_lookup(j->l->mailbox_commands, slice_str(pw->pw_name), 0, &command, NULL, &err);
 
-    if (j->l->p.mailbox_command[0] != '\0') {
-        if (local_command(j, j->l->p.mailbox_command, &rights, &err) == -1)
+    if (res == MAP_NOTFOUND)
+        buf_puts(&command, j->l->p.mailbox_command);
+    if (res == MAP_RETRY) {
+        fail(j, ERR_TEMPORARY, "4.3.0", "mailbox_command_maps: %s", err.text);
+    } else if (command.len > 0) {
+        if (local_command(j, buf_cstr(&command), &rights, &err) == -1)
             local_fail(j, &err);
     } else {
         if (j->l->p.home_mailbox[0] != '\0')
@@ -113,6 +127,7 @@ static void user_mailbox(struct local_job *j, const struct passwd *pw)
         deliver_file(j, buf_cstr(&path), &rights);
     }
     buf_fini(&path);
+    buf_fini(&command);
 }
 
 /* One thing that an alias or .forward file names. */
@@ -134,12 +149,12 @@ static void element(struct local_job *j, struct slice text, const struct local_r
     } else if (s[0] == '|') {
         struct err err = ERR_INIT;
 
-        if (!is_allowed(j->l->p.allow_commands, rights->origin))
+        if (!local_has_word(j->l->p.allow_commands, rights->origin))
             fail(j, ERR_PERMANENT, "5.7.1", "mail to command is restricted");
         else if (local_command(j, s + 1, rights, &err) == -1)
             local_fail(j, &err);
     } else if (s[0] == '/') {
-        if (!is_allowed(j->l->p.allow_files, rights->origin))
+        if (!local_has_word(j->l->p.allow_files, rights->origin))
             fail(j, ERR_PERMANENT, "5.7.1", "mail to file is restricted");
         else
             deliver_file(j, s, rights);
@@ -232,46 +247,56 @@ static int alias(struct local_job *j, struct slice name, unsigned depth)
     return res == MAP_FOUND ? 1 : res == MAP_RETRY ? -1 : 0;
 }
 
-/* $home $user $extension $recipient_delimiter $shell $domain of forward_path. */
-static void put_path(const struct local_job *j, struct slice word, const struct passwd *pw,
-                     struct slice ext, struct buf *out)
+static void put_filtered(struct slice value, const char *filter, struct buf *out)
 {
-    char delimiter[2] = {ext.len > 0 ? j->l->delimiter[0] : '\0', '\0'};
+    for (size_t i = 0; i < value.len; i++)
+        buf_putc(out,
+                 value.ptr[i] != '\0' && strchr(filter, value.ptr[i]) != NULL ? value.ptr[i] : '_');
+}
+
+void local_put_path(const struct local_job *j, struct slice text, const char *home,
+                    const char *user, const char *shell, const char *filter, struct buf *out)
+{
+    struct slice local = address_local(j->rcpt->addr);
+    struct slice name;
+    struct slice ext;
+    bool split = address_split_extension(local, j->l->delimiter, &name, &ext);
     const struct {
         const char *name;
         struct slice value;
-    } names[] = {{"home", slice_str(pw->pw_dir)},
-                 {"user", slice_str(pw->pw_name)},
+    } names[] = {{"home", slice_str(home)},
+                 {"user", user != NULL ? slice_str(user) : name},
                  {"extension", ext},
-                 {"recipient_delimiter", slice_str(delimiter)},
-                 {"shell", slice_str(pw->pw_shell)},
-                 {"domain", address_domain(j->rcpt->addr)}};
+                 {"recipient_delimiter", slice_sub(slice_str(j->l->delimiter), 0, split ? 1 : 0)},
+                 {"shell", slice_str(shell)},
+                 {"domain", address_domain(j->rcpt->addr)},
+                 {"local", local},
+                 {"recipient", j->rcpt->addr}};
 
-    for (size_t i = 0; i < word.len;) {
+    for (size_t i = 0; i < text.len;) {
         size_t start = i + 1;
         size_t end;
         bool brace;
 
-        if (word.ptr[i] != '$') {
-            buf_putc(out, word.ptr[i++]);
+        if (text.ptr[i] != '$') {
+            buf_putc(out, text.ptr[i++]);
             continue;
         }
-        brace = start < word.len && (word.ptr[start] == '{' || word.ptr[start] == '(');
+        brace = start < text.len && (text.ptr[start] == '{' || text.ptr[start] == '(');
         start += brace;
         end = start;
-        while (end < word.len &&
-               (ascii_is_alnum((unsigned char) word.ptr[end]) || word.ptr[end] == '_'))
+        while (end < text.len &&
+               (ascii_is_alnum((unsigned char) text.ptr[end]) || text.ptr[end] == '_'))
             end++;
         for (size_t k = 0; k < ARRAY_LEN(names); k++)
-            if (slice_eq_str(slice_sub(word, start, end), names[k].name))
-                buf_put_slice(out, names[k].value);
-        i = end + (brace && end < word.len ? 1 : 0);
+            if (slice_eq_str(slice_sub(text, start, end), names[k].name))
+                put_filtered(names[k].value, filter, out);
+        i = end + (brace && end < text.len ? 1 : 0);
     }
 }
 
 /* 1: a .forward file was followed; 0: there is none; -1: trouble. */
-static int forward_file(struct local_job *j, const struct passwd *pw, struct slice ext,
-                        unsigned depth)
+static int forward_file(struct local_job *j, const struct passwd *pw, unsigned depth)
 {
     struct local_rights rights = {.owner = {pw->pw_uid, pw->pw_gid},
                                   .origin = "forward",
@@ -288,7 +313,8 @@ static int forward_file(struct local_job *j, const struct passwd *pw, struct sli
         struct stat st;
         bool there;
 
-        put_path(j, word, pw, ext, &path);
+        local_put_path(j, word, pw->pw_dir, pw->pw_name, pw->pw_shell, j->l->p.forward_filter,
+                       &path);
         if (mailbox_become(&rights.owner, &err) == -1) {
             local_fail(j, &err);
             found = -1;
@@ -342,7 +368,7 @@ void local_recipient(struct local_job *j, struct slice name, unsigned depth)
         fail(j, ERR_PERMANENT, "5.1.1", "unknown user: \"%s\"", login);
     } else if (j->l->p.require_home_directory && access(pw->pw_dir, F_OK) == -1) {
         fail(j, ERR_TEMPORARY, "4.3.0", "cannot access home directory %s", pw->pw_dir);
-    } else if (forward_file(j, pw, ext, depth) == 0) {
+    } else if (forward_file(j, pw, depth) == 0) {
         user_mailbox(j, pw);
     }
     free(login);

@@ -45,7 +45,9 @@ int local_forward(struct local_job *j, struct err *err)
     }
     buf_printf(&line, "Received: by %s (%s)\r\n\tid %s; ", j->l->myhostname, j->l->mail_name, id);
     wall_rfc5322(wall_now(), &line);
-    buf_printf(&line, "\r\nDelivered-To: %.*s\r\n", SLICE_FMT(j->delivered_to));
+    buf_puts(&line, "\r\n");
+    if (local_has_word(j->l->p.prepend_delivered_header, "forward"))
+        buf_printf(&line, "Delivered-To: %.*s\r\n", SLICE_FMT(j->delivered_to));
     if (intake_data(in, buf_view(&line), err) == -1)
         goto done;
     while (at < m->content_bytes) {

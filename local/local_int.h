@@ -19,7 +19,7 @@
 struct local {
     struct local_params p;
     struct mailbox_options mailbox;
-    struct map_list *aliases;
+    struct map_list *aliases, *mailbox_commands;
     struct route *route;
     struct intake_pool *intake;
     const char *myorigin, *myhostname, *delimiter, *mail_name;
@@ -50,7 +50,15 @@ struct local_rights {
     const char *home;
 };
 
+/* Is the word in a list of words? */
+bool local_has_word(const char *list, const char *word);
+
 /* local_expand.c */
+/* $home $user $extension $recipient_delimiter $shell $domain and the like; filter: the characters that values keep. */
+void local_put_path(const struct local_job *j, struct slice text, const char *home,
+                    const char *user, const char *shell, const char *filter, struct buf *out);
+/* local_biff.c: "USER@OFFSET" to the comsat service; nobody hears whether it listens. */
+void local_biff(const char *user, off_t offset);
 void local_recipient(struct local_job *j, struct slice name, unsigned depth);
 void local_fail(struct local_job *j, const struct err *err);
 /* local_command.c: runs "sh -c command" with the message on standard input. */

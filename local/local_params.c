@@ -14,6 +14,9 @@ static const struct param mailbox_rows[] = {
               .doc = "How often a lock is tried."),
     PARAM_TIME("deliver_lock_delay", B, lock_delay_s, .def = "1s", .min = 1,
                .doc = "Time between two attempts to lock."),
+    PARAM_BOOL("strict_mailbox_ownership", B, strict_ownership, .def = "yes",
+               .services = "local,virtual",
+               .doc = "Defer mail for an mbox file that is not its user's."),
     PARAM_TIME("stale_lock_time", B, stale_lock_s, .def = "500s", .min = 1,
                .doc = "Age at which a lock file is broken."),
 };
@@ -52,6 +55,29 @@ static const struct param local_rows[] = {
                  .doc = "Where mail for unknown local users goes."),
     PARAM_RAW("mailbox_command", P, mailbox_command, .def = "", .services = "local",
               .doc = "Command that gets users' mail in place of a mailbox."),
+    PARAM_STRING("mailbox_command_maps", P, mailbox_command_maps, .def = "", .services = "local",
+                 .doc = "Tables of such commands by user; what they name goes before it."),
+    PARAM_STRING("prepend_delivered_header", P, prepend_delivered_header,
+                 .def = "command, file, forward", .services = "local",
+                 .doc = "Deliveries that put Delivered-To: in front: command, file, forward."),
+    PARAM_STRING("export_environment", P, export_environment, .def = "TZ MAIL_CONFIG LANG",
+                 .services = "local",
+                 .doc = "Variables that commands get: NAME as it is here, or NAME=value."),
+    PARAM_RAW("command_execution_directory", P, command_directory, .def = "", .services = "local",
+              .doc = "Where commands run; empty: in the user's home directory, or where there is "
+                     "none, in /."),
+    PARAM_STRING("local_command_shell", P, command_shell, .def = "", .services = "local",
+                 .doc = "The shell that runs commands, as \"SHELL -c\" has it; empty: /bin/sh."),
+#define HARMLESS "1234567890!@%-_=+:,./abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    PARAM_STRING("command_expansion_filter", P, command_filter, .def = HARMLESS,
+                 .services = "local",
+                 .doc = "Characters that variables of commands may have; others become _."),
+    PARAM_STRING("execution_directory_expansion_filter", P, directory_filter, .def = HARMLESS,
+                 .services = "local", .doc = "The same for $name in command_execution_directory."),
+    PARAM_STRING("forward_expansion_filter", P, forward_filter, .def = HARMLESS,
+                 .services = "local", .doc = "The same for $name in forward_path."),
+    PARAM_BOOL("biff", P, biff, .def = "yes", .services = "local",
+               .doc = "Tell the comsat service of this host of new mail in users' mbox files."),
     PARAM_STRING("default_privs", P, default_privs, .def = "nobody", .services = "local",
                  .doc = "User for commands and files named by root-owned aliases."),
     PARAM_INT("mailbox_size_limit", P, mailbox_size_limit, .def = "51200000", .min = 0,
@@ -89,6 +115,7 @@ int local_mailbox_options(const struct config *cfg, const char *lock, struct mai
         .lock_attempts = p.lock_attempts,
         .lock_delay_s = p.lock_delay_s,
         .stale_lock_s = p.stale_lock_s,
+        .strict_ownership = p.strict_ownership,
     };
     rest = slice_str(strcmp(lock, "virtual_mailbox_lock") == 0 ? p.virtual_lock : p.mailbox_lock);
     while (slice_token(&rest, ", \t", &word)) {

@@ -9,6 +9,7 @@
 struct mailbox_params {
     const char *mailbox_lock, *virtual_lock;
     int64_t lock_attempts, lock_delay_s, stale_lock_s;
+    bool strict_ownership;
 };
 struct virtual_params {
     const char *base, *uid_maps, *gid_maps;
@@ -17,8 +18,11 @@ struct virtual_params {
 struct local_params {
     const char *home_mailbox, *mail_spool_directory, *forward_path, *allow_commands, *allow_files;
     const char *luser_relay, *mailbox_command, *default_privs;
+    const char *mailbox_command_maps, *prepend_delivered_header, *export_environment,
+        *command_directory, *command_shell;
+    const char *command_filter, *directory_filter, *forward_filter;
     int64_t mailbox_size_limit, command_time_limit_s;
-    bool expand_owner_alias, require_home_directory;
+    bool expand_owner_alias, require_home_directory, biff;
 };
 extern const struct param_set mailbox_params, virtual_params, local_params;
 

@@ -266,7 +266,7 @@ static int lock_mbox(int fd, const char *lock, const struct mailbox_options *opt
 
 static int deliver_mbox(const struct deliver_request *r, const char *path,
                         const struct mailbox_headers *h, const struct mailbox_options *opt,
-                        struct err *err)
+                        off_t *at, struct err *err)
 {
     struct buf lock = BUF_INIT(4096);
     bool dotlocked = false;
@@ -279,6 +279,11 @@ static int deliver_mbox(const struct deliver_request *r, const char *path,
     if (fd == -1) {
         err_sys(err, "open mailbox %s", path);
         err_set(err, ERR_TEMPORARY, "4.2.0", "%s", err->text);
+        goto done;
+    }
+    /* /dev/null: what is written there needs no lock, and is not cut back */
+    if (fstat(fd, &st) == 0 && S_ISCHR(st.st_mode)) {
+        ret = write_message(r, fd, path, h, true, err);
         goto done;
     }
     if (lock_mbox(fd, buf_cstr(&lock), opt, &dotlocked) == -1) {
@@ -294,11 +299,17 @@ static int deliver_mbox(const struct deliver_request *r, const char *path,
                 path);
         goto done;
     }
+    if (opt->strict_ownership && st.st_uid != geteuid()) {
+        err_set(err, ERR_TEMPORARY, "4.2.0", "destination %s is not owned by recipient", path);
+        goto done;
+    }
     if (opt->size_limit > 0 && st.st_size > opt->size_limit) {
         err_set(err, ERR_PERMANENT, "5.2.2",
                 "cannot update mailbox %s: larger than mailbox_size_limit", path);
         goto done;
     }
+    if (at != NULL)
+        *at = st.st_size;
     ret = write_message(r, fd, path, h, true, err);
     if (ret == 0 && fsync(fd) == -1)
         ret = write_error(err, path);
@@ -314,7 +325,7 @@ done:
 
 int mailbox_deliver(const struct deliver_request *r, const char *path,
                     const struct mailbox_owner *owner, const struct mailbox_headers *headers,
-                    const struct mailbox_options *opt, struct err *err)
+                    const struct mailbox_options *opt, off_t *at, struct err *err)
 {
     size_t len = strlen(path);
     int ret;
@@ -324,7 +335,7 @@ int mailbox_deliver(const struct deliver_request *r, const char *path,
     if (mailbox_become(owner, err) == -1)
         return -1;
     ret = path[len - 1] == '/' ? deliver_maildir(r, path, headers, opt, err)
-                               : deliver_mbox(r, path, headers, opt, err);
+                               : deliver_mbox(r, path, headers, opt, at, err);
     mailbox_become_root();
     return ret;
 }

@@ -20,6 +20,7 @@ struct mailbox_options {
     int64_t lock_attempts, lock_delay_s, stale_lock_s;
     int64_t size_limit; /* of an mbox file, or of a Maildir message; 0: none */
     bool fcntl_lock, dotlock, flock_lock;
+    bool strict_ownership; /* an mbox file must be its owner's */
 };
 
 /* Headers that delivery puts in front. Any may be empty. */
@@ -36,11 +37,11 @@ void mailbox_become_root(void);
 /*
  * path ends in "/": a Maildir, made if missing (0700). Written to tmp/, synced, renamed to new/, new/ synced. Else an mbox:
  * locked, appended, synced; cut back to its old length when anything fails. err: dsn 4.x or 5.x codes: 4.2.0 locked, 5.2.2 too large,
- * 4.3.1 disk full, ...
+ * 4.3.1 disk full, ... *at (NULL: not wanted): where in the mbox the message begins.
  */
 NODISCARD int mailbox_deliver(const struct deliver_request *r, const char *path,
                               const struct mailbox_owner *owner,
                               const struct mailbox_headers *headers,
-                              const struct mailbox_options *opt, struct err *err);
+                              const struct mailbox_options *opt, off_t *at, struct err *err);
 
 #endif

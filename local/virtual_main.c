@@ -129,7 +129,7 @@ static void deliver_one(struct virtual *v, struct deliver_request *r, size_t i)
         goto answer;
     owner.uid = (uid_t) uid;
     owner.gid = (gid_t) gid;
-    if (mailbox_deliver(r, buf_cstr(&path), &owner, &headers, &v->mailbox, &err) == 0) {
+    if (mailbox_deliver(r, buf_cstr(&path), &owner, &headers, &v->mailbox, NULL, &err) == 0) {
         st.outcome = OUTCOME_SENT;
         st.code = SLICE_LIT("2.0.0");
         st.text = path.ptr[path.len - 1] == '/' ? SLICE_LIT("delivered to maildir")

@@ -28,8 +28,8 @@ def only(inst, *wanted, status=None):
 
 @pytest.fixture
 def stopped(instance):
-    """A factory of instances that are not started, without what the harness sets and is not effective."""
-    return lambda main=None, **options: instance(main={"biff": None, **(main or {})}, start=False, **options)
+    """A factory of instances that are not started."""
+    return lambda **options: instance(start=False, **options)
 
 
 def test_a_plain_configuration_is_clean(stopped):
