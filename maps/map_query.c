@@ -48,20 +48,18 @@ static bool split(struct slice address, struct slice *local, struct slice *domai
     return true;
 }
 
-/* The n-th label from the right. */
+/* The n-th label from the right; empty ones do not count. */
 static bool label(struct slice domain, int n, struct slice *out)
 {
-    for (;; n--) {
+    while (domain.len > 0) {
         ptrdiff_t dot = slice_rfind(domain, '.');
 
-        if (n == 1) {
-            *out = slice_sub(domain, (size_t) (dot + 1), domain.len);
-            return out->len > 0;
-        }
-        if (dot == -1)
-            return false;
-        domain = slice_sub(domain, 0, (size_t) dot);
+        *out = slice_sub(domain, (size_t) (dot + 1), domain.len);
+        if (out->len > 0 && --n == 0)
+            return true;
+        domain = slice_sub(domain, 0, dot == -1 ? 0 : (size_t) dot);
     }
+    return false;
 }
 
 /* What %s, %u or %d is of text. */
@@ -150,6 +148,47 @@ bool map_query_for_result(const struct map_query *q, struct slice key, struct sl
     return true;
 }
 
+void map_results_begin(struct map_results *r, const struct map_query *format, int64_t limit,
+                       struct slice key)
+{
+    *r = (struct map_results){format, key, limit, 0, BUF_INIT(MAP_VALUE_MAX)};
+}
+
+void map_results_reset(struct map_results *r)
+{
+    r->count = 0;
+    buf_reset(&r->text);
+}
+
+int map_results_add(struct map_results *r, struct slice result, struct err *err)
+{
+    size_t before = r->text.len;
+
+    if (r->count > 0)
+        buf_putc(&r->text, ',');
+    if (!map_query_for_result(r->format, r->key, result, &r->text)) {
+        buf_truncate(&r->text, before);
+        return 0;
+    }
+    r->count++;
+    if (r->limit > 0 && r->count > r->limit)
+        return err_temporary(err, "more results than expansion_limit, %lld, allows",
+                             (long long) r->limit);
+    if (!buf_ok(&r->text))
+        return err_temporary(err, "the results are longer than %u bytes", MAP_VALUE_MAX);
+    return 0;
+}
+
+enum map_result map_results_end(struct map_results *r, enum map_result result, struct buf *value)
+{
+    if (result == MAP_FOUND && r->text.len == 0)
+        result = MAP_NOTFOUND;
+    if (result == MAP_FOUND)
+        buf_put_slice(value, buf_view(&r->text));
+    buf_fini(&r->text);
+    return result;
+}
+
 /* --- domain --------------------------------------------------------------------------------------- */
 
 struct map_domains {
@@ -192,7 +231,7 @@ enum map_result map_domains_ask(struct map_domains *d, struct slice key, struct 
 
     if (d == NULL)
         return MAP_FOUND;
-    if (!split(key, &local, &domain) || local.len == 0)
+    if (!split(key, &local, &domain) || local.len == 0 || domain.len == 0)
         return MAP_NOTFOUND;
     lock_take(&d->lock);
     if (d->list == NULL)

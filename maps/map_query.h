@@ -34,6 +34,24 @@ NODISCARD bool map_query_key_fits(const struct map_query *q, struct slice key);
 NODISCARD bool map_query_for_result(const struct map_query *q, struct slice key,
                                     struct slice result, struct buf *out);
 
+/* The results of one lookup, each through result_format, joined by commas. */
+struct map_results {
+    const struct map_query *format;
+    struct slice key;
+    int64_t limit; /* expansion_limit: 0 or less: none */
+    int64_t count;
+    struct buf text;
+};
+
+void map_results_begin(struct map_results *r, const struct map_query *format, int64_t limit,
+                       struct slice key);
+void map_results_reset(struct map_results *r); /* another server is asked */
+/* -1: too many, or too long: the lookup is "try again". What the template does not fit is skipped. */
+NODISCARD int map_results_add(struct map_results *r, struct slice result, struct err *err);
+/* Appends to value on MAP_FOUND, which is "not found" when there is nothing to append. Releases r. */
+NODISCARD enum map_result map_results_end(struct map_results *r, enum map_result result,
+                                          struct buf *value);
+
 /*
  * The option "domain": only keys user@domain of these domains are looked up. list: empty or NULL: all keys. A list may name files
  * and tables; it is opened when it is first asked. Threads share it.

@@ -89,6 +89,8 @@ static const char *value_of(const struct map_source *s, const char *name, struct
 
     if (s->is_file) {
         o = htable_get(s->options, slice_str(name));
+        if (o == NULL && where != NULL)
+            buf_printf(where, "%s: %s", s->path, name);
         if (o == NULL)
             return NULL;
         o->known = true;

@@ -61,6 +61,8 @@ static void test_keys(void **state)
         {"%d", "joe@", NULL},
         {"%u", "joe@", "joe"},
         {"%u", "@", NULL},
+        {"%s", "joe@", "joe@"},
+        {"%1", "joe@", NULL},
         {"%d", "@a.test", "a.test"},
         {"%S %U %D", "joe@a.test", "joe@a.test joe a.test"},
         {"%3.%2.%1", "user@mail.example.com", "mail.example.com"},
@@ -69,7 +71,11 @@ static void test_keys(void **state)
         {"%4", "user@mail.example.com", NULL},
         {"%1", "com", NULL},
         {"%1", "user@a..b", "b"},
-        {"%2", "user@a..b", NULL},
+        {"%2", "user@a..b", "a"},
+        {"%3", "user@a..b", NULL},
+        {"%2.%1", "user@a.b.", "a.b"},
+        {"%1", "user@.", NULL},
+        {"%1", "user@[1.2.3.4]", "4]"},
         {"no key", "joe", "no key"},
         {"", "joe", ""},
     };
@@ -126,6 +132,50 @@ static void test_results(void **state)
             fail_msg("\"%s\" for key \"%s\": fits wrongly", cases[i].format, cases[i].key);
         map_query_free(&q);
         buf_fini(&out);
+    }
+}
+
+static void test_many_results(void **state)
+{
+    static const struct {
+        const char *format, *key, *results[4];
+        int64_t limit;
+        const char *wanted; /* NULL: not found; "": try again */
+    } cases[] = {
+        {"%s", "k", {"a", "b", "c"}, 0, "a,b,c"},
+        {"%s", "k", {"a", "b", "c"}, -1, "a,b,c"},
+        {"%s", "k", {"a", "b", "c"}, 3, "a,b,c"},
+        {"%s", "k", {"a", "b", "c"}, 2, ""},
+        {"%s", "k", {"a"}, 1, "a"},
+        {"%s", "k", {"a", "b"}, 1, ""},
+        {"%s", "k", {"", "a", ""}, 1, "a"}, /* what is skipped does not count */
+        {"%d", "k", {"a", "b@c", "d@e"}, 2, "c,e"},
+        {"%s", "k", {""}, 0, NULL},
+        {"%s", "k", {NULL}, 0, NULL},
+        {"OK", "k", {"a", "b"}, 0, "OK,OK"},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct map_query *q = query(cases[i].format);
+        struct buf value = BUF_INIT(1000);
+        struct map_results r;
+        struct err err = ERR_INIT;
+        enum map_result res = MAP_FOUND;
+
+        map_results_begin(&r, q, cases[i].limit, slice_str(cases[i].key));
+        for (size_t k = 0; cases[i].results[k] != NULL; k++)
+            if (map_results_add(&r, slice_str(cases[i].results[k]), &err) == -1)
+                res = MAP_RETRY;
+        res = map_results_end(&r, res, &value);
+        if (cases[i].wanted == NULL)
+            assert_int_equal(res, MAP_NOTFOUND);
+        else if (cases[i].wanted[0] == '\0')
+            assert_int_equal(res, MAP_RETRY);
+        else
+            check(cases[i].format, cases[i].key, res == MAP_FOUND, &value, cases[i].wanted);
+        map_query_free(&q);
+        buf_fini(&value);
     }
 }
 
@@ -301,10 +351,10 @@ static void test_wrong_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),          cmocka_unit_test(test_results),
-        cmocka_unit_test(test_wrong_formats), cmocka_unit_test(test_domains),
-        cmocka_unit_test(test_file),          cmocka_unit_test(test_main_cf),
-        cmocka_unit_test(test_wrong_files),
+        cmocka_unit_test(test_keys),         cmocka_unit_test(test_results),
+        cmocka_unit_test(test_many_results), cmocka_unit_test(test_wrong_formats),
+        cmocka_unit_test(test_domains),      cmocka_unit_test(test_file),
+        cmocka_unit_test(test_main_cf),      cmocka_unit_test(test_wrong_files),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
