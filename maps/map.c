@@ -16,6 +16,7 @@
 #include "base/htable.h"
 #include "base/log.h"
 #include "base/mtime.h"
+#include "maps/map_plugin.h"
 #include "maps/map_servers.h"
 
 #define RECHECK_MS 500 /* new content is to serve within a second */
@@ -83,6 +84,30 @@ static const struct map_type *find_type(struct slice name)
         if (slice_eq_str(name, types[i]->name))
             return types[i];
     return NULL;
+}
+
+static void push_name(const char *name, void *arg)
+{
+    vec_push(arg, (void *) (uintptr_t) name);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+void map_type_names_each(const struct config *cfg, void (*fn)(const char *name, void *arg),
+                         void *arg)
+{
+    struct vec all = VEC_INIT;
+
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        push_name(types[i]->name, &all);
+    map_plugin_each(cfg, push_name, &all);
+    vec_sort(&all, by_name);
+    for (size_t i = 0; i < all.len; i++)
+        fn(all.items[i], arg);
+    vec_fini(&all);
 }
 
 struct map_env *map_env_new(const struct config *cfg)
@@ -187,12 +212,13 @@ static unsigned flags_of(const struct map_type *type, const char *path)
 unsigned map_spec_flags(struct slice spec)
 {
     ptrdiff_t colon = slice_find(spec, ':');
-    const struct map_type *type = colon < 1 ? NULL : find_type(slice_sub(spec, 0, (size_t) colon));
+    struct slice name = slice_sub(spec, 0, colon < 1 ? 0 : (size_t) colon);
+    const struct map_type *type = find_type(name);
     char *path;
     unsigned flags;
 
     if (type == NULL)
-        return 0;
+        return map_plugin_is_name(name) ? MAP_FLAG_FIXED : 0; /* without loading it */
     path = slice_dup(slice_sub(spec, (size_t) colon + 1, spec.len));
     flags = flags_of(type, path);
     free(path);
@@ -227,8 +253,8 @@ static struct slice without_proxy(struct slice spec)
     return spec;
 }
 
-int map_parse_name(struct slice spec, const struct map_type **type, struct slice *path,
-                   struct err *err)
+int map_parse_name(const struct config *cfg, struct slice spec, const struct map_type **type,
+                   struct slice *path, struct err *err)
 {
     ptrdiff_t colon = slice_find(spec, ':');
 
@@ -237,7 +263,9 @@ int map_parse_name(struct slice spec, const struct map_type **type, struct slice
                          SLICE_FMT(spec));
     *type = find_type(slice_sub(spec, 0, (size_t) colon));
     if (*type == NULL)
-        return err_input(err, "unsupported dictionary type: %.*s", (int) colon, spec.ptr);
+        *type = map_plugin_load(cfg, slice_sub(spec, 0, (size_t) colon), err);
+    if (*type == NULL)
+        return -1;
     *path = slice_sub(spec, (size_t) colon + 1, spec.len);
     return 0;
 }
@@ -291,7 +319,7 @@ int map_open(struct map_env *env, struct slice spec, struct map **out, struct er
 
     if (env->who == MAP_PROXY_NEVER)
         real = without_proxy(real);
-    if (map_parse_name(real, &type, &path, err) == -1)
+    if (map_parse_name(env->cfg, real, &type, &path, err) == -1)
         return -1;
     m = map_env_find(env, real);
     if (m == NULL) {

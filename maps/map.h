@@ -137,6 +137,10 @@ struct map_type {
     /* NULL, or the format of its files where the type's own is not built in. */
     const char *stand_in;
 };
-void map_type_each(void (*fn)(const struct map_type *t, void *arg), void *arg); /* sorted by name */
+void map_type_each(void (*fn)(const struct map_type *t, void *arg),
+                   void *arg); /* the built-in ones, sorted by name */
+/* All that are there, modules (map_plugin.h) too, sorted. */
+void map_type_names_each(const struct config *cfg, void (*fn)(const char *name, void *arg),
+                         void *arg);
 
 #endif

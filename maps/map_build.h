@@ -70,7 +70,7 @@ NODISCARD int map_build_add(const struct map_type *type, const char *path, int f
 NODISCARD int map_build_remove(const struct map_type *type, const char *path,
                                bool (*next)(struct slice *key, void *arg), void *arg,
                                const struct map_build_options *opt, bool *found, struct err *err);
-/* NULL: no such type. */
+/* A built-in type. NULL: no such. */
 const struct map_type *map_type_find(struct slice name);
 /* "type:path" or a path of default_database_type: the type, and path in spec. -1: no such type. */
 NODISCARD int map_spec_split(const struct config *cfg, const char *spec,

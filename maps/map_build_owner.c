@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "maps/map_plugin.h"
+
 int privileges_lower(struct privileges *before, const struct stat *st, bool wanted, struct err *err)
 {
     gid_t gid;
@@ -82,7 +84,9 @@ int map_spec_split(const struct config *cfg, const char *spec, const struct map_
                              spec);
     }
     *type = map_type_find(name);
-    return *type != NULL ? 0 : err_input(err, "unsupported dictionary type: %.*s", SLICE_FMT(name));
+    if (*type == NULL)
+        *type = map_plugin_load(cfg, name, err);
+    return *type != NULL ? 0 : -1;
 }
 
 int postalias_build(const struct config *cfg, const char *spec, struct err *err)

@@ -68,8 +68,8 @@ struct map {
 struct impl *impl_new(const struct map_type *type, void *state);
 void impl_unref(struct impl *i); /* may be NULL */
 /* What "type:path" names; path lies in spec. */
-NODISCARD int map_parse_name(struct slice spec, const struct map_type **type, struct slice *path,
-                             struct err *err);
+NODISCARD int map_parse_name(const struct config *cfg, struct slice spec,
+                             const struct map_type **type, struct slice *path, struct err *err);
 struct map *map_new(struct map_env *env, struct slice name, const struct map_type *type,
                     struct slice path);
 struct map *map_env_find(struct map_env *env, struct slice name); /* NULL: not there */

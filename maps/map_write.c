@@ -97,7 +97,7 @@ int map_open_writable(struct map_env *env, struct slice spec, struct map **out, 
     struct slice path;
     struct map *m;
 
-    if (map_parse_name(real, &type, &path, err) == -1)
+    if (map_parse_name(map_env_config(env), real, &type, &path, err) == -1)
         return -1;
     if (type->writer == NULL)
         return err_input(err, "table %.*s: a table of this type cannot be written",

@@ -21,6 +21,10 @@ static const struct param rows[] = {
     PARAM_BY_NAME("alias_database", PARAM_TYPE_STRING, .def = "hash:/etc/aliases",
                   .services = "sendmail,postalias",
                   .doc = "The alias tables that newaliases builds."),
+    PARAM_BY_NAME(
+        "shlib_directory", PARAM_TYPE_STRING, .def = "/usr/lib/postfix",
+        .doc =
+            "Where modules of table types (postrider-TYPE.so) are looked for, before the directory of the daemons."),
 };
 static const struct param_set maps_params = PARAM_SET("maps", struct maps_params, rows);
 

@@ -345,7 +345,6 @@ const struct param params_pending[] = {
     PENDING("send_cyrus_sasl_authzid", "no", BOOL, "smtp"),
     PENDING("sender_based_routing", "", BOOL, "obsolete"),
     PENDING("sendmail_fix_line_endings", "always", STRING, "sendmail"),
-    PENDING("shlib_directory", "/usr/lib/postfix", STRING, "postfix,postmulti"),
     PENDING("smtp_address_verify_target", "rcpt", STRING, "smtp"),
     PENDING("smtp_balance_inet_protocols", "yes", BOOL, "smtp"),
     PENDING("smtp_bind_address_enforce", "no", BOOL, "smtp"),

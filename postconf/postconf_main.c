@@ -96,10 +96,23 @@ static unsigned take_classes(const char *text)
     return found;
 }
 
-static void print_map_type(const struct map_type *t, void *arg)
+static void print_map_type(const char *name, void *arg)
 {
     (void) arg;
-    puts(t->name);
+    puts(name);
+}
+
+/* Without a main.cf, modules are looked for where they are installed. */
+static int print_map_types(const struct postconf *p)
+{
+    struct config *cfg = NULL;
+    struct err err = ERR_INIT;
+
+    if (config_load(p->dir, p->overrides, p->noverrides, NULL, &cfg, &err) == -1)
+        log_warning("%s", err.text);
+    map_type_names_each(cfg, print_map_type, NULL);
+    config_unref(&cfg);
+    return 0;
 }
 
 static int run(struct postconf *p, const bool given[256], int what)
@@ -110,10 +123,8 @@ static int run(struct postconf *p, const bool given[256], int what)
         return postconf_manual();
     if (what == OPT_EXPLAIN)
         return postconf_explain(p);
-    if (given['m']) {
-        map_type_each(print_map_type, NULL);
-        return 0;
-    }
+    if (given['m'])
+        return print_map_types(p);
     if (given['l']) {
         puts("flock\nfcntl\ndotlock");
         return 0;
