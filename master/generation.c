@@ -186,7 +186,8 @@ enum service_kind service_kind(const struct generation *g, const struct master_s
     for (size_t i = 0; kind == SERVICE_MISSING && i < ARRAY_LEN(absorbed); i++)
         if (strcmp(s->command, absorbed[i]) == 0)
             kind = SERVICE_ABSORBED;
-    if (kind == SERVICE_RUN && (s->type == SERVICE_PASS || s->type == SERVICE_UNIX_DGRAM))
+    /* postlogd is the one user of datagrams, and part of master */
+    if (kind == SERVICE_RUN && s->type == SERVICE_UNIX_DGRAM)
         kind = SERVICE_NO_TYPE;
     buf_fini(&path);
     return kind;

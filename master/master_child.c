@@ -58,9 +58,17 @@ NORETURN static void exec_worker(const struct service *s, int status, int capaci
     service_program(s->gen, s->cf, &path);
     (void) snprintf(listeners, sizeof(listeners), "%zu", s->listeners.count);
     (void) snprintf(max, sizeof(max), "%d", capacity);
-    const char *const fixed[] = {
-        s->cf->command, "-n",      s->cf->name, "-t", s->cf->type == SERVICE_INET ? "inet" : "unix",
-        "-s",           listeners, "-m",        max};
+    const char *const fixed[] = {s->cf->command,
+                                 "-n",
+                                 s->cf->name,
+                                 "-t",
+                                 s->cf->type == SERVICE_INET   ? "inet"
+                                 : s->cf->type == SERVICE_PASS ? "pass"
+                                                               : "unix",
+                                 "-s",
+                                 listeners,
+                                 "-m",
+                                 max};
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
         add(&argv, fixed[i]);
     if (s->m->log_fd != -1)

@@ -101,7 +101,8 @@ static struct child *start(struct service *s)
 {
     int room = limit_of(s) - given(s);
     int64_t capacity = share_of(s);
-    bool stressed = s->cf->type == SERVICE_INET && s->limit_reached.us != 0 &&
+    bool stressed = (s->cf->type == SERVICE_INET || s->cf->type == SERVICE_PASS) &&
+                    s->limit_reached.us != 0 &&
                     mono_diff_ms(mono_now(), s->limit_reached) < STRESS_MS;
     struct child *c;
 

@@ -135,6 +135,7 @@ static void take_options(struct worker *w, int argc, char **argv)
             w->name = optarg;
             break;
         case 't':
+            w->is_pass = strcmp(optarg, "pass") == 0;
             w->is_inet = strcmp(optarg, "inet") == 0;
             break;
         case 'o':

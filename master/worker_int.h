@@ -39,7 +39,7 @@ struct worker {
     void *data;
     const char *name; /* service name */
     char **args;
-    bool is_inet, do_chroot, unprivileged, debug, trial, root;
+    bool is_inet, is_pass, do_chroot, unprivileged, debug, trial, root;
     int nlisten;
     const char **overrides;
     size_t noverrides;

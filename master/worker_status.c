@@ -7,11 +7,16 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "master/worker_int.h"
+
+#define PASS_WAIT_MS 2000
 
 void worker_tell_locked(struct worker *w)
 {
@@ -145,6 +150,54 @@ void worker_hear(struct worker *w)
     }
 }
 
+/*
+ * Type pass: whoever connects hands over a client, as one byte with a descriptor (SCM_RIGHTS), and may go. It is a process of this host that
+ * may write to the socket; still it is not waited for longer than a moment. -1: there was none.
+ */
+static int receive_client(const struct worker *w, int from)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    char byte;
+    struct iovec iov = {&byte, 1};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.space,
+                         .msg_controllen = sizeof(control.space)};
+    struct pollfd p = {.fd = from, .events = POLLIN};
+    struct cmsghdr *cm;
+    int fd = -1;
+
+    if (poll(&p, 1, PASS_WAIT_MS) == 1 && recvmsg(from, &msg, MSG_CMSG_CLOEXEC) == 1 &&
+        (cm = CMSG_FIRSTHDR(&msg)) != NULL && cm->cmsg_level == SOL_SOCKET &&
+        cm->cmsg_type == SCM_RIGHTS && cm->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(&fd, CMSG_DATA(cm), sizeof(int));
+    if (fd == -1) {
+        log_warning("service %s: no client was handed over", w->name);
+    } else if (fd_set_nonblocking(fd, true) == -1) {
+        log_warning("service %s: what was handed over is no socket: errno %d", w->name, errno);
+        fd_close(&fd);
+    }
+    return fd;
+}
+
+/* Whose connection was handed over, and to which address it came. */
+static int name_client(const struct worker *w, struct worker_client *out)
+{
+    out->peer_len = sizeof(out->peer);
+    out->local_len = sizeof(out->local);
+    if (getpeername(out->fd, (struct sockaddr *) &out->peer, &out->peer_len) == 0 &&
+        getsockname(out->fd, (struct sockaddr *) &out->local, &out->local_len) == 0)
+        return 1;
+    /* a client that has gone meanwhile is no news */
+    if (errno != ENOTCONN)
+        log_warning("service %s: what was handed over is no connection: errno %d", w->name, errno);
+    fd_close(&out->fd);
+    return 0;
+}
+
 int worker_accept(struct worker *w, int index, struct worker_client *out)
 {
     const struct worker_client *name = &w->listen_names[index];
@@ -157,6 +210,13 @@ int worker_accept(struct worker *w, int index, struct worker_client *out)
             return 0;
         log_warning("accept for service %s: errno %d", w->name, errno);
         return -1;
+    }
+    if (w->is_pass) {
+        int from = out->fd;
+
+        out->fd = receive_client(w, from);
+        (void) close(from);
+        return out->fd == -1 ? 0 : name_client(w, out);
     }
     if (!w->is_inet) {
         out->peer.ss_family = out->local.ss_family = AF_UNIX;

@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from instance import STAGE, free_port, wait_for
+from instance import MASTER_CF, STAGE, free_port, wait_for
 
 WORKER = STAGE.parent / "tests" / "test_master_worker"
 
@@ -486,3 +486,40 @@ def test_postkick(system):
     inst.run("postkick", "public", "looper", "W")
     assert fails(inst, "postkick", "public", "nosuch", "W")
     assert fails(inst, "postkick", "elsewhere", "looper", "W")
+
+
+def hand_over(inst, name, connection=None, data=b"x"):
+    """Connects to a service of type pass, and passes it a descriptor."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(str(inst.spool / "private" / name))
+        if connection is None:
+            s.sendall(data)
+        else:
+            socket.send_fds(s, [data], [connection.fileno()])
+
+
+def test_clients_that_are_handed_over(instance):
+    """Type pass: a connected client comes as a descriptor; what is none is reported, and the next one is served."""
+    inst = instance(master=MASTER_CF + "hand pass - - n - - smtpd -o smtpd_banner=passed\n")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for _ in range(3):
+            with socket.create_connection(listener.getsockname(), timeout=10) as client:
+                accepted, _peer = listener.accept()
+                hand_over(inst, "hand", accepted)
+                accepted.close()
+                lines = client.makefile("rb")
+                assert lines.readline() == b"220 passed\r\n"
+                client.sendall(b"helo x\r\nmail from:<a@b.test>\r\nquit\r\n")
+                assert [lines.readline()[:3] for _ in range(3)] == [b"250", b"250", b"221"]
+    inst.wait_log(r"hand/smtpd\[\d+\]: connect from \S+\[127\.0\.0\.1\]|smtpd\[\d+\]: connect from \S+\[127\.0\.0\.1\]")
+    hand_over(inst, "hand", data=b"no descriptor")
+    inst.wait_log(r"warning: service hand: no client was handed over")
+    with open("/dev/null") as not_a_socket:
+        hand_over(inst, "hand", not_a_socket)
+    inst.wait_log(r"warning: service hand: what was handed over is no (connection|socket)")
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname(), timeout=10) as client:
+        accepted, _peer = listener.accept()
+        hand_over(inst, "hand", accepted)
+        accepted.close()
+        assert client.recv(100) == b"220 passed\r\n"
