@@ -231,7 +231,7 @@ static void test_kinds(void **state)
         {"a unix - - n - - nosuch", SERVICE_MISSING},
         {"a unix - - n - - true", SERVICE_RUN},
         {"a fifo - - n - - true", SERVICE_RUN},
-        {"a pass - - n - - true", SERVICE_NO_TYPE},
+        {"a pass - - n - - true", SERVICE_RUN},
         {"a unix-dgram - - n - - true", SERVICE_NO_TYPE},
     };
 
