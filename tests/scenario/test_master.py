@@ -523,3 +523,31 @@ def test_clients_that_are_handed_over(instance):
         hand_over(inst, "hand", accepted)
         accepted.close()
         assert client.recv(100) == b"220 passed\r\n"
+
+
+def test_daemons_in_the_queue_directory(instance, sink):
+    """The chroot column: daemons that have seen nothing of the file system but the queue do all that they do outside."""
+    if os.geteuid() != 0:
+        pytest.fail("needs root")
+    hop = sink()
+    chrooted = re.sub(r"^(\S+\s+\S+\s+\S+\s+\S+\s+)n(\s+\S+\s+\S+\s+(smtpd|cleanup|smtp|bounce|qmgr|pickup|error)\b)", r"\1y\2", MASTER_CF, flags=re.M)
+    assert chrooted.count(" y ") >= 5
+    inst = instance(master=chrooted, main={"relay_domains": "far.test", "relay_transport": f"smtp:[127.0.0.1]:{hop.port}",
+                                           "virtual_alias_maps": "hash:{etc}/virtual", "header_checks": "regexp:{etc}/checks"},
+                    files={"virtual": "a@far.test b@far.test\n", "checks": "/^X-Bad:/ REJECT bad\n"}, start=False)
+    inst.postmap(f"hash:{inst.etc}/virtual")
+    inst.start()
+    inst.send("a@far.test")
+    hop.wait(1)
+    assert hop.messages[0][1] == ["b@far.test"]
+    with pytest.raises(Exception, match="bad"):
+        inst.send("a@far.test", headers="X-Bad: x\n")
+    inside = {os.readlink(f"/proc/{pid}/root") for pid in inst.pids() if pid != inst.master_pid()}
+    assert inside == {str(inst.spool)}
+    # a table that changes out of their sight reaches them all the same
+    inst.write("virtual", "a@far.test c@far.test\n")
+    inst.postmap(f"hash:{inst.etc}/virtual")
+    inst.reload()
+    inst.send("a@far.test")
+    hop.wait(2)
+    inst.wait_log(r"to=<c@far\.test>, orig_to=<a@far\.test>, .*status=sent")
