@@ -183,7 +183,7 @@ struct map_servers *map_env_proxy_servers(struct map_env *env, struct err *err)
 
     lock_take(&env->proxy_lock);
     if (env->proxy == NULL)
-        env->proxy = map_proxy_servers_new(env, err);
+        env->proxy = map_proxy_servers_new(env, false, err);
     servers = env->proxy;
     lock_release(&env->proxy_lock);
     return servers;

@@ -22,8 +22,9 @@ enum map_proxy map_env_proxy(const struct map_env *env);
 /* The connections to proxymap(8) that all tables of env share; made when first asked for, by an open(). */
 struct map_servers;
 NODISCARD struct map_servers *map_env_proxy_servers(struct map_env *env, struct err *err);
-/* map_proxy.c */
-NODISCARD struct map_servers *map_proxy_servers_new(const struct map_env *env, struct err *err);
+/* map_proxy.c. writes: to the proxywrite service. */
+NODISCARD struct map_servers *map_proxy_servers_new(const struct map_env *env, bool writes,
+                                                    struct err *err);
 
 /* map_limits.c: slow_lookup_threshold; 0: none. */
 int64_t map_slow_lookup_ms(const struct config *cfg);

@@ -7,7 +7,6 @@
 
 struct proxymap_params {
     const char *read_maps, *write_maps;
-    const char *write_service;
 };
 extern const struct param_set proxymap_params;
 

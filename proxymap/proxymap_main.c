@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * proxymap_main.c - the proxymap(8) process: lookups of other processes, one after the other on each connection, each on a thread.
+ * proxymap_main.c - the proxymap(8) process: requests of other processes, one after the other on each connection, each on a thread.
  */
 #include <stdlib.h>
 
@@ -16,6 +16,7 @@
 
 #define WRITE_WAIT_MS 60000 /* for a client to take its answer */
 #define IDLE_MAX_S    86400
+#define LIST_MAX      (256U << 20)
 #define REPORTED_MAX  1000 /* unapproved tables that are remembered as reported */
 
 struct proxymap {
@@ -44,7 +45,7 @@ static int start(struct worker *w, struct err *err)
         num_parse_time(slice_str(config_get(cfg, "ipc_idle")), 's', IDLE_MAX_S, &m->idle_s, err) ==
             -1)
         return -1;
-    m->writes = strcmp(worker_service_name(w), m->p.write_service) == 0;
+    m->writes = strcmp(worker_service_name(w), config_get(cfg, "proxywrite_service_name")) == 0;
     m->approved = approved_new(m->writes ? m->p.write_maps : m->p.read_maps);
     lock_init(&m->lock, LOCK_SESSION);
     m->reported = htable_new(false);
@@ -97,50 +98,123 @@ static void report_unapproved(struct proxymap *m, struct slice table)
                 m->writes ? "proxy_write_maps" : "proxy_read_maps");
 }
 
-static void look_up(struct session *s, const struct proto_map_lookup *q,
-                    struct proto_map_answer *answer, struct buf *value, struct err *why)
+/* The table; a writable one for the service that writes. */
+static int open_table(struct session *s, struct slice name, struct map **out, struct err *err)
+{
+    struct proxymap *m = worker_data(s->worker);
+    int ret;
+
+    if (!m->writes)
+        return map_open(worker_maps(s->worker), name, out, err);
+    lock_take(&m->lock); /* two threads that open a file for writing would be in each other's way */
+    ret = map_open_writable(worker_maps(s->worker), name, out, err);
+    lock_release(&m->lock);
+    return ret;
+}
+
+static enum proto_map_status status_of(enum map_result res)
+{
+    switch (res) {
+    case MAP_FOUND:
+        return PROTO_MAP_FOUND;
+    case MAP_NOTFOUND:
+        return PROTO_MAP_NOT_FOUND;
+    case MAP_RETRY:
+        break;
+    }
+    return PROTO_MAP_RETRY;
+}
+
+static enum proto_map_status look_up(struct map *map, struct slice key, struct buf *value,
+                                     struct err *why)
+{
+    enum map_result res = map_lookup(map, key, value, why);
+
+    if (res == MAP_FOUND && value->len > PROTO_MAP_VALUE_MAX) {
+        (void) err_temporary(why, "result is longer than %u bytes", PROTO_MAP_VALUE_MAX);
+        return PROTO_MAP_RETRY;
+    }
+    return status_of(res);
+}
+
+struct listing {
+    struct chan *chan;
+    struct err *why;
+    bool failed;
+};
+
+/* Rows are queued, and sent when the table is free again: a client that is slow to take them holds nobody up. */
+static bool list_row(struct slice key, struct slice value, void *arg)
+{
+    struct listing *l = arg;
+    struct proto_map_answer row = {.status = PROTO_MAP_ROW, .key = key, .value = value};
+
+    if (chan_output_len(l->chan) > LIST_MAX) {
+        (void) err_temporary(l->why, "more than %u bytes to list", LIST_MAX);
+        l->failed = true;
+    } else if (proto_put(l->chan, &msg_map_answer, &row, -1, l->why) == -1) {
+        l->failed = true;
+    }
+    return !l->failed;
+}
+
+static enum proto_map_status list(struct session *s, struct map *map, struct err *why)
+{
+    struct listing l = {.chan = s->chan, .why = why};
+
+    return map_each(map, list_row, &l, why) == 0 && !l.failed ? PROTO_MAP_FOUND : PROTO_MAP_RETRY;
+}
+
+static enum proto_map_status answer(struct session *s, const struct proto_map_request *q,
+                                    struct buf *value, struct err *why)
 {
     struct proxymap *m = worker_data(s->worker);
     struct map *map;
 
-    answer->status = PROTO_MAP_RETRY;
     if (!approved_has(m->approved, q->table)) {
         report_unapproved(m, q->table);
-        answer->status = PROTO_MAP_DENIED;
         (void) err_permanent(why, "not listed in %s",
                              m->writes ? "proxy_write_maps" : "proxy_read_maps");
-    } else if (map_open(worker_maps(s->worker), q->table, &map, why) == 0) {
-        switch (map_lookup(map, q->key, value, why)) {
-        case MAP_FOUND:
-            answer->status = PROTO_MAP_FOUND;
-            break;
-        case MAP_NOTFOUND:
-            answer->status = PROTO_MAP_NOT_FOUND;
-            break;
-        case MAP_RETRY:
-            break;
-        }
+        return PROTO_MAP_DENIED;
     }
-    if (answer->status == PROTO_MAP_FOUND && value->len > PROTO_MAP_VALUE_MAX) {
-        answer->status = PROTO_MAP_RETRY;
-        (void) err_temporary(why, "result is longer than %u bytes", PROTO_MAP_VALUE_MAX);
+    if (open_table(s, q->table, &map, why) == -1)
+        return PROTO_MAP_RETRY;
+    if (q->op == PROTO_MAP_LOOKUP)
+        return look_up(map, q->key, value, why);
+    if (!m->writes) {
+        (void) err_permanent(why, "this service only looks up");
+        return PROTO_MAP_DENIED;
     }
-    if (answer->status == PROTO_MAP_FOUND)
-        answer->value = buf_view(value);
-    answer->text = slice_str(why->text);
+    switch ((enum proto_map_op) q->op) {
+    case PROTO_MAP_UPDATE:
+        return map_update(map, q->key, q->value, why) == 0 ? PROTO_MAP_FOUND : PROTO_MAP_RETRY;
+    case PROTO_MAP_DELETE:
+        return status_of(map_delete(map, q->key, why));
+    case PROTO_MAP_SYNC:
+        return map_sync(map, why) == 0 ? PROTO_MAP_FOUND : PROTO_MAP_RETRY;
+    case PROTO_MAP_LIST:
+        return list(s, map, why);
+    case PROTO_MAP_LOOKUP:
+        break;
+    }
+    (void) err_input(why, "unknown request %u", q->op);
+    return PROTO_MAP_RETRY;
 }
 
 static int serve(struct session *s, const struct frame *f, struct err *err)
 {
-    struct proto_map_lookup q;
-    struct proto_map_answer answer = {.status = 0};
+    struct proto_map_request q;
+    struct proto_map_answer a = {.status = 0};
     struct buf value = BUF_INIT(MAP_VALUE_MAX);
     struct err why = ERR_INIT;
     int ret = -1;
 
-    if (proto_decode(f, &msg_map_lookup, &q, err) == 0) {
-        look_up(s, &q, &answer, &value, &why);
-        if (proto_put(s->chan, &msg_map_answer, &answer, -1, err) == 0 &&
+    if (proto_decode(f, &msg_map_request, &q, err) == 0) {
+        a.status = answer(s, &q, &value, &why);
+        if (a.status == PROTO_MAP_FOUND)
+            a.value = buf_view(&value);
+        a.text = slice_str(why.text);
+        if (proto_put(s->chan, &msg_map_answer, &a, -1, err) == 0 &&
             chan_flush_wait(s->chan, WRITE_WAIT_MS, err) == CHAN_OK)
             ret = 0;
     }

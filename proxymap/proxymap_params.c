@@ -16,9 +16,6 @@ static const struct param rows[] = {
         .def =
             "$smtp_sasl_auth_cache_name $lmtp_sasl_auth_cache_name $address_verify_map $postscreen_cache_map",
         .services = "proxymap", .doc = "The tables that the proxywrite service serves."),
-    PARAM_STRING(
-        "proxywrite_service_name", P, write_service, .def = "proxywrite", .not_empty = true,
-        .doc = "The proxymap(8) service that serves proxy_write_maps instead of proxy_read_maps."),
 };
 const struct param_set proxymap_params = PARAM_SET("proxymap", P, rows);
 

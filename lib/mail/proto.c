@@ -162,18 +162,21 @@ static const struct msg_field control_fields[] = {
 const struct msg_def msg_control = {PROTO_CONTROL, "control", sizeof(struct proto_control),
                                     control_fields, ARRAY_LEN(control_fields)};
 
-static const struct msg_field map_lookup_fields[] = {
-    MSG_FIELD_BYTES_REQUIRED(1, proto_map_lookup, table, PROTO_MAP_TABLE_MAX),
-    MSG_FIELD_BYTES_REQUIRED(2, proto_map_lookup, key, PROTO_MAP_KEY_MAX),
+static const struct msg_field map_request_fields[] = {
+    MSG_FIELD_U32(1, proto_map_request, op, 0),
+    MSG_FIELD_BYTES_REQUIRED(2, proto_map_request, table, PROTO_MAP_TABLE_MAX),
+    MSG_FIELD_BYTES(3, proto_map_request, key, PROTO_MAP_KEY_MAX),
+    MSG_FIELD_BYTES(4, proto_map_request, value, PROTO_MAP_VALUE_MAX),
 };
-const struct msg_def msg_map_lookup = {PROTO_MAP_LOOKUP, "map_lookup",
-                                       sizeof(struct proto_map_lookup), map_lookup_fields,
-                                       ARRAY_LEN(map_lookup_fields)};
+const struct msg_def msg_map_request = {PROTO_MAP_REQUEST, "map_request",
+                                        sizeof(struct proto_map_request), map_request_fields,
+                                        ARRAY_LEN(map_request_fields)};
 
 static const struct msg_field map_answer_fields[] = {
-    MSG_FIELD_U32(1, proto_map_answer, status, PROTO_MAP_DENIED),
-    MSG_FIELD_BYTES(2, proto_map_answer, value, PROTO_MAP_VALUE_MAX),
-    MSG_FIELD_BYTES(3, proto_map_answer, text, 4096),
+    MSG_FIELD_U32(1, proto_map_answer, status, PROTO_MAP_ROW),
+    MSG_FIELD_BYTES(2, proto_map_answer, key, PROTO_MAP_KEY_MAX),
+    MSG_FIELD_BYTES(3, proto_map_answer, value, PROTO_MAP_VALUE_MAX),
+    MSG_FIELD_BYTES(4, proto_map_answer, text, 4096),
 };
 const struct msg_def msg_map_answer = {PROTO_MAP_ANSWER, "map_answer",
                                        sizeof(struct proto_map_answer), map_answer_fields,
@@ -185,7 +188,7 @@ const struct msg_def *const proto_all[] = {
     &msg_queue_item,   &msg_queue_rcpt,    &msg_deliver,
     &msg_deliver_rcpt, &msg_status,        &msg_report,
     &msg_report_rcpt,  &msg_worker_status, &msg_control,
-    &msg_map_lookup,   &msg_map_answer,    NULL,
+    &msg_map_request,  &msg_map_answer,    NULL,
 };
 
 int proto_put(struct chan *c, const struct msg_def *def, const void *m, int fd, struct err *err)

@@ -61,7 +61,8 @@ enum proto_type {
         55, /* master -> worker: log to the descriptor that comes along; without one: syslog */
 
     /* Tables. Client: any process. Server: proxymap, socket private/proxymap or private/proxywrite. */
-    PROTO_MAP_LOOKUP = 70, /* struct proto_map_lookup -> MAP_ANSWER */
+    PROTO_MAP_REQUEST =
+        70, /* struct proto_map_request -> MAP_ANSWER; LIST: -> MAP_ANSWER*, the last one no ROW */
     PROTO_MAP_ANSWER = 71, /* struct proto_map_answer */
 
     /* postfix(1) and master, socket private/control: struct proto_control -> RESULT */
@@ -201,26 +202,38 @@ struct proto_control {
 
 #define PROTO_MAP_TABLE_MAX 65536
 #define PROTO_MAP_KEY_MAX   65536
-#define PROTO_MAP_VALUE_MAX (FRAME_PAYLOAD_MAX - 8192)
-struct proto_map_lookup {
+#define PROTO_MAP_VALUE_MAX (FRAME_PAYLOAD_MAX - PROTO_MAP_TABLE_MAX - PROTO_MAP_KEY_MAX - 8192)
+enum proto_map_op {
+    PROTO_MAP_LOOKUP = 1,
+    /* proxywrite only: */
+    PROTO_MAP_UPDATE = 2,
+    PROTO_MAP_DELETE = 3,
+    PROTO_MAP_SYNC = 4,
+    PROTO_MAP_LIST = 5,
+};
+struct proto_map_request {
+    uint32_t op;        /* enum proto_map_op */
     struct slice table; /* "type:name", without "proxy:" */
     struct slice key;
+    struct slice value; /* UPDATE */
 };
 enum proto_map_status {
-    PROTO_MAP_FOUND = 1,
+    PROTO_MAP_FOUND = 1, /* UPDATE, SYNC, LIST: done */
     PROTO_MAP_NOT_FOUND = 2,
     PROTO_MAP_RETRY = 3,
     PROTO_MAP_DENIED = 4, /* the table is not one that this service may serve */
+    PROTO_MAP_ROW = 5,    /* LIST: one row, more answers follow */
 };
 struct proto_map_answer {
-    uint32_t status; /* enum proto_map_status */
+    uint32_t status;  /* enum proto_map_status */
+    struct slice key; /* ROW */
     struct slice value;
     struct slice text; /* why, for RETRY and DENIED */
 };
 
 extern const struct msg_def msg_hello, msg_result, msg_committed, msg_queue_op, msg_queue_item,
     msg_queue_rcpt, msg_deliver, msg_deliver_rcpt, msg_status, msg_report, msg_report_rcpt,
-    msg_worker_status, msg_control, msg_map_lookup, msg_map_answer;
+    msg_worker_status, msg_control, msg_map_request, msg_map_answer;
 /* All of the above with msg_envelope and msg_rcpt, NULL-terminated: for the fuzz target and the tests. */
 extern const struct msg_def *const proto_all[];
 

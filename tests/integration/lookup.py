@@ -60,13 +60,15 @@ class Answer:
 class Asker:
     """A process that looks up keys in one table; ask() is one lookup, load() many meanwhile."""
 
-    def __init__(self, etc, table, threads=1, main=""):
+    def __init__(self, etc, table, threads=1, main="", write=False):
+        """main: what main.cf has; None: it is there. write: for put(), remove() and so on."""
         etc = pathlib.Path(etc)
         etc.mkdir(parents=True, exist_ok=True)
-        (etc / "main.cf").write_text("myhostname = h.test\n" + main)
+        if main is not None:
+            (etc / "main.cf").write_text("myhostname = h.test\n" + main)
         self.log_path = etc / f"log{time.monotonic_ns()}"
         self.log_file = self.log_path.open("wb")
-        self.process = subprocess.Popen([MAP_ASK, etc, str(threads), table], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen([MAP_ASK, etc, str(threads), table, *["write"] * write], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=self.log_file)
 
     def __enter__(self):
@@ -104,6 +106,17 @@ class Asker:
         answer = self.ask(key)
         assert answer.result == "found", (answer, self.log())
         return answer.value
+
+    def command(self, line):
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+        return self.receive()
+
+    def put(self, key, value):
+        return self.command(b"+" + key.hex().encode() + b" " + value.hex().encode())
+
+    def remove(self, key):
+        return self.command(b"-" + key.hex().encode())
 
     def load(self, keys):
         """Asks for all keys as fast as answers come; yields the answers."""

@@ -14,7 +14,7 @@ import pytest
 from instance import MASTER_CF, wait_for
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "integration"))
-from lookup import Server  # noqa: E402
+from lookup import Asker, Server  # noqa: E402
 
 
 def mailboxes(request):
@@ -210,3 +210,35 @@ def test_a_thousand_sessions(instance, server):
     assert codes == {("user", 250): 3 * count, ("nobody", 550): 3 * count}, (codes, inst.log()[-2000:])
     assert len(inst.pids("smtpd")) >= 10 and len(inst.pids("proxymap")) == 1
     assert 1 <= server.most <= 8
+
+
+def test_writing(instance):
+    """Two processes change one cache through the proxywrite service, which is the only one that has it open."""
+    inst = instance(main={"address_verify_map": "proxy:btree:{root}/data/cache"})
+    table = f"proxy:btree:{inst.data}/cache"
+    with Asker(inst.etc, table, main=None, write=True) as one, Asker(inst.etc, table, main=None, write=True) as two:
+        assert one.ask(b"k").result == "notfound"
+        assert one.put(b"k", b"first").result == "found"
+        assert two.found(b"K") == b"first"  # folded as the type behind does
+        for i in range(200):
+            (one if i % 2 else two).put(b"key%03d" % i, b"value%d" % i)
+        assert two.put(b"k", b"second").result == "found"
+        assert one.found(b"k") == b"second"
+        assert one.command(b"!").result == "found"
+        assert one.remove(b"k").result == "found"
+        assert two.remove(b"k").result == "notfound"
+        assert two.ask(b"k").result == "notfound"
+        assert one.command(b"*").value == b"".join(b"key%03dvalue%d" % (i, i) for i in range(200))
+        assert one.put(b"long", b"x" * 900000).result in ("found", "retry")  # what the type can take, or says
+        inst.reload()
+        assert two.found(b"key007") == b"value7"
+        assert two.put(b"key007", b"new").result == "found"
+        assert one.found(b"key007") == b"new"
+        assert len(inst.pids("proxymap")) <= 2
+    with Asker(inst.etc, f"proxy:btree:{inst.data}/other", main=None, write=True) as asker:
+        answer = asker.put(b"k", b"v")
+        assert answer.result == "retry" and "not listed in proxy_write_maps" in answer.text
+    inst.wait_log(r"to approve this table for read-write access, list proxy:btree:.*/other in main.cf:proxy_write_maps")
+    with Asker(inst.etc, table, main=None) as reader:
+        answer = reader.ask(b"key007")  # the service that only looks up serves other tables
+        assert answer.result == "retry" and "not listed in proxy_read_maps" in answer.text
