@@ -109,8 +109,12 @@ static void user_mailbox(struct local_job *j, const struct passwd *pw)
     struct buf path = BUF_INIT(4096);
     struct buf command = BUF_INIT(MAP_VALUE_MAX);
     struct err err = ERR_INIT;
-    enum map_result res =
-        map_list_lookup(j->l->mailbox_commands, slice_str(pw->pw_name), 0, &command, NULL, &err);
+    enum map_result res;
+
+    if (local_transport(j, j->l->mailbox_transports, "mailbox_transport_maps",
+                        j->l->p.mailbox_transport, slice_str(pw->pw_name)))
+        return;
+    res = map_list_lookup(j->l->mailbox_commands, slice_str(pw->pw_name), 0, &command, NULL, &err);
 
     if (res == MAP_NOTFOUND)
         buf_puts(&command, j->l->p.mailbox_command);
@@ -342,6 +346,19 @@ static int forward_file(struct local_job *j, const struct passwd *pw, unsigned d
     return found;
 }
 
+static void unknown_user(struct local_job *j, const char *name)
+{
+    if (local_transport(j, j->l->mailbox_transports, "mailbox_transport_maps",
+                        j->l->p.mailbox_transport, slice_str(name)) ||
+        local_transport(j, j->l->fallback_transports, "fallback_transport_maps",
+                        j->l->p.fallback_transport, slice_str(name)))
+        return;
+    if (j->l->p.luser_relay[0] != '\0')
+        vec_push(&j->forward, arena_strdup(j->arena, j->l->p.luser_relay));
+    else
+        fail(j, ERR_PERMANENT, "5.1.1", "unknown user: \"%s\"", name);
+}
+
 void local_recipient(struct local_job *j, struct slice name, unsigned depth)
 {
     struct slice user;
@@ -362,10 +379,8 @@ void local_recipient(struct local_job *j, struct slice name, unsigned depth)
     pw = getpwnam(login); /* NOLINT(concurrency-mt-unsafe): single-threaded */
     if (pw == NULL && errno != 0 && errno != ENOENT && errno != ESRCH) {
         fail(j, ERR_TEMPORARY, "4.3.0", "user lookup error: errno %d", errno);
-    } else if (pw == NULL && j->l->p.luser_relay[0] != '\0') {
-        vec_push(&j->forward, arena_strdup(j->arena, j->l->p.luser_relay));
     } else if (pw == NULL) {
-        fail(j, ERR_PERMANENT, "5.1.1", "unknown user: \"%s\"", login);
+        unknown_user(j, login);
     } else if (j->l->p.require_home_directory && access(pw->pw_dir, F_OK) == -1) {
         fail(j, ERR_TEMPORARY, "4.3.0", "cannot access home directory %s", pw->pw_dir);
     } else if (forward_file(j, pw, depth) == 0) {

@@ -19,7 +19,7 @@
 struct local {
     struct local_params p;
     struct mailbox_options mailbox;
-    struct map_list *aliases, *mailbox_commands;
+    struct map_list *aliases, *mailbox_commands, *mailbox_transports, *fallback_transports;
     struct route *route;
     struct intake_pool *intake;
     const char *myorigin, *myhostname, *delimiter, *mail_name;
@@ -38,8 +38,10 @@ struct local_job {
     struct vec forward;        /* char *, addresses to send on to */
     unsigned elements;         /* so far: expansion is bounded */
     unsigned delivered;
-    struct buf how; /* "delivered to maildir" ... */
-    struct err err; /* of the worst failure */
+    unsigned passes;            /* recipients handed to another agent, which logged them */
+    struct proto_status passed; /* what it said of the last; strings in the arena */
+    struct buf how;             /* "delivered to maildir" ... */
+    struct err err;             /* of the worst failure */
 };
 
 /* Who an element belongs to. */
@@ -57,6 +59,11 @@ bool local_has_word(const char *list, const char *word);
 /* $home $user $extension $recipient_delimiter $shell $domain and the like; filter: the characters that values keep. */
 void local_put_path(const struct local_job *j, struct slice text, const char *home,
                     const char *user, const char *shell, const char *filter, struct buf *out);
+/* local_pass.c: hands the recipient to another agent, "transport:nexthop". */
+void local_pass(struct local_job *j, struct slice transport);
+/* The same by the table's word for the user, else to `otherwise`. False: neither names a transport. */
+bool local_transport(struct local_job *j, struct map_list *maps, const char *parameter,
+                     const char *otherwise, struct slice user);
 /* local_biff.c: "USER@OFFSET" to the comsat service; nobody hears whether it listens. */
 void local_biff(const char *user, off_t offset);
 void local_recipient(struct local_job *j, struct slice name, unsigned depth);

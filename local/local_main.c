@@ -21,6 +21,10 @@ static int start(struct worker *w, struct err *err)
         local_mailbox_options(cfg, "mailbox_delivery_lock", &l->mailbox, err) == -1 ||
         map_list_open(worker_maps(w), config_get(cfg, "alias_maps"), &l->aliases, err) == -1 ||
         map_list_open(worker_maps(w), l->p.mailbox_command_maps, &l->mailbox_commands, err) == -1 ||
+        map_list_open(worker_maps(w), l->p.mailbox_transport_maps, &l->mailbox_transports, err) ==
+            -1 ||
+        map_list_open(worker_maps(w), l->p.fallback_transport_maps, &l->fallback_transports, err) ==
+            -1 ||
         route_new(worker_maps(w), &l->route, err) == -1)
         return -1;
     l->mailbox.size_limit = l->p.mailbox_size_limit;
@@ -92,7 +96,11 @@ static void deliver_one(struct local *l, struct deliver_request *r, size_t i)
     } else {
         st.text = buf_view(&j.how);
     }
-    deliver_status(r, i, SLICE_LIT("local"), 0, &st, false);
+    /* all that was done is what another agent has done, and logged */
+    if (j.passes == 1 && j.delivered + (j.err.kind != ERR_NONE) == 1)
+        deliver_passed(r, i, &j.passed);
+    else
+        deliver_status(r, i, SLICE_LIT("local"), 0, &st, false);
     vec_fini(&j.forward);
     buf_fini(&j.how);
     arena_free(&j.arena);

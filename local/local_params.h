@@ -20,6 +20,8 @@ struct local_params {
     const char *luser_relay, *mailbox_command, *default_privs;
     const char *mailbox_command_maps, *prepend_delivered_header, *export_environment,
         *command_directory, *command_shell;
+    const char *mailbox_transport, *mailbox_transport_maps, *fallback_transport,
+        *fallback_transport_maps;
     const char *command_filter, *directory_filter, *forward_filter;
     int64_t mailbox_size_limit, command_time_limit_s;
     bool expand_owner_alias, require_home_directory, biff;

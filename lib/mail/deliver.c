@@ -229,6 +229,17 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
         log_warning("%.*s: status for the queue manager: %s", SLICE_FMT(r->msg.queue_id), err.text);
 }
 
+void deliver_passed(struct deliver_request *r, size_t rcpt, const struct proto_status *status)
+{
+    struct proto_status msg = *status;
+    struct err err = ERR_INIT;
+
+    msg.index = r->rcpts[rcpt].r.index;
+    r->rcpts[rcpt].done = true;
+    if (proto_put(r->chan, &msg_status, &msg, -1, &err) == -1)
+        log_warning("%.*s: status for the queue manager: %s", SLICE_FMT(r->msg.queue_id), err.text);
+}
+
 void deliver_status_all(struct deliver_request *r, struct slice relay,
                         const struct dsn_status *status, bool site_dead)
 {

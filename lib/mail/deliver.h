@@ -40,6 +40,8 @@ NODISCARD ssize_t deliver_content(const struct deliver_request *r, uint64_t from
  */
 void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, unsigned conn_use,
                     const struct dsn_status *status, bool site_dead);
+/* Passes on the STATUS of another agent, which has logged the delivery. Its index is set here. */
+void deliver_passed(struct deliver_request *r, size_t rcpt, const struct proto_status *status);
 /* All recipients that are not answered yet. */
 void deliver_status_all(struct deliver_request *r, struct slice relay,
                         const struct dsn_status *status, bool site_dead);

@@ -151,3 +151,42 @@ def test_forward_path_and_its_filter(local):
     (inst.home / "forward/a_b").write_text(f"|cat >{inst.home}/report\n")
     submit(inst, f"{USER}+a.b@mx.example.test")
     assert "hello" in report(inst)
+
+
+# --- other transports -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("main, recipient, wanted", [
+    ({"mailbox_transport": "smtp:[127.0.0.1]:{hop}"}, USER, "hop"),
+    ({"mailbox_transport": "smtp:[127.0.0.1]:{hop}"}, "nosuch", "hop"),
+    ({"mailbox_transport_maps": f"inline:{{ {{{USER} = smtp:[127.0.0.1]:{{hop}}}} }}"}, USER, "hop"),
+    ({"mailbox_transport_maps": "inline:{ {other = error:5.7.9 no} }"}, USER, "mailbox"),
+    ({"fallback_transport": "smtp:[127.0.0.1]:{hop}"}, "nosuch", "hop"),
+    ({"fallback_transport": "error:5.7.9 no"}, USER, "mailbox"),
+    ({"fallback_transport_maps": "inline:{ {nosuch = smtp:[127.0.0.1]:{hop}} }", "fallback_transport": "error:5.7.9 no"}, "nosuch", "hop"),
+    ({"mailbox_transport": "error:5.7.9 not here"}, USER, "5.7.9"),
+    ({"mailbox_transport": "nosuch:"}, USER, "4.3.0"),
+    ({"mailbox_transport_maps": "fail:now"}, USER, "4.3.0"),
+])
+def test_transports_of_mailboxes(local, sink, main, recipient, wanted):
+    hop = sink()
+    inst = local(local_recipient_maps="", **{k: v.replace("{hop}", str(hop.port)) for k, v in main.items()})
+    submit(inst, f"{recipient}@mx.example.test")
+    if wanted == "hop":
+        assert hop.wait(1)[0][1] == [f"{recipient}@mx.example.test"]
+        inst.wait_empty()
+        # one line, and it is the other agent's
+        assert re.findall(r"postfix/(\w+)\[\d+\]: \w+: to=.*status=sent", inst.log()) == ["smtp"]
+    elif wanted == "mailbox":
+        inst.wait_log(r"relay=local, .*status=sent \(delivered to mailbox\)")
+    else:
+        inst.wait_log(rf"to=<{recipient}@mx.example.test>.*dsn={wanted}, status={'bounced' if wanted[0] == '5' else 'deferred'}")
+
+
+def test_a_mailbox_elsewhere_among_other_things(local, sink):
+    """An alias for a user and a file: both are done, and the recipient's line is that of local."""
+    hop = sink()
+    inst = local(aliases=f"both {USER}, /dev/null\n", mailbox_transport=f"smtp:[127.0.0.1]:{hop.port}")
+    submit(inst, "both@mx.example.test")
+    inst.wait_log(r"to=<both@mx.example.test>, .*relay=local, .*status=sent")
+    assert hop.wait(1)
