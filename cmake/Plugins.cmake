@@ -16,6 +16,7 @@ function(postrider_plugin name)
   set(POSTRIDER_PLUGINS ${POSTRIDER_PLUGINS} ${name} PARENT_SCOPE)
 endfunction()
 
+postrider_plugin(mysql  libmariadb)
 postrider_plugin(sqlite sqlite3)
 
 function(postrider_plugins)

@@ -143,6 +143,8 @@ static struct server *choose_locked(struct map_servers *s, const bool *tried, st
     for (size_t i = 0; i < s->c.nservers; i++) {
         struct server *srv = &s->servers[i];
 
+        if (i == s->c.nfirst && best != NULL)
+            return best;
         if (tried[i] || !is_usable_locked(srv, now))
             continue;
         if (!s->c.random_order)

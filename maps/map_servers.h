@@ -37,8 +37,9 @@ struct map_servers_config {
     const char *const *servers; /* 1 or more */
     size_t nservers;
     bool random_order;
-    bool quiet;               /* a server that goes down or comes back is not logged */
-    size_t max_connections;   /* together; at least 1 */
+    size_t nfirst;          /* in random order: the first so many servers come before the others */
+    bool quiet;             /* a server that goes down or comes back is not logged */
+    size_t max_connections; /* together; at least 1 */
     int64_t query_timeout_ms; /* of one lookup, connecting and waiting for a connection included */
     int64_t idle_timeout_ms;  /* a connection that was idle for so long is not used again */
     int64_t down_min_ms,
