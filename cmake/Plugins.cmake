@@ -17,6 +17,7 @@ function(postrider_plugin name)
 endfunction()
 
 postrider_plugin(mysql  libmariadb)
+postrider_plugin(pgsql  libpq)
 postrider_plugin(sqlite sqlite3)
 
 function(postrider_plugins)
