@@ -27,6 +27,7 @@ struct found {
 struct search {
     const char *base, *filter;
     int scope;
+    bool must_exist; /* the base is the same for all keys: without it nothing would ever be found */
     char **attributes; /* ends with NULL */
 };
 
@@ -262,7 +263,7 @@ static enum map_servers_answer run(LDAP *ld, const struct search *s, struct mono
     parsed = ldap_parse_result(ld, reply, &code, NULL, NULL, NULL, NULL, 0);
     if (parsed != LDAP_SUCCESS)
         code = parsed;
-    if (code == LDAP_SUCCESS || code == LDAP_NO_SUCH_OBJECT) {
+    if (code == LDAP_SUCCESS || (code == LDAP_NO_SUCH_OBJECT && !s->must_exist)) {
         *out = xcalloc(1, sizeof(**out));
         read_entries(ld, reply, l->table, *out);
     }
@@ -344,6 +345,7 @@ enum map_servers_answer ldap_entries_ask(void *conn, struct mono_time deadline, 
     struct search s = {.base = l->base,
                        .filter = l->filter,
                        .scope = l->table->scope,
+                       .must_exist = strchr(l->table->o.search_base, '%') == NULL,
                        .attributes = (char **) l->table->attributes.items};
     struct vec stack = VEC_INIT;
     struct found *first;

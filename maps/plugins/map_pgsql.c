@@ -103,6 +103,61 @@ static const char *or_null(const char *text)
     return text[0] != '\0' ? text : NULL;
 }
 
+/*
+ * What a server is called in the log: a URI without its password. Within a table such a name leads back to the URI; two that differ
+ * in the password alone would be one server.
+ */
+static char *name_of(struct slice uri)
+{
+    struct buf name = BUF_INIT(SIZE_MAX);
+    ptrdiff_t scheme = slice_find(uri, '/');
+    struct slice rest = slice_sub(uri, (size_t) scheme + 2, uri.len);
+    ptrdiff_t slash = slice_find(rest, '/');
+    ptrdiff_t question = slice_find(rest, '?');
+    struct slice authority = slice_sub(rest, 0,
+                                       slash != -1      ? (size_t) slash
+                                       : question != -1 ? (size_t) question
+                                                        : rest.len);
+    ptrdiff_t at = slice_rfind(authority, '@');
+    struct slice user = slice_sub(authority, 0, at == -1 ? 0 : (size_t) at);
+    ptrdiff_t colon = slice_find(user, ':');
+
+    buf_put_slice(&name, slice_sub(uri, 0, (size_t) scheme + 2));
+    buf_put_slice(&name, slice_sub(user, 0, colon == -1 ? user.len : (size_t) colon));
+    rest = slice_sub(rest, user.len, rest.len);
+    question = slice_find(rest, '?');
+    buf_put_slice(&name, slice_sub(rest, 0, question == -1 ? rest.len : (size_t) question));
+    rest = slice_sub(rest, question == -1 ? rest.len : (size_t) question + 1, rest.len);
+    for (const char *before = "?"; rest.len > 0; before = "&") {
+        ptrdiff_t end = slice_find(rest, '&');
+        struct slice one = slice_sub(rest, 0, end == -1 ? rest.len : (size_t) end);
+
+        rest = slice_sub(rest, end == -1 ? rest.len : (size_t) end + 1, rest.len);
+        if (slice_starts_with(one, SLICE_LIT("password=")) ||
+            slice_starts_with(one, SLICE_LIT("sslpassword=")))
+            one = slice_sub(one, 0, (size_t) slice_find(one, '='));
+        buf_printf(&name, "%s%.*s", before, SLICE_FMT(one));
+    }
+    return buf_take(&name);
+}
+
+/* The URI that name_of() made name of. */
+static char *uri_of(const struct options *o, const char *name)
+{
+    struct slice rest = slice_str(o->hosts);
+    struct slice word;
+
+    while (slice_token(&rest, ", \t\r\n", &word)) {
+        char *shown = is_uri(word) ? name_of(word) : NULL;
+        bool is_it = shown != NULL && strcmp(shown, name) == 0;
+
+        free(shown);
+        if (is_it)
+            return slice_dup(word);
+    }
+    return xstrdup(name);
+}
+
 static PGconn *start(const char *server, const struct options *o)
 {
     static const char *const names[] = {
@@ -112,10 +167,12 @@ static PGconn *start(const char *server, const struct options *o)
                                             or_null(o->password), o->encoding, "postfix"};
     char *host = NULL;
     char *port = NULL;
+    char *uri = NULL;
     PGconn *db;
 
     if (is_uri(slice_str(server))) {
-        values[0] = server; /* says user, password, database itself */
+        uri = uri_of(o, server);
+        values[0] = uri; /* says user, password, database itself */
         values[1] = values[2] = NULL;
     } else {
         split_address(slice_str(server), &host, &port);
@@ -123,6 +180,7 @@ static PGconn *start(const char *server, const struct options *o)
         values[6] = port;
     }
     db = PQconnectStartParams(names, values, 1);
+    free(uri);
     free(host);
     free(port);
     return db;
@@ -357,7 +415,7 @@ static int list_servers(const struct options *o, struct vec *out, struct err *er
     while (slice_token(&rest, ", \t\r\n", &word)) {
         if (!is_uri(word) && o->dbname[0] == '\0')
             return err_input(err, "dbname is not set");
-        vec_push(out, slice_dup(word));
+        vec_push(out, is_uri(word) ? name_of(word) : slice_dup(word));
     }
     return out->len > 0 ? 0 : err_input(err, "hosts: no server");
 }
