@@ -83,6 +83,7 @@ static int print_record(const struct source *src, const struct journal_record *r
     for (uint32_t i = 0; i < count; i++) {
         if (journal_rcpt_next(&rest, &noted.rcpts[i].r, err) == -1)
             goto done;
+        noted.rcpts[i].reason = noted.rcpts[i].r.reason;
     }
     if (is_file) {
         struct journal_note n;

@@ -59,13 +59,19 @@ static int requeue(struct move_job *j, struct err *err)
     queue_id_new(j->long_ids, j->new_id);
     env.queue_id = slice_str(j->new_id);
     env.flags |= MAIL_NO_MILTERS | MAIL_RECEIVED_DONE;
-    env.flags &= ~(uint32_t) (MAIL_HOLD | MAIL_NO_ADDRESS_MAPS);
+    env.flags &=
+        ~(uint32_t) (MAIL_HOLD | MAIL_NO_ADDRESS_MAPS | MAIL_DELAY_WARNED | MAIL_FORCED_EXPIRE);
+    env.next_retry_us = 0;
     in = intake_begin(pool, &env, err);
     if (in == NULL)
         goto done;
-    for (size_t i = 0; i < j->nrcpts; i++)
-        if (!j->rcpts[i].done && intake_rcpt(in, &j->rcpts[i].r, err) == -1)
+    for (size_t i = 0; i < j->nrcpts; i++) {
+        struct mail_rcpt r = j->rcpts[i].r;
+
+        r.code = r.reason = SLICE_EMPTY; /* it is new */
+        if (!j->rcpts[i].done && intake_rcpt(in, &r, err) == -1)
             goto done;
+    }
     for (uint64_t at = 0; at < j->bytes;) {
         size_t want = j->bytes - at < REQUEUE_PIECE ? (size_t) (j->bytes - at) : REQUEUE_PIECE;
         ssize_t n = fd_pread_all(j->fd, piece, want, (off_t) (j->offset + at));

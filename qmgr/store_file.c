@@ -143,6 +143,8 @@ int store_promotion_begin_locked(struct store *s, struct store_msg *m, struct pr
     p->epoch = journal_new_epoch();
     p->notes = BUF_INIT(SIZE_MAX);
     p->err = ERR_INIT;
+    /* a state that came with the message stands in its envelope, which the index of files does not read */
+    copy_note(&(struct journal_note){.type = NOTE_STATE, .state = m->state}, p);
     n = s->io->pread(s->io->ctx, m->seg->fd, raw, sizeof(raw), m->offset);
     if (n < 0) {
         store_err_sys(err, "read", "journal segment");

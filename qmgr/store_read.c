@@ -43,7 +43,8 @@ static int decode(struct slice meta, const struct store_msg *m, struct arena *ar
         if (journal_rcpt_next(&rest, &a->rcpts[i].r, err) == -1)
             return -1;
         a->rcpts[i].r.index = i;
-        a->rcpts[i].reason = a->rcpts[i].code = SLICE_EMPTY;
+        a->rcpts[i].code = a->rcpts[i].r.code; /* until a note says something newer */
+        a->rcpts[i].reason = a->rcpts[i].r.reason;
     }
     env->queue_id = arena_slice(arena, slice_str(m->id));
     env->content_bytes = m->content_bytes;

@@ -292,6 +292,12 @@ static struct store_msg *msg_from_record(struct segment *seg, const struct journ
     m->meta_bytes = r->meta_bytes;
     m->payload_crc = r->payload_crc;
     m->queue = STORE_JOURNAL;
+    m->state = (struct store_state){
+        .attempts = env.next_retry_us != 0 ? 1 : 0,
+        .next_retry_us = env.next_retry_us < INT64_MAX ? (int64_t) env.next_retry_us : 0,
+        .warned = (env.flags & MAIL_DELAY_WARNED) != 0,
+        .forced_expire = (env.flags & MAIL_FORCED_EXPIRE) != 0,
+    };
     return m;
 }
 

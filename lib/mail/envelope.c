@@ -34,6 +34,7 @@ static const struct msg_field envelope_fields[] = {
     MSG_FIELD_U32(24, mail_envelope, longest_line, 0),
     MSG_FIELD_U32(25, mail_envelope, rcpt_count, 0),
     MSG_FIELD_BYTES(26, mail_envelope, message_id, 1000),
+    MSG_FIELD_U64(27, mail_envelope, next_retry_us),
 };
 const struct msg_def msg_envelope = {PROTO_ENVELOPE, "envelope", sizeof(struct mail_envelope),
                                      envelope_fields, ARRAY_LEN(envelope_fields)};
@@ -44,6 +45,8 @@ static const struct msg_field rcpt_fields[] = {
     MSG_FIELD_BYTES(3, mail_rcpt, orcpt, MAIL_ADDR_MAX),
     MSG_FIELD_U32(4, mail_rcpt, notify, 15),
     MSG_FIELD_U32(5, mail_rcpt, index, 0),
+    MSG_FIELD_BYTES(6, mail_rcpt, code, DSN_CODE_MAX),
+    MSG_FIELD_BYTES(7, mail_rcpt, reason, MAIL_REASON_MAX),
 };
 const struct msg_def msg_rcpt = {PROTO_RCPT, "rcpt", sizeof(struct mail_rcpt), rcpt_fields,
                                  ARRAY_LEN(rcpt_fields)};

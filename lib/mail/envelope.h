@@ -24,6 +24,9 @@ enum {
         1
         << 8, /* no Received: header is to be put in front (it has its own, or forwarded by rule) */
     MAIL_FORWARDED = 1 << 9, /* local(8) forwards it: owner and loops were seen to */
+    /* state that a message brings from the queue of another system */
+    MAIL_DELAY_WARNED = 1 << 10,  /* its sender knows of the delay */
+    MAIL_FORCED_EXPIRE = 1 << 11, /* as after "postsuper -e" */
     /* facts about the content, filled by cleanup while scanning */
     MAIL_FACT_8BIT = 1 << 16, /* some byte above 127 in header or body */
     MAIL_FACT_DOT = 1 << 17,  /* some line starts with "." */
@@ -33,6 +36,7 @@ enum {
 
 #define MAIL_ADDR_MAX       2048 /* bytes of an address in any internal message */
 #define MAIL_RECIPIENTS_MAX 500000
+#define MAIL_REASON_MAX     4096 /* bytes of a deferral's text */
 
 struct mail_envelope {
     struct slice queue_id;
@@ -62,14 +66,17 @@ struct mail_envelope {
     uint32_t longest_line;  /* without CRLF */
     uint32_t rcpt_count;
     struct slice message_id;
+    uint64_t next_retry_us; /* it was tried and deferred elsewhere: wall clock; 0: it is new */
 };
 
 struct mail_rcpt {
-    struct slice addr;  /* forward-path without <>; after rewriting: where it goes */
-    struct slice orig;  /* as given by the client, before alias expansion; empty: the same */
-    struct slice orcpt; /* RFC 3461 ORCPT, still encoded, "rfc822;..." */
-    uint32_t notify;    /* DSN_NOTIFY_ bits */
-    uint32_t index;     /* number within the message, from 0; given by cleanup */
+    struct slice addr;   /* forward-path without <>; after rewriting: where it goes */
+    struct slice orig;   /* as given by the client, before alias expansion; empty: the same */
+    struct slice orcpt;  /* RFC 3461 ORCPT, still encoded, "rfc822;..." */
+    uint32_t notify;     /* DSN_NOTIFY_ bits */
+    uint32_t index;      /* number within the message, from 0; given by cleanup */
+    struct slice code;   /* it was deferred elsewhere: enhanced status code, or empty */
+    struct slice reason; /* and the text, or empty */
 };
 
 extern const struct msg_def msg_envelope; /* type PROTO_ENVELOPE */
