@@ -159,6 +159,14 @@ static void open_present(struct command *c, const struct store_options *opt)
         fatal("%s", err.text);
 }
 
+/* While the mail system is stopped. */
+static void nobody_to_tell(void *arg, uint64_t source, uint64_t end)
+{
+    (void) arg;
+    (void) source;
+    (void) end;
+}
+
 static void open_ours(struct command *c)
 {
     struct buf path = BUF_INIT(SIZE_MAX);
@@ -171,7 +179,7 @@ static void open_ours(struct command *c)
         fatal("%s", err.text);
     buf_fini(&path);
     open_present(c, &opt);
-    if (store_writer_open(&opt, c->notify != NULL ? notify_committed : NULL, c->notify,
+    if (store_writer_open(&opt, c->notify != NULL ? notify_committed : nobody_to_tell, c->notify,
                           &c->im.writer, &err) == -1)
         fatal("%s", err.text);
     c->im.queue_directory = opt.queue_directory;

@@ -34,6 +34,7 @@ struct postfix {
     const char *dir; /* -c; NULL: MAIL_CONFIG or the built-in one */
     struct generation *gen;
     bool debug;
+    const char *argument; /* of the command, or NULL */
 };
 
 /* The running master's process id; 0: none; -1: it has not said yet. It holds the lock on the pid file. */
@@ -282,6 +283,22 @@ static int do_flush(struct postfix *p)
     run(p->gen->common.command_directory, "postqueue", words, daemon_environment(p->gen));
 }
 
+/* The mail system may run or not; import-queue finds out by itself. */
+static int do_import_queue(struct postfix *p)
+{
+    const char *words[16] = {"-c", config_dir(p->gen->cfg)};
+    struct err err = ERR_INIT;
+    size_t n = 2;
+
+    if (make_directories(p->gen, &err) == -1)
+        fatal("%s", err.text);
+    for (int i = 0; i < log_verbosity() && n < ARRAY_LEN(words) - 3; i++)
+        words[n++] = "-v";
+    words[n++] = "--";
+    words[n] = p->argument;
+    run(p->gen->common.daemon_directory, "import-queue", words, daemon_environment(p->gen));
+}
+
 static int do_status(struct postfix *p)
 {
     pid_t pid = running(p);
@@ -343,27 +360,30 @@ static int do_logrotate(struct postfix *p)
 static const struct {
     const char *name;
     int (*fn)(struct postfix *p);
-    bool wants_services; /* reads master.cf: the others must work while that is broken */
+    bool wants_services;  /* reads master.cf: the others must work while that is broken */
+    const char *argument; /* what it is called; NULL: it has none */
 } commands[] = {
-    {"start", do_start, true},
-    {"start-fg", do_start_fg, true},
-    {"stop", do_stop, false},
-    {"abort", do_abort, false},
-    {"reload", do_reload, false},
-    {"status", do_status, false},
-    {"flush", do_flush, false},
-    {"check", do_check, true},
-    {"logrotate", do_logrotate, false},
-    {"set-permissions", do_set_permissions, false},
-    {"upgrade-configuration", do_upgrade_configuration, false},
-    {"post-install", do_post_install, false},
+    {"start", do_start, true, NULL},
+    {"start-fg", do_start_fg, true, NULL},
+    {"stop", do_stop, false, NULL},
+    {"abort", do_abort, false, NULL},
+    {"reload", do_reload, false, NULL},
+    {"status", do_status, false, NULL},
+    {"flush", do_flush, false, NULL},
+    {"check", do_check, true, NULL},
+    {"logrotate", do_logrotate, false, NULL},
+    {"set-permissions", do_set_permissions, false, NULL},
+    {"upgrade-configuration", do_upgrade_configuration, false, NULL},
+    {"post-install", do_post_install, false, NULL},
+    {"import-queue", do_import_queue, false, "directory"},
 };
 
 NORETURN static void usage(void)
 {
     fprintf(stderr, "usage: postfix [-c config_dir] [-Dv] command\ncommands:");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        fprintf(stderr, " %s", commands[i].name);
+        fprintf(stderr, " %s%s%s", commands[i].name, commands[i].argument != NULL ? " " : "",
+                commands[i].argument != NULL ? commands[i].argument : "");
     fprintf(stderr, "\n");
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     exit(1);
@@ -393,14 +413,15 @@ int main(int argc, char **argv)
         else
             usage();
     }
-    if (optind + 1 != argc)
+    if (optind == argc)
         usage();
     while (i < ARRAY_LEN(commands) && strcmp(argv[optind], commands[i].name) != 0)
         i++;
-    if (i == ARRAY_LEN(commands))
+    if (i == ARRAY_LEN(commands) || argc - optind != (commands[i].argument != NULL ? 2 : 1))
         usage();
+    p.argument = argv[optind + 1];
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
-    if (p.dir == NULL && getenv("MAIL_CONFIG") == NULL)
+    if (p.dir == NULL && getenv("MAIL_CONFIG") == NULL && p.argument == NULL)
         instances_run_wrapper(argv[optind]); /* no instance is named: all are meant */
     /* main.cf first: with it the log is known, where what is wrong in master.cf is to be found */
     if (generation_load_main(p.dir, &p.gen, &err) == -1) {
