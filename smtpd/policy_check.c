@@ -13,7 +13,8 @@
 #include "maps/network.h"
 #include "smtpd/policy_int.h"
 
-#define DEPTH_MAX 10 /* of classes in classes */
+#define DEPTH_MAX  10 /* of classes in classes */
+#define OPEN_RELAY "no restriction keeps strangers from sending mail to anywhere (an open relay)"
 /* Networks shorter than these hold strangers, whoever owns them. */
 #define TRUSTED_BITS_V4 8
 #define TRUSTED_BITS_V6 16
@@ -101,15 +102,29 @@ static void check_list(struct findings *f, const char *parameter, const struct v
 
 enum flow { FLOW_THROUGH, FLOW_PERMITTED, FLOW_REFUSED };
 
+/* After defer_if_permit nothing is permitted any more. */
+static const char *const relay_refusals[] = {
+    "reject",          "defer", "reject_unauth_destination", "defer_unauth_destination",
+    "defer_if_permit", NULL};
+
+/* Does any restriction of the list refuse mail to elsewhere, be it reached or not? */
+static bool has_refusal(const struct vec *list, int depth)
+{
+    for (size_t i = 0; i < list->len; i++) {
+        const struct restriction *r = list->items[i];
+
+        if (is_named(r, relay_refusals) ||
+            (r->class_ != NULL && depth < DEPTH_MAX && has_refusal(r->class_, depth + 1)))
+            return true;
+    }
+    return false;
+}
+
 /* What the list says of a stranger's mail to elsewhere; anybody: mynetworks has strangers. */
 static enum flow flow_of(const struct vec *list, bool anybody, int depth)
 {
     static const char *const permits[] = {"permit", NULL};
     static const char *const trusts[] = {"permit_mynetworks", NULL};
-    /* after defer_if_permit nothing is permitted any more */
-    static const char *const refuses[] = {
-        "reject",          "defer", "reject_unauth_destination", "defer_unauth_destination",
-        "defer_if_permit", NULL};
 
     for (size_t i = 0; i < list->len; i++) {
         const struct restriction *r = list->items[i];
@@ -119,7 +134,7 @@ static enum flow flow_of(const struct vec *list, bool anybody, int depth)
             flow = flow_of(r->class_, anybody, depth + 1);
         else if (is_named(r, permits) || (anybody && is_named(r, trusts)))
             flow = FLOW_PERMITTED;
-        else if (is_named(r, refuses) && !is_only_warning(list, i))
+        else if (is_named(r, relay_refusals) && !is_only_warning(list, i))
             flow = FLOW_REFUSED;
         if (flow != FLOW_THROUGH)
             return flow;
@@ -183,9 +198,12 @@ static void check_relay(struct findings *f, const struct policy *p)
         if (strangers.len == 0)
             return;
     } else if (lets_pass(p, false)) {
-        findings_error(f, parameter,
-                       "no restriction keeps strangers from sending mail to anywhere (an open "
-                       "relay): add reject_unauth_destination");
+        /* Postfix does not serve without one, and does not look further */
+        if (has_refusal(&p->lists[LIST_RELAY], 0) || has_refusal(&p->lists[LIST_RECIPIENT], 0))
+            findings_warn(f, parameter,
+                          OPEN_RELAY ": put reject_unauth_destination before what permits them");
+        else
+            findings_error(f, parameter, OPEN_RELAY ": add reject_unauth_destination");
         return;
     }
     if (strangers.len > 0 && lets_pass(p, true))
