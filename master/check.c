@@ -173,17 +173,30 @@ int check_generation(const struct generation *g, bool network, check_report_fn f
 
     c.findings = findings_new(g->cfg, network, on_finding, &c);
     check_values(&c);
+    if (g->daemons != NULL)
+        report(
+            &c, false,
+            "%s/main.cf, line %d: daemon_directory: there is no mail system in %s: the programs in %s are run",
+            config_dir(g->cfg), config_line(g->cfg, "daemon_directory"),
+            config_get(g->cfg, "daemon_directory"), g->daemons);
     for (size_t i = 0; i < g->cf->warnings.len; i++)
         report(&c, false, "%s", (const char *) g->cf->warnings.items[i]);
     for (size_t i = 0; i < g->cf->services.len; i++)
         check_service(&c, g->cf->services.items[i]);
     for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
         const char *name = config_get(g->cfg, needed[i]);
+        const struct master_service *s =
+            name == NULL ? NULL : master_cf_find(g->cf, name, SERVICE_UNIX);
 
-        if (name != NULL && master_cf_find(g->cf, name, SERVICE_UNIX) == NULL &&
-            master_cf_find(g->cf, name, SERVICE_FIFO) == NULL)
+        if (s == NULL && name != NULL)
+            s = master_cf_find(g->cf, name, SERVICE_FIFO);
+        if (s == NULL && name != NULL)
             report(&c, false, "%s: there is no service \"%s unix\": no mail will flow", g->cf->path,
                    name);
+        else if (s != NULL && service_kind(g, s) == SERVICE_MISSING)
+            report(&c, true,
+                   "%s, line %d: service %s: no mail would flow: there is no program %s in %s",
+                   g->cf->path, s->line, s->name, s->command, g->common.daemon_directory);
     }
     findings_free(&c.findings);
     /* what is wrong already would be said once more for each daemon */

@@ -25,6 +25,27 @@ static int snapshot(struct slice text, struct err *err)
     return fd;
 }
 
+/*
+ * A main.cf that comes from another host may say where that one's daemons are. Ours are run in their stead; check_generation() tells.
+ */
+static void find_daemons(struct generation *g)
+{
+    struct buf path = BUF_INIT(8192);
+    char *own = config_default_directory("daemon_directory");
+    bool are_there;
+
+    path_join(&path, g->common.daemon_directory, "master");
+    are_there = access(buf_cstr(&path), X_OK) == 0;
+    buf_reset(&path);
+    path_join(&path, own, "master");
+    if (!are_there && access(buf_cstr(&path), X_OK) == 0) {
+        g->common.daemon_directory = g->daemons = own;
+        own = NULL;
+    }
+    free(own);
+    buf_fini(&path);
+}
+
 static int load_main(const char *dir, bool salvage, struct generation *g, struct err *err)
 {
     struct buf text = BUF_INIT(MAIN_CF_MAX);
@@ -49,6 +70,7 @@ static int load_main(const char *dir, bool salvage, struct generation *g, struct
         config_bind(g->cfg, &config_common_params, &g->common, err) == -1 ||
         config_bind(g->cfg, &master_params, &g->p, err) == -1)
         goto done;
+    find_daemons(g);
     g->config_fd = snapshot(buf_view(&text), err);
     ret = g->config_fd == -1 ? -1 : 0;
 done:
@@ -160,6 +182,7 @@ void generation_unref(struct generation **generation)
     master_cf_free(&g->cf);
     config_unref(&g->cfg);
     fd_close(&g->config_fd);
+    free(g->daemons);
     free(g);
 }
 

@@ -31,6 +31,7 @@ struct generation {
     struct master_params p;
     struct master_cf *cf;
     int config_fd; /* main.cf's text as it was read: what workers get */
+    char *daemons; /* where the programs are, if daemon_directory is another system's; else NULL */
 };
 NODISCARD int generation_load(const char *dir, struct generation **out, struct err *err);
 /* Without master.cf (cf is NULL): what stop, status and reload need. */

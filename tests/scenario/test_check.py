@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from instance import MASTER_CF
+from instance import MASTER_CF, STAGE
 
 
 def checked(inst):
@@ -229,3 +229,14 @@ def test_a_start_asks_no_name_server(instance, names):
     inst = instance(main={"dns_servers": names.address, "relayhost": "[missing.test]"})
     inst.reload()
     assert not names.asked
+
+
+def test_main_cf_of_another_host(instance):
+    """daemon_directory says where another mail system has its daemons: ours are run, and check says so; without any it does not start."""
+    inst = instance(start=False, main={"daemon_directory": "/usr/libexec/elsewhere"})
+    done = inst.run("postfix", "check")
+    assert re.search(r"warning: \S+/main\.cf, line \d+: daemon_directory: there is no mail system in /usr/libexec/elsewhere: "
+                     rf"the programs in {STAGE}/libexec/postrider are run", done.stderr)
+    inst.start()
+    with inst.smtp() as client:
+        assert client.helo()[0] == 250
