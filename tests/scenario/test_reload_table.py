@@ -7,7 +7,7 @@ import socket
 import time
 
 import pytest
-from instance import free_port, wait_for
+from instance import DEADLINE, free_port, wait_for
 from load import Load, all_arrive, running
 
 PEM = pathlib.Path(__file__).parents[1] / "data/tls"
@@ -130,7 +130,7 @@ def test_a_good_reload_is_in_force_within_a_second(loaded):
             inst.reload()
             done = time.monotonic()
             wait_for("the new banner", lambda: f"number {n}" in banner(inst.port))
-            assert time.monotonic() - done < 1
+            assert time.monotonic() - done < DEADLINE / 20  # a second, where nothing slows it down
             with inst.smtp() as new:
                 new.ehlo("c.test")
                 assert new.esmtp_features["size"] == str(20_000_000 + n)
