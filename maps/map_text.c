@@ -22,6 +22,8 @@ static int add_row(struct text_map *t, struct slice line, int number, struct err
     struct slice key;
     struct slice value;
 
+    if (t->folding == MAP_FOLD_UTF8 && !map_is_utf8(line))
+        return err_input(err, "non-UTF-8 input \"%.*s\"", SLICE_FMT(line));
     if (map_row_split(line, &key, &value, err) == -1)
         return -1;
     map_row_warn(t->path, number, key);
@@ -96,9 +98,32 @@ static enum map_result text_lookup(void *impl, struct slice key, struct buf *val
     return MAP_FOUND;
 }
 
+struct each {
+    bool (*fn)(struct slice key, struct slice value, void *arg);
+    void *arg;
+};
+
+static bool pass_on(struct slice key, void *value, void *arg)
+{
+    struct each *e = arg;
+
+    return e->fn(key, slice_str(value), e->arg);
+}
+
+static int text_each(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg),
+                     void *arg, struct err *err)
+{
+    struct each e = {fn, arg};
+
+    (void) err;
+    htable_each(((struct text_map *) impl)->rows, pass_on, &e);
+    return 0;
+}
+
 const struct map_type map_type_texthash = {.name = "texthash",
                                            .flags = MAP_FLAG_FIXED | MAP_FLAG_LOCAL,
                                            .open = text_open,
                                            .close = text_close,
                                            .lookup = text_lookup,
-                                           .is_stale = text_is_stale};
+                                           .is_stale = text_is_stale,
+                                           .each = text_each};
