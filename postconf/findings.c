@@ -54,6 +54,11 @@ const struct config *findings_config(const struct findings *f)
     return f->cfg;
 }
 
+const struct config *findings_main_config(const struct findings *f)
+{
+    return f->own;
+}
+
 bool findings_knows(const struct findings *f, const char *parameter)
 {
     const char *own = config_get(f->own, parameter);

@@ -31,6 +31,8 @@ void findings_free(struct findings **f);
 void findings_of_service(struct findings *f, const struct config *cfg, const char *place);
 
 const struct config *findings_config(const struct findings *f);
+/* main.cf's own, without a service's -o. */
+const struct config *findings_main_config(const struct findings *f);
 /* Has this value been looked at already: is a service's -o in force, and the parameter the same as without it? */
 bool findings_knows(const struct findings *f, const char *parameter);
 bool findings_may_ask_network(const struct findings *f);

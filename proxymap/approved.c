@@ -52,6 +52,27 @@ void approved_free(struct approved **a)
     *a = NULL;
 }
 
+struct visit {
+    void (*fn)(struct slice table, void *arg);
+    void *arg;
+};
+
+static bool visit(struct slice table, void *value, void *arg)
+{
+    const struct visit *v = arg;
+
+    (void) value;
+    v->fn(table, v->arg);
+    return true;
+}
+
+void approved_each(const struct approved *a, void (*fn)(struct slice table, void *arg), void *arg)
+{
+    struct visit v = {fn, arg};
+
+    htable_each(a->tables, visit, &v);
+}
+
 bool approved_has(const struct approved *a, struct slice table)
 {
     return htable_get(a->tables, table) != NULL;

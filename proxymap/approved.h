@@ -11,6 +11,8 @@ struct approved;
  * {...} words count, too, unless it belongs to such a name. */
 NODISCARD struct approved *approved_new(const char *list);
 void approved_free(struct approved **a);
+/* Calls fn with each "TYPE:NAME", in no order. */
+void approved_each(const struct approved *a, void (*fn)(struct slice table, void *arg), void *arg);
 /* table: "TYPE:NAME". */
 bool approved_has(const struct approved *a, struct slice table);
 

@@ -10,4 +10,7 @@ struct proxymap_params {
 };
 extern const struct param_set proxymap_params;
 
+/* Finds tables that are named with proxy: where this service may not serve them. */
+void proxymap_check(struct map_env *env, struct findings *f);
+
 #endif

@@ -17,7 +17,7 @@ static const struct param rows[] = {
             "$smtp_sasl_auth_cache_name $lmtp_sasl_auth_cache_name $address_verify_map $postscreen_cache_map",
         .services = "proxymap", .doc = "The tables that the proxywrite service serves."),
 };
-const struct param_set proxymap_params = PARAM_SET("proxymap", P, rows);
+const struct param_set proxymap_params = PARAM_SET_CHECKED("proxymap", P, rows, proxymap_check);
 
 extern const struct param_set *const proxymap_param_sets[];
 

@@ -22,7 +22,8 @@ everything = "\n".join(code.values())
 def rows():
     """(name, member or None) of each row, as the compiler sees it: folders have macros of their own for theirs."""
     for path, text in code.items():
-        if path.suffix != ".c" or "PARAM_" not in text or path.name == "params_pending.c":
+        # a plug-in's rows are the options of its tables, and its headers are not in the usual place
+        if path.suffix != ".c" or "PARAM_" not in text or path.name == "params_pending.c" or path.parent.name == "plugins":
             continue
         seen = subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-E", "-P", f"-I{TOP}", f"-I{TOP}/lib", path],
                               capture_output=True, text=True, check=True).stdout

@@ -18,7 +18,7 @@ struct lists {
     struct map_env *env;
     struct findings *f;
     struct match_list *list[ARRAY_LEN(classes)]; /* NULL: not set, or does not open */
-    bool is_broken;                              /* one does not open */
+    bool is_broken; /* one does not open, or cannot be asked: what it would say is not known */
 };
 
 static bool is_name(struct slice word)
@@ -35,9 +35,10 @@ static void compare(struct lists *l, size_t a, size_t b)
     size_t first = a < b ? a : b;
     size_t second = a < b ? b : a;
 
-    if (l->list[a] == NULL || l->list[b] == NULL)
+    if (l->list[a] == NULL || l->list[b] == NULL ||
+        (!findings_may_ask_network(l->f) && (match_list_flags(l->list[b]) & MAP_FLAG_LOCAL) == 0))
         return;
-    while (slice_token_braces(&rest, ", \t\r\n", &word)) {
+    while (!l->is_broken && slice_token_braces(&rest, ", \t\r\n", &word)) {
         struct err err = ERR_INIT;
         enum map_result res =
             is_name(word) ? match_list_string(l->list[b], word, &err) : MAP_NOTFOUND;
@@ -46,8 +47,8 @@ static void compare(struct lists *l, size_t a, size_t b)
             findings_warn(l->f, classes[second],
                           "domain %.*s is in %s too, which comes first: take it out of one of them",
                           SLICE_FMT(word), classes[first]);
-        if (res == MAP_RETRY) /* the table is reported where it is opened */
-            return;
+        l->is_broken |=
+            res == MAP_RETRY; /* the table has said so; it is not asked again and again */
     }
 }
 
@@ -63,6 +64,10 @@ static void check_own_name(struct lists *l)
     struct err err = ERR_INIT;
     bool goes = false;
 
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+        if (l->list[i] != NULL && !findings_may_ask_network(l->f) &&
+            (match_list_flags(l->list[i]) & MAP_FLAG_LOCAL) == 0)
+            return;
     if (!slice_caseeq(slice_str(config_get(cfg, "myorigin")), host) || relayhost[0] != '\0' ||
         strcmp(interfaces, "loopback-only") == 0 || !config_is_set(cfg, "mydestination"))
         return;
@@ -81,8 +86,17 @@ static void check_own_name(struct lists *l)
 
 void route_check(struct map_env *env, struct findings *f)
 {
+    static const char *const others[] = {"myhostname", "myorigin", "relayhost", "transport_maps"};
     struct lists l = {.env = env, .f = f};
     const struct config *cfg = findings_config(f);
+    size_t known = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+        known += findings_knows(f, classes[i]);
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        known += findings_knows(f, others[i]);
+    if (known == ARRAY_LEN(classes) + ARRAY_LEN(others))
+        return;
 
     for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
         const char *value = config_get(cfg, classes[i]);

@@ -242,3 +242,14 @@ def test_writing(instance):
     with Asker(inst.etc, table, main=None) as reader:
         answer = reader.ask(b"key007")  # the service that only looks up serves other tables
         assert answer.result == "retry" and "not listed in proxy_read_maps" in answer.text
+
+
+def test_check_finds_what_is_not_approved(instance):
+    inst = instance(main={"proxy_read_maps": "$virtual_alias_maps", "virtual_alias_maps": "proxy:static:fine",
+                          "transport_maps": "proxy:static:one, static:two"}, start=False,
+                    master=MASTER_CF.replace("- smtpd\n", "- smtpd\n -o virtual_alias_maps=proxy:static:three\n", 1))
+    text = inst.run("postfix", "check", check=False).stderr
+    found = [line for line in text.splitlines() if "proxymap(8) may not serve" in line]
+    assert len(found) == 2, text
+    assert re.search(r"main.cf, line \d+: transport_maps: proxymap\(8\) may not serve proxy:static:one: list it in proxy_read_maps", found[0])
+    assert re.search(r"master.cf, line \d+: .*virtual_alias_maps: proxymap\(8\) may not serve proxy:static:three", found[1])
