@@ -31,7 +31,8 @@ static struct import_rcpt *find(const struct apply *a, const struct entry *e)
 
         r = htable_get(a->by_offset, offset_key(&offset));
     }
-    if (r == NULL || !slice_eq(r->r.addr, e->recipient))
+    /* of a message that was redirected the log has the address to which it went */
+    if (r == NULL || (!slice_eq(r->r.addr, e->recipient) && a->m->env.redirect.len == 0))
         r = htable_get(a->by_address, e->recipient);
     return r;
 }

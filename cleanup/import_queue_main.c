@@ -188,6 +188,23 @@ static void open_ours(struct command *c)
     c->im.arena = arena_new(0);
 }
 
+/* It would look by itself once a minute. */
+static void wake_pickup(const struct command *c)
+{
+    struct buf path = BUF_INIT(SIZE_MAX);
+    int fd;
+
+    if (c->im.imported[IMPORT_MAILDROP] == 0 || c->notify == NULL)
+        return;
+    buf_printf(&path, "%s/public/%s", c->im.queue_directory,
+               config_get(c->q.cfg, "pickup_service_name"));
+    fd = unix_connect(buf_cstr(&path), 0, NULL);
+    if (fd == -1 || fd_write_all(fd, "W", 1) == -1)
+        log_debug("pickup is not woken");
+    fd_close(&fd);
+    buf_fini(&path);
+}
+
 static void close_ours(struct command *c)
 {
     store_writer_close(&c->im.writer);
@@ -246,6 +263,7 @@ int main(int argc, char **argv)
     drop_privilege(&c);
     open_ours(&c);
     import_queue(&c.im);
+    wake_pickup(&c);
     status = summary(&c.im);
     close_ours(&c);
     fd_close(&c.pid_fd);
