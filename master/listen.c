@@ -17,6 +17,7 @@
 
 #include "base/file.h"
 #include "base/frame.h"
+#include "base/num.h"
 #include "master/master_int.h"
 #include "master/worker_int.h"
 
@@ -223,13 +224,18 @@ static int add_inet(struct opening *o, struct err *err)
     struct slice word;
     char *host;
     char *name;
+    int64_t checked;
     char *port;
     int ret = 0;
 
     split_name(o->s->name, &host, &name);
     number = known_port(o->g, slice_str(name));
     port = slice_dup(number);
-    if (host != NULL)
+    /* getaddrinfo() takes any number, modulo 65536 */
+    if (number.len > 0 && ascii_is_digit(number.ptr[0]) &&
+        num_parse_i64(number, 1, 65535, &checked, err) == -1)
+        ret = err_prefix(err, "port ");
+    if (ret == 0 && host != NULL)
         ret = add_host(o, host, port, err);
     while (host == NULL && ret == 0 && slice_token(&rest, ", \t\r\n", &word)) {
         char *one;

@@ -153,6 +153,7 @@ struct child *child_start(struct service *s, int capacity, bool stressed)
     c->pid = pid;
     c->service = s;
     c->capacity = capacity;
+    c->stressed = stressed;
     c->born = mono_now();
     c->chan = chan_new(pair[0]);
     c->io = loop_io_new(s->m->loop, pair[0], LOOP_READ, on_status, c);

@@ -18,8 +18,7 @@
 #define RETRY_MS       1000 /* after a failed fork, or a loop worker that ended quickly */
 #define QUICK_DEATH_MS 1000
 #define LIMIT_WARN_MS  60000
-#define STRESS_MS                                                                                  \
-    1000000 /* how long workers are started with stress=yes after the limit was reached */
+#define STRESS_MS      1000000 /* how long stress lasts after the limit was reached */
 #define SHARED_CLIENTS 5000
 #define NO_LIMIT       INT32_MAX
 
@@ -96,21 +95,25 @@ static void throttle(struct service *s, int64_t ms)
     loop_timer_set(s->retry, ms);
 }
 
+/* The limit was reached lately: clients that come now are to be served with stress=yes. */
+static bool is_stressed(const struct service *s)
+{
+    return (s->cf->type == SERVICE_INET || s->cf->type == SERVICE_PASS) &&
+           s->limit_reached.us != 0 && mono_diff_ms(mono_now(), s->limit_reached) < STRESS_MS;
+}
+
 /* NULL: not now; tried again later. */
 static struct child *start(struct service *s)
 {
     int room = limit_of(s) - given(s);
     int64_t capacity = share_of(s);
-    bool stressed = (s->cf->type == SERVICE_INET || s->cf->type == SERVICE_PASS) &&
-                    s->limit_reached.us != 0 &&
-                    mono_diff_ms(mono_now(), s->limit_reached) < STRESS_MS;
     struct child *c;
 
     if (has_shape(s, WORKER_SINGLE))
         capacity = 1;
     if (capacity > room)
         capacity = room;
-    c = child_start(s, (int) capacity, stressed);
+    c = child_start(s, (int) capacity, is_stressed(s));
     if (c == NULL) {
         throttle(s, RETRY_MS);
         return NULL;
@@ -189,6 +192,22 @@ static void tell_reload(struct service *s, struct child *c)
     tell_drain(s, c);
 }
 
+/*
+ * Postfix's processes meet stress, and its end, with their next client. A worker's configuration does not change, and it may
+ * have hundreds of clients: those end as they began, and another worker takes the new ones.
+ */
+static void replace_by_stress(struct service *s)
+{
+    bool stressed = is_stressed(s);
+
+    for (size_t i = 0; i < s->children.len; i++) {
+        struct child *c = s->children.items[i];
+
+        if (c->ready && !c->leaving && c->stressed != stressed)
+            tell_drain(s, c);
+    }
+}
+
 void service_update(struct service *s)
 {
     bool wanted;
@@ -208,6 +227,7 @@ void service_update(struct service *s)
     if (s->m->stopping || s->removed)
         return;
     report_limit(s);
+    replace_by_stress(s);
     wanted = may_start(s) && !has_room(s);
     for (size_t i = 0; s->ios != NULL && i < s->listeners.count; i++)
         loop_io_set(s->ios[i], wanted ? LOOP_READ : 0);

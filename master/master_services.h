@@ -40,6 +40,7 @@ struct child {
     int capacity; /* clients that it may have */
     int sessions; /* as it last told; exact when it is full or leaving */
     bool ready, full;
+    bool stressed;   /* runs with stress=yes */
     bool leaving;    /* takes no more clients, by order or by itself */
     bool reload_due; /* started before a reload; what it needs is known when it tells its shape */
     struct mono_time born;
