@@ -236,6 +236,12 @@ def test_all_of_it(queue, system):
     wait_for(lambda: s.mailq(), lambda: len(hop.messages) == 3)
     here = listed(s)
     assert {m["queue_name"] for m in here.values()} == {"deferred", "hold"} and len(here) == 21
+    # also when the queue was read anew, from the files to which it has moved
+    wait_for("files of their own", lambda: sum(p.is_file() for p in (s.spool / "deferred").rglob("*")) == 20)
+    s.stop()
+    assert listed(s) == here
+    s.start()
+    assert listed(s) == here and len(hop.messages) == 3
     again = s.run("postfix", "import-queue", queue.path)
     assert "imported 0 messages" in again.stderr and "24 imported before" in again.stderr
     s.run("postsuper", "-d", queue.by_subject("Subject: filter"))
