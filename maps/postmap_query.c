@@ -83,7 +83,8 @@ static void put_row(const struct command *c, const char *table, struct slice key
         (void) fwrite(key.ptr, 1, key.len, stdout);
         (void) fputs(c->build.format == MAP_BUILD_ALIASES ? ":\t" : "\t", stdout);
     }
-    (void) fwrite(value->ptr, 1, value->len, stdout);
+    if (value->len > 0) /* an empty value may have no bytes to point at */
+        (void) fwrite(value->ptr, 1, value->len, stdout);
     (void) putchar('\n');
 }
 

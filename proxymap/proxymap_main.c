@@ -2,6 +2,7 @@
 /*
  * proxymap_main.c - the proxymap(8) process: requests of other processes, one after the other on each connection, each on a thread.
  */
+#include <poll.h>
 #include <stdlib.h>
 
 #include "base/file.h"
@@ -15,12 +16,16 @@
 #include "proxymap/proxymap.h"
 
 #define WRITE_WAIT_MS 60000 /* for a client to take its answer */
-#define IDLE_MAX_S    86400
-#define LIST_MAX      (256U << 20)
-#define REPORTED_MAX  1000 /* unapproved tables that are remembered as reported */
+/* After a reload the process before this one may still have a file open for writing, until its last client has gone. */
+#define HANDOVER_MS       5000
+#define HANDOVER_PAUSE_MS 10
+#define IDLE_MAX_S        86400
+#define LIST_MAX          (256U << 20)
+#define REPORTED_MAX      1000 /* unapproved tables that are remembered as reported */
 
 struct proxymap {
     struct proxymap_params p;
+    struct mono_time begun;
     int64_t idle_s;
     bool writes; /* the proxywrite service */
     struct approved *approved;
@@ -40,6 +45,7 @@ static int start(struct worker *w, struct err *err)
     const struct config *cfg = worker_config(w);
 
     worker_set_data(w, m);
+    m->begun = mono_now();
     map_env_set_proxy(worker_maps(w), MAP_PROXY_NEVER);
     if (config_bind(cfg, &proxymap_params, &m->p, err) == -1 ||
         num_parse_time(slice_str(config_get(cfg, "ipc_idle")), 's', IDLE_MAX_S, &m->idle_s, err) ==
@@ -106,10 +112,21 @@ static int open_table(struct session *s, struct slice name, struct map **out, st
 
     if (!m->writes)
         return map_open(worker_maps(s->worker), name, out, err);
-    lock_take(&m->lock); /* two threads that open a file for writing would be in each other's way */
-    ret = map_open_writable(worker_maps(s->worker), name, out, err);
-    lock_release(&m->lock);
-    return ret;
+    for (;;) {
+        struct err why = ERR_INIT;
+
+        lock_take(
+            &m->lock); /* two threads that open a file for writing would be in each other's way */
+        ret = map_open_writable(worker_maps(s->worker), name, out, &why);
+        lock_release(&m->lock);
+        if (ret == 0)
+            return 0;
+        if (why.kind != ERR_TEMPORARY || mono_diff_ms(mono_now(), m->begun) > HANDOVER_MS) {
+            *err = why;
+            return -1;
+        }
+        (void) poll(NULL, 0, HANDOVER_PAUSE_MS);
+    }
 }
 
 static enum proto_map_status status_of(enum map_result res)
