@@ -9,35 +9,32 @@
 #include "base/file.h"
 #include "master/master_int.h"
 
-static int make_one(const char *dir, const char *name, mode_t mode, uid_t uid, gid_t gid,
-                    struct err *err)
+static int make_one(const struct directory *d, void *arg, struct err *err)
 {
-    struct buf path = BUF_INIT(8192);
     struct stat st;
-    int ret = 0;
 
-    path_join(&path, dir, name);
-    if (dir_make(buf_cstr(&path), mode, err) == -1)
-        ret = -1;
-    else if (stat(buf_cstr(&path), &st) == -1)
-        ret = err_sys(err, "stat %s", buf_cstr(&path));
-    else if (geteuid() == 0 && (st.st_uid != uid || st.st_gid != gid) &&
-             chown(buf_cstr(&path), uid, gid) == -1)
-        ret = err_sys(err, "chown %s", buf_cstr(&path));
+    (void) arg;
+    if (dir_make(d->path, d->mode, err) == -1)
+        return -1;
+    if (stat(d->path, &st) == -1)
+        return err_sys(err, "stat %s", d->path);
+    if (geteuid() == 0 && (st.st_uid != d->uid || st.st_gid != d->gid) &&
+        chown(d->path, d->uid, d->gid) == -1)
+        return err_sys(err, "chown %s", d->path);
     /* after chown, which may clear bits; a directory of somebody else's is as it is */
-    else if ((geteuid() == 0 || ((st.st_mode & 07777) != mode && st.st_uid == geteuid())) &&
-             chmod(buf_cstr(&path), mode) == -1)
-        ret = err_sys(err, "chmod %s", buf_cstr(&path));
-    buf_fini(&path);
-    return ret;
+    if ((geteuid() == 0 || ((st.st_mode & 07777) != d->mode && st.st_uid == geteuid())) &&
+        chmod(d->path, d->mode) == -1)
+        return err_sys(err, "chmod %s", d->path);
+    return 0;
 }
 
-int make_directories(const struct generation *g, struct err *err)
+int directories_each(const struct generation *g, directory_fn fn, void *arg, struct err *err)
 {
     const char *queue = g->common.queue_directory;
     uid_t owner = geteuid();
     gid_t group = getegid();
     gid_t drop = group;
+    int ret = 0;
 
     if (geteuid() == 0) {
         const struct passwd *pw =
@@ -56,23 +53,43 @@ int make_directories(const struct generation *g, struct err *err)
         drop = gr->gr_gid;
     }
     const struct {
+        const char *above;
         const char *name;
         mode_t mode;
         uid_t uid;
         gid_t gid;
     } dirs[] = {
-        {"pid", 0755, geteuid(), getegid()},
-        {"public", 02710, owner, drop},
-        {"private", 0700, owner, group},
-        {"maildrop", 03730, owner, drop}, /* set-gid: pickup can read what root hands in, too */
-        {"incoming", 0700, owner, group},
-        {"active", 0700, owner, group},
+        {g->common.data_directory, "", 0700, owner, group},
+        {queue, "pid", 0755, geteuid(), getegid()},
+        {queue, "public", 02710, owner, drop},
+        {queue, "private", 0700, owner, group},
+        /* set-gid: pickup can read what root hands in, too */
+        {queue, "maildrop", 03730, owner, drop},
+        {queue, "incoming", 0700, owner, group},
+        {queue, "active", 0700, owner, group},
     };
-    if (dir_make(queue, 0755, err) == -1 ||
-        make_one(g->common.data_directory, "", 0700, owner, group, err) == -1)
+    for (size_t i = 0; i < ARRAY_LEN(dirs) && ret == 0; i++) {
+        struct buf path = BUF_INIT(8192);
+        struct directory d = {
+            .mode = dirs[i].mode,
+            .uid = dirs[i].uid,
+            .gid = dirs[i].gid,
+        };
+
+        if (dirs[i].name[0] == '\0')
+            buf_puts(&path, dirs[i].above);
+        else
+            path_join(&path, dirs[i].above, dirs[i].name);
+        d.path = buf_cstr(&path);
+        ret = fn(&d, arg, err);
+        buf_fini(&path);
+    }
+    return ret;
+}
+
+int make_directories(const struct generation *g, struct err *err)
+{
+    if (dir_make(g->common.queue_directory, 0755, err) == -1)
         return -1;
-    for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
-        if (make_one(queue, dirs[i].name, dirs[i].mode, dirs[i].uid, dirs[i].gid, err) == -1)
-            return -1;
-    return 0;
+    return directories_each(g, make_one, NULL, err);
 }

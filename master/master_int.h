@@ -92,7 +92,18 @@ void listeners_release(struct listeners *l);
 
 /* --- directories.c, environment.c, maillog.c -------------------------------------------------- */
 
-/* What the queue needs; as root with its owners. */
+/* What the queue needs: one table, for who makes the directories and for who looks at them. As an ordinary user all are his. */
+struct directory {
+    const char *path;
+    mode_t mode;
+    uid_t uid;
+    gid_t gid;
+};
+typedef int (*directory_fn)(const struct directory *d, void *arg, struct err *err);
+/* Calls fn for each, until it gives -1, which is returned; also -1 with err: mail_owner or setgid_group is none. */
+NODISCARD int directories_each(const struct generation *g, directory_fn fn, void *arg,
+                               struct err *err);
+/* Makes those that are missing, and sets modes; as root owners, too. */
 NODISCARD int make_directories(const struct generation *g, struct err *err);
 
 /* manager_notify.c: what a service manager (systemd) is told. Always there; says nothing where nobody listens. */

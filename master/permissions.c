@@ -16,6 +16,8 @@
 static const char *const set_gid_commands[] = {"postdrop", "postqueue"};
 #define SET_GID_MODE 02755
 
+static const char set_right[] = "\"postfix set-permissions\" and each start set it right";
+
 static int find_group(const struct generation *g, gid_t *gid, struct err *err)
 {
     const struct group *gr =
@@ -127,13 +129,37 @@ static void look_at_set_gid(const struct look *l, const struct generation *g)
     }
 }
 
+/* What is not there yet is made by check and start. */
+static int look_at_directory(const struct directory *d, void *arg, struct err *err)
+{
+    const struct look *l = arg;
+    struct stat st;
+
+    (void) err;
+    if (lstat(d->path, &st) == -1)
+        return 0;
+    if (S_ISLNK(st.st_mode))
+        warn(l, "%s: is a symbolic link: others may decide where it leads; a directory is wanted",
+             d->path);
+    else if (!S_ISDIR(st.st_mode))
+        warn(l, "%s: is not a directory: move it away", d->path);
+    else if (st.st_uid != d->uid || st.st_gid != d->gid)
+        warn(l, "%s: belongs to user %u and group %u, not to %u and %u: %s", d->path, st.st_uid,
+             st.st_gid, d->uid, d->gid, set_right);
+    else if ((st.st_mode & 07777) != d->mode)
+        warn(l, "%s: has mode %04o, not %04o: %s", d->path, st.st_mode & 07777, d->mode, set_right);
+    return 0;
+}
+
 void permissions_check(const struct generation *g, check_report_fn fn, void *arg)
 {
     struct look l = {fn, arg, geteuid()};
+    struct err err = ERR_INIT;
 
-    look_at(&l, config_dir(g->cfg), ".");
-    look_at(&l, config_dir(g->cfg), "main.cf");
-    look_at(&l, config_dir(g->cfg), "master.cf");
+    look_at_all(&l, config_dir(g->cfg));
+    look_at(&l, g->common.queue_directory, ".");
+    if (directories_each(g, look_at_directory, &l, &err) == -1)
+        warn(&l, "%s", err.text);
     if (geteuid() != 0 || strcmp(config_dir(g->cfg), CONFIG_DEFAULT_DIR) != 0)
         return;
     look_at_all(&l, g->common.daemon_directory);

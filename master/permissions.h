@@ -11,8 +11,8 @@
  */
 NODISCARD int permissions_set(const struct generation *g, struct err *err);
 /*
- * Reports what others could change or what lacks rights that it needs: configuration files always; programs for the primary
- * instance, whose they are. Nothing of this keeps the system from starting.
+ * Reports what others could change or what lacks rights that it needs: the configuration directory and those of the queue
+ * always; programs for the primary instance, whose they are. Nothing of this keeps the system from starting.
  */
 void permissions_check(const struct generation *g, check_report_fn fn, void *arg);
 

@@ -224,6 +224,15 @@ def test_permissions_and_missing_services(host):
     sbin = host.root / "sbin"
     shutil.copytree(STAGE / "sbin", sbin, symlinks=True)
     host.run("postconf", "-e", f"command_directory={sbin}")
+    host.run("postfix", "check")  # makes the directories
+    spool = host.root / "spool/postfix"
+    os.chmod(spool / "maildrop", 0o777)
+    os.chown(spool / "private", 65534, -1)
+    os.rmdir(spool / "public")
+    os.symlink("private", spool / "public")
+    os.chmod(spool, 0o777)
+    (host.etc / "postfix/table").touch()
+    os.chmod(host.etc / "postfix/table", 0o662)
     os.chmod(host.etc / "postfix/main.cf", 0o666)
     os.chmod(host.etc / "postfix", 0o775)
     os.chown(host.etc / "postfix/master.cf", 1, -1)
@@ -233,6 +242,14 @@ def test_permissions_and_missing_services(host):
     assert re.search(r"warning: /etc/postfix/master\.cf: its owner is user 1", said)
     assert re.search(rf"warning: {sbin}/postdrop: not set-gid to group games.*postfix set-permissions", said)
     assert re.search(rf"warning: {sbin}/postqueue: not set-gid", said)
+    assert re.search(r"warning: /etc/postfix/table: everybody can write it", said)
+    assert re.search(rf"warning: {spool}/\.: everybody can write it", said)
+    assert re.search(rf"warning: {spool}/maildrop: has mode 0777, not 3730: .*set-permissions", said)
+    assert re.search(rf"warning: {spool}/private: belongs to user 65534 and group \d+, not to \d+ and \d+: .*set-permissions", said)
+    assert re.search(rf"warning: {spool}/public: is a symbolic link", said)
+    os.unlink(spool / "public")
+    os.chmod(spool, 0o755)
+    os.chmod(host.etc / "postfix/table", 0o644)
     os.chmod(host.etc / "postfix/main.cf", 0o644)
     os.chmod(host.etc / "postfix", 0o755)
     os.chown(host.etc / "postfix/master.cf", 0, 0)
@@ -240,7 +257,7 @@ def test_permissions_and_missing_services(host):
     assert (sbin / "postdrop").stat().st_mode & 0o7777 == 0o2755
     assert (host.root / "spool/postfix/maildrop").stat().st_mode & 0o7777 == 0o3730
     said = host.run("postfix", "check")
-    assert "set-gid" not in said and "can write it" not in said
+    assert "set-gid" not in said and "can write it" not in said and "has mode" not in said and "belongs to" not in said
     assert "there is nothing to be copied" in host.run("postfix", "post-install", status=1)
     said = host.run("postfix", "upgrade-configuration")
     added = re.findall(r"adding service (\S+)", said)
