@@ -11,6 +11,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -258,6 +259,7 @@ int main(int argc, char **argv)
     log_fatal_status(STATUS_NONE);
     log_verbose(verbose);
     (void) umask(077);
+    (void) signal(SIGPIPE, SIG_IGN); /* a daemon that has gone is no reason to stop */
     open_directory(&c, argv[optind]);
     make_directories_of_store(&c);
     drop_privilege(&c);
