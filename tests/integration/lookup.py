@@ -65,7 +65,7 @@ class Asker:
         etc = pathlib.Path(etc)
         etc.mkdir(parents=True, exist_ok=True)
         if main is not None:
-            (etc / "main.cf").write_text("myhostname = h.test\n" + main)
+            (etc / "main.cf").write_text(f"myhostname = h.test\nshlib_directory = {STAGE}/libexec/postrider\n" + main)
         self.log_path = etc / f"log{time.monotonic_ns()}"
         self.log_file = self.log_path.open("wb")
         self.process = subprocess.Popen([MAP_ASK, etc, str(threads), table, *["write"] * write], stdin=subprocess.PIPE,
