@@ -137,7 +137,9 @@ RESULTS = [
 
 
 @pytest.mark.parametrize("key, options, wanted", RESULTS)
-def test_results(directory, tmp_path, key, options, wanted):
+def test_results(directory, tmp_path, monkeypatch, key, options, wanted):
+    if options.get("bind") == "sasl":  # the library's DIGEST-MD5 keeps memory of OpenSSL's
+        monkeypatch.setenv("ASAN_OPTIONS", "detect_leaks=0")
     answer, log = ask(directory, tmp_path, key, **options)
     if wanted is None:
         assert answer.result == "notfound", answer
