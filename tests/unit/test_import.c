@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_import.c - queue files of Postfix, made record by record: order, pointers, limits, damage; logfiles; the ledger. */
+#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +14,7 @@
 #include "base/file.h"
 #include "cleanup/import_ledger.h"
 #include "cleanup/import_log.h"
+#include "qmgr/store.h"
 
 static void put(struct buf *b, char type, const char *data, size_t len)
 {
@@ -383,13 +385,101 @@ static void test_ledger(void **state)
     buf_fini(&text);
 }
 
+/* --- what a message brings along -------------------------------------------------------------- */
+
+static void nobody(void *arg, uint64_t source, uint64_t to)
+{
+    (void) arg;
+    (void) source;
+    (void) to;
+}
+
+static void on_done(void *arg, int result, const struct err *err)
+{
+    (void) err;
+    *(int *) arg = result;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void) st;
+    (void) type;
+    (void) ftw;
+    return remove(path);
+}
+
+static void check_brought(struct store *s, enum store_queue queue)
+{
+    struct store_msg *m = store_find(s, SLICE_LIT("ABCDEF01"));
+    struct arena *arena = arena_new(0);
+    struct mail_envelope env;
+    struct store_rcpt *r;
+    struct err err = ERR_INIT;
+    size_t n;
+
+    assert_non_null(m);
+    assert_int_equal(store_msg_queue(m), queue);
+    assert_int_equal(store_msg_state(m)->next_retry_us, 77);
+    assert_int_equal(store_msg_state(m)->attempts, 1);
+    assert_true(store_msg_state(m)->warned && store_msg_state(m)->forced_expire);
+    assert_int_equal(store_msg_read(s, m, arena, &env, &r, &n, &err), 0);
+    assert_int_equal(n, 1);
+    ASSERT_SLICE(r[0].code, "4.2.0");
+    ASSERT_SLICE(r[0].reason, "come back");
+    arena_free(&arena);
+}
+
+/* State and reasons of the envelope hold in the journal, in a file, and after each restart. */
+static void test_brought_state(void **state)
+{
+    static const struct store_events events = {NULL, NULL};
+    char dir[] = "/tmp/test-import-XXXXXX";
+    const struct mail_envelope env = {.queue_id = SLICE_LIT("ABCDEF01"),
+                                      .sender = SLICE_LIT("s@example.org"),
+                                      .arrival_us = 1,
+                                      .next_retry_us = 77,
+                                      .flags = MAIL_DELAY_WARNED | MAIL_FORCED_EXPIRE,
+                                      .rcpt_count = 1};
+    const struct mail_rcpt rcpt_ = {.addr = SLICE_LIT("a@example.org"),
+                                    .code = SLICE_LIT("4.2.0"),
+                                    .reason = SLICE_LIT("come back")};
+    struct store_options opt = {.segment_bytes = 1 << 20, .large_bytes = 1 << 20};
+    struct store_writer *w = NULL;
+    struct store_put *p;
+    struct store *s = NULL;
+    struct err err = ERR_INIT;
+    int result = -1;
+
+    (void) state;
+    assert_non_null(mkdtemp(dir));
+    opt.queue_directory = dir;
+    assert_int_equal(store_make_directories(dir, geteuid(), getegid(), &err), 0);
+    assert_int_equal(store_writer_open(&opt, nobody, NULL, &w, &err), 0);
+    p = store_put_begin(w);
+    assert_int_equal(store_put_write(p, SLICE_LIT("Subject: x\r\n\r\n"), &err), 0);
+    store_put_commit(&p, &env, &rcpt_, 1, on_done, &result);
+    store_writer_close(&w);
+    assert_int_equal(result, 0);
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(store_open(&opt, &events, NULL, &s, &err), 0);
+        assert_int_equal(store_recover(s, &err), 0);
+        check_brought(s, round == 2 ? STORE_HOLD : STORE_JOURNAL);
+        if (round == 1) {
+            assert_int_equal(store_msg_hold(s, store_find(s, env.queue_id), &err), 0);
+            check_brought(s, STORE_HOLD);
+        }
+        store_close(&s);
+    }
+    assert_int_equal(nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_envelope), cmocka_unit_test(test_cut),
         cmocka_unit_test(test_order),    cmocka_unit_test(test_pointers),
         cmocka_unit_test(test_lengths),  cmocka_unit_test(test_logs),
-        cmocka_unit_test(test_ledger),
+        cmocka_unit_test(test_ledger),   cmocka_unit_test(test_brought_state),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
