@@ -39,6 +39,12 @@ static bool prefix_allows(const struct generation *g, const char *path)
     return false;
 }
 
+bool maillog_is_standard(const struct generation *g)
+{
+    return strcmp(g->common.maillog_file, "/dev/stdout") == 0 ||
+           strcmp(g->common.maillog_file, "/dev/stderr") == 0;
+}
+
 int maillog_open(const struct generation *g, int *fd, struct err *err)
 {
     const char *path = g->common.maillog_file;
@@ -52,8 +58,10 @@ int maillog_open(const struct generation *g, int *fd, struct err *err)
     if (!prefix_allows(g, path))
         return err_permanent(err, "maillog_file \"%s\" matches none of maillog_file_prefixes (%s)",
                              path, g->p.maillog_file_prefixes);
-    if (strcmp(path, "/dev/stdout") == 0) /* which open() refuses when it is a socket */
-        *fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    /* which open() refuses when it is a socket */
+    if (maillog_is_standard(g))
+        *fd = fcntl(strcmp(path, "/dev/stdout") == 0 ? STDOUT_FILENO : STDERR_FILENO,
+                    F_DUPFD_CLOEXEC, 0);
     else
         *fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, (mode_t) mode);
     return *fd == -1 ? err_sys(err, "maillog_file %s", path) : 0;
@@ -133,8 +141,7 @@ void command_log_open(const struct generation *g, const char *program, bool whol
     if (fd != -1 && connect(fd, (struct sockaddr *) &un, sizeof(un)) == -1)
         fd_close(&fd);
     /* without rights to either, as an ordinary user's sendmail(1): syslog */
-    if (fd == -1 && strcmp(g->common.maillog_file, "/dev/stdout") != 0 &&
-        maillog_open(g, &fd, &err) == -1)
+    if (fd == -1 && !maillog_is_standard(g) && maillog_open(g, &fd, &err) == -1)
         log_debug("%s", err.text);
     t.maillog_fd = fd;
     t.no_syslog = fd != -1;

@@ -120,8 +120,11 @@ NODISCARD char **daemon_environment(const struct generation *g);
 NODISCARD char **master_environment(const struct generation *g);
 void daemon_environment_free(char ***environment);
 
-/* Opens maillog_file for appending: 0 with *fd -1 when there is none. /dev/stdout is standard output. */
+/* Opens maillog_file for appending: 0 with *fd -1 when there is none. /dev/stdout is standard output, /dev/stderr
+ * standard error. */
 NODISCARD int maillog_open(const struct generation *g, int *fd, struct err *err);
+/* The log goes to where master's own output goes: only in the foreground is there such a place. */
+bool maillog_is_standard(const struct generation *g);
 /* public/postlog, where commands send their lines; -1 with err. */
 NODISCARD int postlog_listen(const struct generation *g, struct err *err);
 /* Appends what was sent there to log_fd: whole lines, without control bytes. */

@@ -153,8 +153,8 @@ static void check_can_start(struct postfix *p, bool foreground)
 {
     if (running(p) != 0)
         fatal("the Postfix mail system is already running");
-    if (!foreground && strcmp(p->gen->common.maillog_file, "/dev/stdout") == 0)
-        fatal("\"maillog_file = /dev/stdout\" is for \"postfix start-fg\"");
+    if (!foreground && maillog_is_standard(p->gen))
+        fatal("\"maillog_file = %s\" is for \"postfix start-fg\"", p->gen->common.maillog_file);
     /* a start at boot does not wait for a name server that is not up yet */
     if (check(p, false) != 0)
         fatal("the mail system is not started: see above");

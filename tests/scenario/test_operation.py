@@ -171,3 +171,42 @@ def test_main_cf_on_a_read_only_file_system(instance):
         inst.running = False
         os.kill(child.pid, signal.SIGTERM)
         assert child.wait(30) == 0
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_log_on_a_stream(instance, name):
+    """In the foreground the log may go to the caller's own descriptor, a socket included; in the background that is refused."""
+    inst = instance(start=False, main={"maillog_file": f"/dev/{name}", "maillog_file_prefixes": "/var, /dev/stdout, /dev/stderr"})
+    refused = inst.run("postfix", "start", check=False)
+    assert refused.returncode == 1 and f'"maillog_file = /dev/{name}" is for "postfix start-fg"' in refused.stderr
+    ours, theirs = socket.socketpair()
+    with ours, theirs, foreground(inst, **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, name: theirs}):
+        wait_for("the server", inst.answers)
+        ours.setblocking(False)
+        text = b""
+
+        def has_line():
+            nonlocal text
+            with contextlib.suppress(BlockingIOError):
+                text += ours.recv(65536)
+            return re.search(rb"postfix/smtpd\[\d+\]: connect from ", text)
+
+        wait_for(lambda: f"a line of smtpd in {text}", has_line)
+
+
+def test_log_file(instance):
+    """maillog_file_permissions at its making; a compressor that fails is reported, and the file is kept; a prefix that does not fit."""
+    inst = instance(main={"maillog_file_permissions": "0640", "maillog_file_compressor": "false"})
+    assert inst.log_path.stat().st_mode & 0o7777 == 0o640
+    inst.expect_fatal = True
+    done = inst.run("postfix", "logrotate", check=False)
+    assert done.returncode == 1 and re.search(r"mail\.log\.\d+-\d+ could not be compressed with false", done.stderr)
+    assert len(list(inst.log_path.parent.glob("mail.log.*"))) == 1
+    assert inst.log_path.stat().st_mode & 0o7777 == 0o640
+    for change, reason in (({"maillog_file_prefixes": "/nowhere"}, "matches none of maillog_file_prefixes"),
+                           ({"maillog_file_permissions": "0999"}, "maillog_file_permissions: ")):
+        kept = {k: inst.main.get(k) for k in change}
+        inst.write_main(**change)
+        done = inst.reload(check=False)
+        assert done.returncode == 1 and reason in done.stderr, done.stderr
+        inst.write_main(**kept)
