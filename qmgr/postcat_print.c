@@ -58,7 +58,8 @@ static void field(const struct printer *p, int type, const char *name, struct sl
 {
     prefix(p, p->m->record_at, type);
     fprintf(p->out, "%s: ", name);
-    fwrite(value.ptr, 1, value.len, p->out);
+    if (value.len > 0) /* the null sender has no bytes, and no place */
+        fwrite(value.ptr, 1, value.len, p->out);
     fputc('\n', p->out);
 }
 

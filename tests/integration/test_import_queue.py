@@ -307,7 +307,7 @@ def test_damage(queue, system, tmp_path):
     files = {
         "0AAAAAAAA01": (text[:len(text) // 2], "the file ends within the record|it has no end"),
         "0AAAAAAAA02": (b"", "the file is empty"),
-        "0AAAAAAAA03": (os.urandom(4) + b"garbage " * 500, "no length|ends within|not a queue file|no end"),
+        "0AAAAAAAA03": (b"\x80\x81\x82\x83" + b"garbage " * 500, "no length|ends within|not a queue file|no end"),
         "0AAAAAAAA04": (text[:97] + b"T\xff\xff\xff\xff\xff\xff\xff\x7f" + text[97:], "no length that can be"),
         "0AAAAAAAA05": (text[:97] + b"T\xff\xff\xff\x07" + text[97:], "no length that can be"),
         "0AAAAAAAA06": (text[:97] + b"p\x0f%15d" % 97 + text[97:], "leads in a circle"),
