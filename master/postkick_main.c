@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* postkick_main.c - postkick(1): a request to a service's socket, from scripts. For pickup and qmgr that is a wake-up. */
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +49,9 @@ int main(int argc, char **argv)
     if (fd == -1)
         fatal("%s", err.text);
     request = argv[optind + 2];
-    if (fd_write_all(fd, request, strlen(request)) == -1)
+    (void) signal(SIGPIPE, SIG_IGN);
+    /* a service that the connection alone wakes (pickup) may have closed it already */
+    if (fd_write_all(fd, request, strlen(request)) == -1 && errno != EPIPE)
         fatal("write to %s failed", buf_cstr(&path));
     fd_close(&fd);
     buf_fini(&path);
