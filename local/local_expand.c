@@ -124,10 +124,13 @@ static void user_mailbox(struct local_job *j, const struct passwd *pw)
         if (local_command(j, buf_cstr(&command), &rights, &err) == -1)
             local_fail(j, &err);
     } else {
-        if (j->l->p.home_mailbox[0] != '\0')
+        if (j->l->p.home_mailbox[0] != '\0') {
             path_join(&path, pw->pw_dir, j->l->p.home_mailbox);
-        else
+        } else {
             path_join(&path, j->l->p.mail_spool_directory, pw->pw_name);
+            if (slice_ends_with(slice_str(j->l->p.mail_spool_directory), SLICE_LIT("/")))
+                buf_putc(&path, '/'); /* a maildir */
+        }
         deliver_file(j, buf_cstr(&path), &rights);
     }
     buf_fini(&path);

@@ -68,9 +68,9 @@ bool local_transport(struct local_job *j, struct map_list *maps, const char *par
 void local_biff(const char *user, off_t offset);
 void local_recipient(struct local_job *j, struct slice name, unsigned depth);
 void local_fail(struct local_job *j, const struct err *err);
-/* local_command.c: runs "sh -c command" with the message on standard input. */
+/* local_command.c: runs "sh -c command" with the message on standard input; with default_privs where the rights are root's. */
 NODISCARD int local_command(struct local_job *j, const char *command,
-                            const struct local_rights *rights, struct err *err);
+                            const struct local_rights *given, struct err *err);
 /* local_forward.c */
 NODISCARD int local_forward(struct local_job *j, struct err *err);
 

@@ -32,8 +32,6 @@ int mailbox_become(const struct mailbox_owner *owner, struct err *err)
                            (unsigned long) owner->uid, (unsigned long) geteuid());
         return 0;
     }
-    if (owner->uid == 0)
-        return err_set(err, ERR_PERMANENT, "5.7.0", "delivery as the super-user is refused");
     if (setegid(owner->gid) == -1 || seteuid(owner->uid) == -1) {
         err_sys(err, "become user %lu", (unsigned long) owner->uid);
         mailbox_become_root();

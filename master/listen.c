@@ -17,6 +17,7 @@
 
 #include "base/file.h"
 #include "base/frame.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "master/master_int.h"
 #include "master/worker_int.h"
@@ -95,25 +96,62 @@ static int add(struct opening *o, const char *key, const char *path, int fd, str
     return ret;
 }
 
-static int open_inet(const struct addrinfo *ai, int64_t backlog)
+static bool set_option(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof(value)) == 0;
+}
+
+/* reuse_port: sockets that are open may have the port, of another address of which this is a part, or the other way round. */
+static int open_inet(const struct addrinfo *ai, int64_t backlog, bool reuse_port)
 {
     int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int one = 1;
     int saved;
 
     if (fd == -1)
         return -1;
     /* clients' sockets inherit TCP_NODELAY: a system call less for each */
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0 &&
-        (ai->ai_family != AF_INET6 ||
-         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) == 0) &&
-        bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, (int) backlog) == 0)
+    if (set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
+        set_option(fd, SOL_SOCKET, SO_REUSEPORT, reuse_port) &&
+        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) &&
+        (ai->ai_family != AF_INET6 || set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)) &&
+        bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, (int) backlog) == 0 &&
+        set_option(fd, SOL_SOCKET, SO_REUSEPORT, 0))
         return fd;
     saved = errno;
     fd_close(&fd);
     errno = saved;
     return -1;
+}
+
+/* Lets other sockets of this process have the ports of those that are open, or not any more. */
+static void share_ports(const struct vec *set, bool share)
+{
+    for (size_t i = 0; i < set->len; i++) {
+        const struct listener *l = set->items[i];
+
+        if (l->path == NULL && !set_option(l->fd, SOL_SOCKET, SO_REUSEPORT, share))
+            log_warning("socket option of %s: errno %d", l->key, errno);
+    }
+}
+
+/*
+ * A change of inet_interfaces from all to some addresses, or back, wants a socket whose address is a part of one that still serves: the
+ * kernel allows that only between sockets that agree. They agree for the moment that it takes; that another process
+ * has the port is noticed as before.
+ */
+static int open_beside(const struct vec *set, const struct addrinfo *ai, int64_t backlog)
+{
+    int fd = open_inet(ai, backlog, false);
+    int saved;
+
+    if (fd != -1 || errno != EADDRINUSE || set->len == 0)
+        return fd;
+    share_ports(set, true);
+    fd = open_inet(ai, backlog, true);
+    saved = errno;
+    share_ports(set, false);
+    errno = saved;
+    return fd;
 }
 
 /* "port", "host:port", "[v6]:port" */
@@ -181,7 +219,7 @@ static int add_address(struct opening *o, const struct addrinfo *ai, bool *no_fa
                 return 0;
         return claim(o, known, err);
     }
-    fd = open_inet(ai, o->g->p.listen_backlog);
+    fd = open_beside(o->set, ai, o->g->p.listen_backlog);
     if (fd == -1) {
         *no_family = errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL;
         return err_sys(err, "listen on [%s]:%s", addr, number);

@@ -173,10 +173,13 @@ static void spread(struct service *s)
     }
 }
 
-/* How many clients it still has, it tells at once; until then no other worker gets their share. */
-static void tell_drain(struct service *s, struct child *c)
+/*
+ * How many clients it still has, it tells at once; until then no other worker gets their share. given_up: sockets of its are
+ * not served by anybody else.
+ */
+static void tell_drain(struct service *s, struct child *c, bool given_up)
 {
-    child_send(c, PROTO_WORKER_DRAIN, -1);
+    child_send(c, given_up ? PROTO_WORKER_DRAIN_ALL : PROTO_WORKER_DRAIN, -1);
     c->leaving = true;
     if (c->ready && has_shape(s, WORKER_THREADED))
         c->sessions = c->capacity;
@@ -189,7 +192,7 @@ static void tell_reload(struct service *s, struct child *c)
         child_send(c, PROTO_WORKER_RELOAD, s->gen->config_fd);
         return;
     }
-    tell_drain(s, c);
+    tell_drain(s, c, false);
 }
 
 /*
@@ -333,7 +336,8 @@ static bool same_listeners(const struct listeners *a, const struct listeners *b)
 void service_adopt(struct service *s, struct generation *gen, const struct master_service *cf,
                    struct listeners *listeners)
 {
-    bool same = same_entry(s->cf, cf) && same_listeners(&s->listeners, listeners) &&
+    bool given_up = !same_listeners(&s->listeners, listeners);
+    bool same = same_entry(s->cf, cf) && !given_up &&
                 strcmp(s->gen->common.daemon_directory, gen->common.daemon_directory) == 0 &&
                 strcmp(s->gen->common.mail_owner, gen->common.mail_owner) == 0;
     bool same_program = strcmp(s->cf->command, cf->command) == 0;
@@ -358,7 +362,7 @@ void service_adopt(struct service *s, struct generation *gen, const struct maste
         if (c->leaving)
             continue;
         if (!same)
-            tell_drain(s, c);
+            tell_drain(s, c, given_up);
         else if (s->shape == 0)
             c->reload_due = true;
         else
@@ -389,7 +393,7 @@ void service_drain(struct service *s, bool stop)
         struct child *c = s->children.items[i];
 
         if (stop || !c->leaving)
-            child_send(c, stop ? PROTO_WORKER_STOP : PROTO_WORKER_DRAIN, -1);
+            child_send(c, stop ? PROTO_WORKER_STOP : PROTO_WORKER_DRAIN_ALL, -1);
         c->leaving = true;
     }
     service_unwatch(s);

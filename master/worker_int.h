@@ -49,7 +49,9 @@ struct worker {
         listen_names[WORKER_LISTENERS_MAX]; /* local addresses; local_len 0: of many */
     atomic_bool has_log;                    /* WORKER_FD_LOG is a log file */
     atomic_bool draining;                   /* no more clients are taken */
-    atomic_bool stopping;                   /* and those that are silent are let go */
+    atomic_bool
+        serve_pending;    /* clients that wait at the sockets are ours: nobody else takes them */
+    atomic_bool stopping; /* and those that are silent are let go */
 
     struct lock lock;
     struct chan *status GUARDED_BY(lock); /* to master */

@@ -91,6 +91,10 @@ static void handle(struct worker *w, struct frame *f)
     struct err err = ERR_INIT;
 
     switch (f->type) {
+    case PROTO_WORKER_DRAIN_ALL:
+        atomic_store(&w->serve_pending, true);
+        atomic_store(&w->draining, true);
+        break;
     case PROTO_WORKER_DRAIN:
         atomic_store(&w->draining, true);
         break;

@@ -125,6 +125,26 @@ static void check_end(struct worker *w)
         poller_stop(w->poller);
 }
 
+static struct worker_session *open_session(struct worker *w, const struct worker_client *client);
+
+/* Sockets that are given up: with the last copy the kernel would cut off those who wait there to be accepted. */
+static void take_pending(struct worker *w, int listener)
+{
+    struct worker_client client;
+    struct worker_session *s;
+
+    while (worker_accept(w, listener, &client) == 1) {
+        lock_take(&w->lock);
+        w->sessions++;
+        lock_release(&w->lock);
+        s = open_session(w, &client);
+        if (s == NULL)
+            continue;
+        poller_wake(s->item); /* for the next thread that is free */
+        poller_arm(s->item, -1, 0, MONO_NEVER);
+    }
+}
+
 void worker_threads_drain(struct worker *w)
 {
     uint64_t paused;
@@ -136,6 +156,8 @@ void worker_threads_drain(struct worker *w)
     lock_release(&w->lock);
     if (first && w->service->drain != NULL)
         w->service->drain(w);
+    for (int i = 0; i < w->nlisten && first && atomic_load(&w->serve_pending); i++)
+        take_pending(w, i);
     lock_take(&w->lock);
     worker_tell_locked(w);
     paused = take_paused_locked(w);
@@ -178,6 +200,24 @@ static void close_session(struct worker_session *s)
     fd_close(&s->fd);
     free(s);
     release_place(w, true);
+}
+
+/* NULL: the service does not want this client. Its place is taken already. */
+static struct worker_session *open_session(struct worker *w, const struct worker_client *client)
+{
+    struct worker_session *s = xcalloc(1, sizeof(*s));
+
+    s->kind = ITEM_SESSION;
+    s->worker = w;
+    s->fd = s->wait_fd = client->fd;
+    s->wait_events = POLLER_READ;
+    s->deadline = MONO_NEVER;
+    s->item = poller_item_new(w->poller, s);
+    s->user = w->service->session_open(w, s, client);
+    if (s->user != NULL)
+        return s;
+    close_session(s);
+    return NULL;
 }
 
 /* Waits a moment for what the session waits for. A wake that comes meanwhile is not lost: the next arm finds it. */
@@ -295,17 +335,8 @@ static void take_client(struct worker_session *l, struct worker_thread *me)
         release_place(w, false);
         return;
     }
-    s = xcalloc(1, sizeof(*s));
-    s->kind = ITEM_SESSION;
-    s->worker = w;
-    s->fd = s->wait_fd = client.fd;
-    s->wait_events = POLLER_READ;
-    s->deadline = MONO_NEVER;
-    s->item = poller_item_new(w->poller, s);
-    s->user = w->service->session_open(w, s, &client);
-    if (s->user == NULL)
-        close_session(s);
-    else
+    s = open_session(w, &client);
+    if (s != NULL)
         work(s, 0, me);
 }
 

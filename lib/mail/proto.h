@@ -52,6 +52,8 @@ enum proto_type {
     PROTO_WORKER_STATUS =
         50, /* worker -> master: struct proto_worker_status; master -> worker: its new capacity */
     PROTO_WORKER_DRAIN = 51, /* master -> worker: finish your clients, then leave */
+    /* master -> worker: the same, and serve who waits at your sockets: nobody else will, as they are given up */
+    PROTO_WORKER_DRAIN_ALL = 56,
     PROTO_WORKER_RELOAD =
         52, /* master -> loop worker: a new configuration; the descriptor is main.cf's text */
     PROTO_WORKER_WAKEUP = 53, /* master -> worker: periodic wake-up, or a trigger */

@@ -41,12 +41,12 @@ class Load:
             t.join(40)
 
 
-def running(instance, sink):
+def running(instance, sink, **options):
     hop = sink()
     inst = instance(main={"virtual_mailbox_domains": "v.test", "virtual_mailbox_base": "{root}/mail", "virtual_mailbox_maps": "hash:{etc}/vmailbox",
                           "virtual_uid_maps": "static:2000", "virtual_gid_maps": "static:2000", "relayhost": f"[127.0.0.1]:{hop.port}",
                           "header_checks": "regexp:{etc}/checks", "service_throttle_time": "1s", "minimal_backoff_time": "1s", "default_process_limit": "1200"},
-                    files={"vmailbox": "bob@v.test bob/\n", "checks": "/^X-Never/ IGNORE\n"}, start=False)
+                    files={"vmailbox": "bob@v.test bob/\n", "checks": "/^X-Never/ IGNORE\n"}, start=False, **options)
     inst.postmap("hash:{etc}/vmailbox")
     inst.start()
     return inst, hop

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where mail goes: mailboxes, aliases, next hops, refusals, deferrals, reports."""
+import os
+import pwd
 import re
 import smtplib
 import socket
@@ -225,3 +227,18 @@ def test_restrictions_at_each_stage(system):
     inst.wait_log(r": hold: RCPT from .*triggers HOLD action; from=<s@example.org> to=<hold@far.test>")
     wait_for("a held message", lambda: re.search(r"^[0-9A-F]+! ", inst.mailq(), re.M))
     assert not hop.messages
+
+
+def test_mail_for_root(instance):
+    """It lies in a mailbox of root's; but what an administrator's mailbox_command does for root, it does with default_privs."""
+    if os.geteuid() != 0:
+        pytest.fail("needs root")
+    inst = instance(main={"mail_spool_directory": "{root}/mail/", "local_recipient_maps": "unix:passwd.byname"})
+    inst.send("root@mx.example.test")
+    assert inst.wait_maildir("root")[0]["Delivered-To"] == "root@mx.example.test"
+    assert os.stat(inst.home / "root/new").st_uid == 0
+    inst.write_main(mailbox_command=f"id -u >{inst.home}/whose", default_privs="nobody")
+    inst.reload()
+    inst.send("root@mx.example.test")
+    inst.wait_log(r"to=<root@mx\.example\.test>, relay=local, .*status=sent \(delivered to command")
+    assert (inst.home / "whose").read_text() == f"{pwd.getpwnam('nobody').pw_uid}\n"

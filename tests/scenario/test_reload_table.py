@@ -4,10 +4,11 @@ import pathlib
 import re
 import smtplib
 import socket
+import subprocess
 import time
 
 import pytest
-from instance import DEADLINE, free_port, wait_for
+from instance import MASTER_CF, free_port, wait_for
 from load import Load, all_arrive, running
 
 PEM = pathlib.Path(__file__).parents[1] / "data/tls"
@@ -170,3 +171,27 @@ def test_listeners_come_and_go_and_the_others_stay(loaded):
         assert on_first.sendmail("s@example.org", ["bob@v.test"], "Subject: by the closed one\n\nhello\n") == {}
         assert on_main.noop()[0] == 250
     wait_for("its mail", lambda: "by the closed one" in {m["subject"] for m in inst.maildir("bob")})
+
+
+def test_interfaces_change_between_all_and_some(instance, sink):
+    """inet_interfaces from some addresses to all and back: a socket that is a part of another's takes over, and no client is refused."""
+    inst, hop = running(instance, sink, master=MASTER_CF.replace("127.0.0.1:{port} ", "{port} "))
+    load = Load(inst, threads=2)
+    wait_for("the first messages", lambda: len(load.accepted) > 5)
+    listening = lambda: set(subprocess.run(["ss", "-Hltn", f"sport = :{inst.port}"], capture_output=True, text=True, check=True)  # noqa: E731
+                            .stdout.replace(f":{inst.port}", "").split()) & {"0.0.0.0", "127.0.0.1", "127.0.0.2"}
+    for value, wanted in (("all", {"0.0.0.0"}), ("127.0.0.1, 127.0.0.2", {"127.0.0.1", "127.0.0.2"}), ("all", {"0.0.0.0"}),
+                          ("127.0.0.1", {"127.0.0.1"})):
+        inst.write_main(inet_interfaces=value)
+        inst.reload()
+        wait_for(lambda v=value: f"the sockets of {v}: {listening()}", lambda w=wanted: listening() == w)
+        before = len(load.accepted)
+        wait_for("messages after that", lambda: len(load.accepted) > before + 5 or load.failed)  # noqa: B023
+    # a port that another process has is still refused
+    with socket.create_server(("127.0.0.3", inst.port)):
+        inst.write_main(inet_interfaces="127.0.0.1, 127.0.0.3")
+        done = inst.reload(check=False)
+        assert done.returncode == 1 and re.search(r"listen on \[127\.0\.0\.3\]:\d+: Address already in use", done.stderr)
+    load.stop()
+    assert not load.failed, load.failed[:5]
+    assert all_arrive(inst, hop, load) == 0
