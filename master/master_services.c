@@ -207,7 +207,7 @@ static void replace_by_stress(struct service *s)
         struct child *c = s->children.items[i];
 
         if (c->ready && !c->leaving && c->stressed != stressed)
-            tell_drain(s, c);
+            tell_drain(s, c, false);
     }
 }
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from instance import MASTER_CF, free_port, wait_for
+from instance import DEADLINE, MASTER_CF, free_port, wait_for
 from load import Load, all_arrive, running
 
 PEM = pathlib.Path(__file__).parents[1] / "data/tls"
