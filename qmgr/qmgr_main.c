@@ -9,7 +9,7 @@ static int start(struct worker *w, struct err *err)
     gid_t gid;
 
     worker_owner(w, &uid, &gid);
-    if (store_make_directories(".", uid, gid, err) == -1 ||
+    if (store_refuse_foreign(".", err) == -1 || store_make_directories(".", uid, gid, err) == -1 ||
         qmgr_new(w, worker_config(w), &q, err) == -1)
         return -1;
     worker_set_data(w, q);

@@ -30,6 +30,8 @@ extern const struct param_set
     store_params; /* of struct store_params_values, see store_options_from() */
 NODISCARD int store_options_from(const struct config *cfg, struct store_options *out,
                                  struct err *err);
+/* -1 if there are queue files of Postfix's below directory: err names one. They are not touched. */
+NODISCARD int store_refuse_foreign(const char *directory, struct err *err);
 /* Makes missing directories (journal, journal/free, large, deferred, hold, corrupt), as root owned by uid, gid. */
 NODISCARD int store_make_directories(const char *queue_directory, uid_t uid, gid_t gid,
                                      struct err *err);

@@ -240,3 +240,18 @@ def test_main_cf_of_another_host(instance):
     inst.start()
     with inst.smtp() as client:
         assert client.helo()[0] == 250
+
+
+def test_queue_of_postfix_in_place(instance):
+    """Mail that Postfix left in the queue directory: nothing is started, nothing is touched, and what to do is said."""
+    inst = instance(start=False)
+    left = inst.spool / "deferred/A/A1B2C3D4E5"
+    left.parent.mkdir(parents=True)
+    head = b"C_            300             551               1               0             300               0               0"
+    left.write_bytes(head)
+    done = inst.run("postfix", "check", check=False)
+    assert done.returncode == 1
+    assert re.search(r'deferred/A/A1B2C3D4E5 is mail in Postfix\'s queue: move .* "postfix import-queue"', done.stderr), done.stderr
+    assert left.read_bytes() == head
+    left.unlink()
+    inst.start()
