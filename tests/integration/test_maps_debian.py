@@ -66,6 +66,8 @@ class Both:
             (self.dirs[side] / "dynamicmaps.cf").write_text(
                 "lmdb\tpostfix-lmdb.so\tdict_lmdb_open\tmkmap_lmdb_open\n"
                 "cdb\tpostfix-cdb.so\tdict_cdb_open\tmkmap_cdb_open\npcre\tpostfix-pcre.so\tdict_pcre_open\n")
+            for name in ("main.cf", "dynamicmaps.cf"):  # as put() does
+                os.utime(self.dirs[side] / name, (1, 1))
 
     def put(self, name, text):
         for path in self.dirs.values():
