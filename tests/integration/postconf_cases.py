@@ -247,6 +247,7 @@ WARNINGS_DIFFER = {
     "lines: starts continued after comment": "ours names the line",
     "services: indented first": "ours names the line",
     "names: ldap as a file": "another wording",
+    "values: bool": "ours says that it is neither yes nor no",
     "values: number": "ours says that it is no number",
     "values: negative": "ours says that it is out of range",
     "values: bad unit": "ours says that it is no time",
