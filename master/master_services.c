@@ -337,7 +337,9 @@ void service_adopt(struct service *s, struct generation *gen, const struct maste
                    struct listeners *listeners)
 {
     bool given_up = !same_listeners(&s->listeners, listeners);
-    bool same = same_entry(s->cf, cf) && !given_up &&
+    /* in a chroot a worker cannot read again what main.cf names: files, tables, names of hosts */
+    bool is_shut_in = cf->chroot && geteuid() == 0;
+    bool same = same_entry(s->cf, cf) && !given_up && !is_shut_in &&
                 strcmp(s->gen->common.daemon_directory, gen->common.daemon_directory) == 0 &&
                 strcmp(s->gen->common.mail_owner, gen->common.mail_owner) == 0;
     bool same_program = strcmp(s->cf->command, cf->command) == 0;

@@ -544,10 +544,17 @@ def test_daemons_in_the_queue_directory(instance, sink):
         inst.send("a@far.test", headers="X-Bad: x\n")
     inside = {os.readlink(f"/proc/{pid}/root") for pid in inst.pids() if pid != inst.master_pid()}
     assert inside == {str(inst.spool)}
-    # a table that changes out of their sight reaches them all the same
+    before = {pid for pid, program in inst.pids().items() if program in ("qmgr", "pickup")}
+    # what changes out of their sight reaches them all the same: a table, a file that main.cf names
     inst.write("virtual", "a@far.test c@far.test\n")
     inst.postmap(f"hash:{inst.etc}/virtual")
+    inst.write("mailname", "other.test\n")
+    inst.write_main(myorigin=inst.etc / "mailname")
     inst.reload()
+    wait_for("the daemons of before to have gone", lambda: not {pid for pid in before if os.path.exists(f"/proc/{pid}")})
+    inst.run("sendmail", "-f", "me", "c@far.test", input="Subject: x\n\nx\n")
+    inst.wait_log(r"qmgr\[\d+\]: \w+: from=<me@other\.test>")
+    assert "error: reload" not in inst.log()
     inst.send("a@far.test")
-    hop.wait(2)
+    hop.wait(3)
     inst.wait_log(r"to=<c@far\.test>, orig_to=<a@far\.test>, .*status=sent")
