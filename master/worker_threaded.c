@@ -427,13 +427,16 @@ static void start_thread_locked(struct worker *w) REQUIRES(w->lock)
     pthread_attr_setstacksize(&attr, STACK_BYTES);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     t->each[t->started].worker = w;
+    /* before it runs: it may get work, and be no longer idle, at once */
+    atomic_fetch_add(&t->idle, 1);
     code = pthread_create(&thread, &attr, run, &t->each[t->started]);
     if (code == 0) {
         t->started++;
         t->running++;
-        atomic_fetch_add(&t->idle, 1);
-    } else if (t->started == 0) {
-        fatal("no thread can be started: errno %d", code);
+    } else {
+        atomic_fetch_sub(&t->idle, 1);
+        if (t->started == 0)
+            fatal("no thread can be started: errno %d", code);
     }
     pthread_attr_destroy(&attr);
 }

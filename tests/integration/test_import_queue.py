@@ -4,10 +4,12 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import smtplib
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -135,10 +137,14 @@ class Queue:
 
 
 @pytest.fixture(scope="module")
-def queue(reference, tmp_path_factory):  # noqa: F811
-    q = Queue(reference, tmp_path_factory.mktemp("queue"))
+def queue(reference):  # noqa: F811
+    # not below pytest's directory, which another run of it closes for daemons without privilege
+    where = pathlib.Path(tempfile.mkdtemp(prefix="postrider-queue-"))
+    where.chmod(0o755)
+    q = Queue(reference, where)
     yield q
     q.hop.close()
+    shutil.rmtree(where, ignore_errors=True)
 
 
 @pytest.fixture

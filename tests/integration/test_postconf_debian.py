@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -133,11 +134,15 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    root = unpack(tmp_path_factory.mktemp("package"))
+def reference():
+    # below /tmp itself: its daemons must reach it, and pytest closes its own directory to them with each run
+    where = pathlib.Path(tempfile.mkdtemp(prefix="postfix-package-"))
+    where.chmod(0o755)
+    root = unpack(where)
     if root is None or not (root / "usr/sbin/postconf").exists():
         pytest.fail("no reference: Debian's postfix package cannot be fetched or run; POSTRIDER_REFERENCE may name an unpacked one")
-    return root
+    yield root
+    shutil.rmtree(where, ignore_errors=True)
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ def test_new_clients_of_a_busy_service_meet_stress(instance, per_process):
     """Also when the workers that are full live on: their clients end as they began, new ones see the other values."""
     inst = instance(master=MASTER_CF.replace("inet n - n - - smtpd", "inet n - n - 3 smtpd"),
                     main={"smtpd_banner": "stress=${stress?{yes}:{no}}", "sessions_per_process": per_process})
+    # who looked whether it serves has gone, else he is one of three
+    wait_for("the end of that client", lambda: 0 < inst.log().count(": connect from ") == inst.log().count(": disconnect from "))
     clients = [greeting(inst) for _ in range(3)]
     try:
         assert [f.readline() for _, f in clients] == [b"220 stress=no\r\n"] * 3
