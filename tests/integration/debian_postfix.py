@@ -7,7 +7,7 @@ import struct
 import subprocess
 import threading
 
-from instance import free_port, wait_for
+from instance import free_port, stop_accepting, wait_for
 
 SERVICES = """\
 127.0.0.1:{port} inet n - n - - smtpd
@@ -157,7 +157,8 @@ class Milter:
         self.change = change
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
 
     def serve(self):
         while True:
@@ -191,4 +192,4 @@ class Milter:
                     send(b"c")
 
     def close(self):
-        self.server.close()
+        stop_accepting(self.server, self.thread)

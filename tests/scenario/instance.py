@@ -277,6 +277,15 @@ class Instance:
         return problems
 
 
+def stop_accepting(server, thread):
+    """Ends a thread that accepts from `server`, then closes it. The other way round the thread may find its descriptor's number again in the
+    listening socket of the next test's server, and take a connection away from it."""
+    server.shutdown(socket.SHUT_RDWR)
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    server.close()
+
+
 class Sink:
     """A small SMTP server. reply(verb, argument, number) -> bytes or None chooses other answers than success."""
 
@@ -290,7 +299,8 @@ class Sink:
         self.port = self.server.getsockname()[1]
         self.closed = False
         self.lock = threading.Lock()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
 
     def _serve(self):
         while not self.closed:
@@ -361,8 +371,9 @@ class Sink:
         return self.messages
 
     def close(self):
-        self.closed = True
-        self.server.close()
+        if not self.closed:
+            self.closed = True
+            stop_accepting(self.server, self.thread)
 
 
 class NameServer(threading.Thread):
@@ -381,9 +392,8 @@ class NameServer(threading.Thread):
 
     def run(self):
         while True:
-            try:
-                query, client = self.socket.recvfrom(4096)
-            except OSError:
+            query, client = self.socket.recvfrom(4096)
+            if not query:
                 return
             end = query.index(b"\0", 12)
             labels, at = [], 12
@@ -403,4 +413,6 @@ class NameServer(threading.Thread):
                                query[12:end + 5] + records, client)
 
     def close(self):
+        self.socket.sendto(b"", self.socket.getsockname())
+        self.join(DEADLINE)
         self.socket.close()

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from instance import stop_accepting
 
 GENERIC = "inline:{ {root@mx.example.test = admin@example.org} {bob = robert@example.org} {@lan.test = example.org} {carl = carl@example.org} }"
 
@@ -141,12 +142,14 @@ def test_address_preference(instance, sink, names, preference):
                 conn.close()
 
         tried = []
-        threading.Thread(target=refuse, daemon=True).start()
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
         inst = instance(main={"dns_servers": names.address, "relayhost": f"[good.test]:{hop.port}", "inet_protocols": "all",
                               "smtp_address_preference": preference, "smtp_connection_cache_on_demand": "no"})
         for n in range(6):
             submit(inst, "s@example.org", "x@far.test", "Subject: x\n\nhello\n")
             hop.wait(n + 1)
+        stop_accepting(six, thread)
         assert len(tried) == (6 if preference == "ipv6" else 0)
 
 
