@@ -16,8 +16,10 @@
 
 extern const struct worker_service smtpd_service;
 
-#define READ_SIZE 16384
-#define OUT_MAX   65536
+#define READ_SIZE         16384
+#define READ_SIZE_CONTENT 65536 /* while a large message comes in */
+#define READS_IN_A_ROW    16    /* of one session, before others have their turn */
+#define OUT_MAX           65536
 
 static const char *const command_names[CMD_COUNT] = {"helo", "ehlo", "mail", "rcpt",
                                                      "data", "bdat", "rset", "noop",
@@ -102,7 +104,7 @@ static void *session_open(struct worker *w, struct worker_session *ws,
     s->ws = ws;
     s->fd = c->fd;
     s->arena = arena_new(512);
-    buf_init(&s->in, READ_SIZE * 8);
+    buf_init(&s->in, READ_SIZE_CONTENT * 2);
     buf_init(&s->out, OUT_MAX * 4);
     s->where = "CONNECT";
     identify(s, c);
@@ -134,9 +136,18 @@ static void session_close(void *arg)
     free(s);
 }
 
-/* Reads what is there. False: the client has gone. */
-static bool fill(struct session *s)
+/* Small messages and commands are read into little; who sends much gets more room, as long as it lasts. */
+static size_t read_size(const struct session *s)
 {
+    bool much = (s->state == STATE_DATA || s->state == STATE_BDAT) && s->t.bytes >= READ_SIZE;
+
+    return much ? READ_SIZE_CONTENT : READ_SIZE;
+}
+
+/* Reads what is there. False: the client has gone. full: there may be more. */
+static bool fill(struct session *s, bool *full)
+{
+    size_t size = read_size(s);
     char *room;
     ssize_t n;
 
@@ -145,14 +156,16 @@ static bool fill(struct session *s)
     else if (s->in_at > 0)
         buf_consume(&s->in, s->in_at);
     s->in_at = 0;
+    *full = false;
     if (s->in.len >= (size_t) READ_SIZE * 4)
         return true; /* enough to work on */
-    room = buf_reserve(&s->in, READ_SIZE);
+    room = buf_reserve(&s->in, size);
     if (room == NULL)
         return true;
     do
-        n = recv(s->fd, room, READ_SIZE, MSG_DONTWAIT);
+        n = recv(s->fd, room, size, MSG_DONTWAIT);
     while (n == -1 && errno == EINTR);
+    *full = n == (ssize_t) size;
     if (n > 0)
         buf_advance(&s->in, (size_t) n);
     return n > 0 || (n == -1 && errno == EAGAIN);
@@ -259,6 +272,7 @@ static enum worker_verdict session_work(void *arg, unsigned events)
 {
     struct session *s = arg;
     bool alive = true;
+    bool more = false;
 
     if (!s->greeted) {
         struct buf banner = BUF_INIT(1024);
@@ -284,10 +298,15 @@ static enum worker_verdict session_work(void *arg, unsigned events)
     else if (s->state == STATE_SLEEP)
         s->state = STATE_COMMAND;
     else if ((events & (POLLER_READ | POLLER_HANGUP)) != 0)
-        alive = fill(s);
+        alive = fill(s, &more);
     if ((events & (POLLER_WOKEN)) == 0 || s->deadline.us == 0)
         s->deadline = mono_after_ms(mono_now(), s->g->p.timeout_s * 1000);
     handle(s);
+    for (int n = 1;
+         more && n < READS_IN_A_ROW && (s->state == STATE_DATA || s->state == STATE_BDAT); n++) {
+        alive = fill(s, &more);
+        handle(s);
+    }
     if (s->state == STATE_RESULT)
         s->deadline = mono_after_ms(mono_now(), 3600000);
     if (!alive && s->state != STATE_RESULT) {
