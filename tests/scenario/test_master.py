@@ -8,6 +8,7 @@ import pathlib
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -533,13 +534,22 @@ def test_daemons_in_the_queue_directory(instance, sink):
     chrooted = re.sub(r"^(\S+\s+\S+\s+\S+\s+\S+\s+)n(\s+\S+\s+\S+\s+(smtpd|cleanup|smtp|bounce|qmgr|pickup|error)\b)", r"\1y\2", MASTER_CF, flags=re.M)
     assert chrooted.count(" y ") >= 5
     inst = instance(master=chrooted, main={"relay_domains": "far.test", "relay_transport": f"smtp:[127.0.0.1]:{hop.port}",
-                                           "virtual_alias_maps": "hash:{etc}/virtual", "header_checks": "regexp:{etc}/checks"},
+                                           "virtual_alias_maps": "hash:{etc}/virtual", "header_checks": "regexp:{etc}/checks",
+                                           "sender_canonical_maps": "sqlite:{etc}/canonical.cf"},
                     files={"virtual": "a@far.test b@far.test\n", "checks": "/^X-Bad:/ REJECT bad\n"}, start=False)
+    inst.write("canonical.cf", f"dbpath = {inst.etc}/canonical.db\nquery = SELECT new FROM names WHERE old = '%s'\n")
+    with sqlite3.connect(inst.etc / "canonical.db") as db:
+        db.execute("create table names(old text, new text)")
+        db.execute("insert into names values('old@example.org', 'new@example.org')")
+    db.close()
     inst.postmap(f"hash:{inst.etc}/virtual")
     inst.start()
     inst.send("a@far.test")
     hop.wait(1)
     assert hop.messages[0][1] == ["b@far.test"]
+    inst.send("a@far.test", sender="old@example.org")  # a table of a type that is loaded as a module
+    hop.wait(2)
+    assert hop.messages[1][0] == "new@example.org"
     with pytest.raises(Exception, match="bad"):
         inst.send("a@far.test", headers="X-Bad: x\n")
     inside = {os.readlink(f"/proc/{pid}/root") for pid in inst.pids() if pid != inst.master_pid()}
@@ -556,5 +566,5 @@ def test_daemons_in_the_queue_directory(instance, sink):
     inst.wait_log(r"qmgr\[\d+\]: \w+: from=<me@other\.test>")
     assert "error: reload" not in inst.log()
     inst.send("a@far.test")
-    hop.wait(3)
+    hop.wait(4)
     inst.wait_log(r"to=<c@far\.test>, orig_to=<a@far\.test>, .*status=sent")
