@@ -388,6 +388,8 @@ void cleanup_envelope(struct cleanup_msg *m)
 {
     const struct cleanup *c = m->c;
     bool maps = (m->env.flags & MAIL_NO_ADDRESS_MAPS) == 0;
+    /* a copy of what this host has made itself, or does not send, is nobody's (postconf(5), always_bcc) */
+    bool bccs = maps && (m->env.flags & (MAIL_PROBE | MAIL_BOUNCE)) == 0;
     struct vec complete = VEC_INIT;
     struct vec expanded = VEC_INIT;
 
@@ -401,10 +403,10 @@ void cleanup_envelope(struct cleanup_msg *m)
         if (r.orig.len == 0 && !slice_eq(r.addr, given))
             r.orig = given;
         cleanup_add_rcpt(m, &complete, &r);
-        if (maps)
+        if (bccs)
             add_bcc_from(m, c->recipient_bcc, r.addr, &complete);
     }
-    if (maps && !cleanup_failed(m)) {
+    if (bccs && !cleanup_failed(m)) {
         if (c->p.always_bcc[0] != '\0')
             add_bcc(m, slice_str(c->p.always_bcc), &complete);
         add_bcc_from(m, c->sender_bcc, m->env.sender, &complete);

@@ -85,12 +85,13 @@ static bool copy_stream(int out, int64_t limit, struct err *err)
                 goto done;
             begun = true;
             /* what only other programs may say is left out */
-            env = (struct mail_envelope){.queue_id = SLICE_LIT("MAILDROP"),
-                                         .sender = env.sender,
-                                         .flags = env.flags & (MAIL_8BITMIME | MAIL_SMTPUTF8),
-                                         .dsn_ret = env.dsn_ret,
-                                         .dsn_envid = env.dsn_envid,
-                                         .full_name = env.full_name};
+            env = (struct mail_envelope){
+                .queue_id = SLICE_LIT("MAILDROP"),
+                .sender = env.sender,
+                .flags = env.flags & (MAIL_8BITMIME | MAIL_SMTPUTF8 | MAIL_PROBE | MAIL_TRACE),
+                .dsn_ret = env.dsn_ret,
+                .dsn_envid = env.dsn_envid,
+                .full_name = env.full_name};
             if (maildrop_put_msg(&bytes, &msg_envelope, &env, err) == -1)
                 goto done;
             break;

@@ -22,6 +22,8 @@ void submission_add_recipients(struct submission *s, struct slice text);
 /* Reads LF or CRLF text; a lone dot ends it unless ignore_dots. extract: recipients of To, Cc, Bcc (or of Resent-*) are added. */
 NODISCARD int submission_read(struct submission *s, int fd, bool extract, bool ignore_dots,
                               struct err *err);
+/* In place of submission_read(), for MAIL_PROBE: a header that names sender and recipients, and no body. */
+void submission_make_probe(struct submission *s);
 /* Runs postdrop. */
 NODISCARD int submission_send(const struct submission *s, struct err *err);
 /* sendmail -bs: SMTP on standard input and output; each message is handed in. Returns the exit status. */

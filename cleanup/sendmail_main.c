@@ -58,6 +58,9 @@ static void take_b(struct options *o, const char *value)
     case 's':
         o->mode = MODE_SMTP;
         break;
+    case 'v':
+        o->sub.flags |= MAIL_PROBE;
+        break;
     case 'p':
         o->mode = MODE_MAILQ;
         break;
@@ -133,6 +136,10 @@ static void take_options(struct options *o, int argc, char **argv)
             o->extract = true;
             break;
         case 'v':
+            if ((o->sub.flags & MAIL_TRACE) != 0)
+                log_verbose(log_verbosity() + 1);
+            o->sub.flags |= MAIL_TRACE;
+            break;
         case 'A':
         case 'G':
         case 'L':
@@ -211,7 +218,16 @@ static int send_message(struct options *o, int argc, char **argv)
     o->sub.config_directory = config_dir(cfg);
     for (int i = optind; i < argc; i++)
         submission_add_recipients(&o->sub, slice_str(argv[i]));
-    ret = submission_read(&o->sub, 0, o->extract, o->ignore_dots, &err);
+    if ((o->sub.flags & MAIL_PROBE) != 0) {
+        if (o->extract)
+            fatal("-t reads a message for its recipients, and -bv reads none");
+        if (o->sub.rcpts.len == 0)
+            fatal("-bv: addresses are wanted as arguments");
+        submission_make_probe(&o->sub);
+        ret = 0;
+    } else {
+        ret = submission_read(&o->sub, 0, o->extract, o->ignore_dots, &err);
+    }
     if (ret == 0)
         ret = submission_send(&o->sub, &err);
     if (ret == -1)

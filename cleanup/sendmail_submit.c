@@ -57,6 +57,15 @@ static void extract_recipients(struct submission *s)
     }
 }
 
+void submission_make_probe(struct submission *s)
+{
+    buf_init(&s->content, SIZE_MAX);
+    buf_printf(&s->content, "From: %.*s\r\nSubject: probe\r\nTo: ", SLICE_FMT(s->sender));
+    for (size_t i = 0; i < s->rcpts.len; i++)
+        buf_printf(&s->content, "%s%s", i > 0 ? ",\r\n\t" : "", (const char *) s->rcpts.items[i]);
+    buf_puts(&s->content, "\r\n\r\n");
+}
+
 int submission_read(struct submission *s, int fd, bool extract, bool ignore_dots, struct err *err)
 {
     struct buf text = BUF_INIT(SIZE_MAX);

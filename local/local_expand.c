@@ -61,6 +61,17 @@ static void deliver_file(struct local_job *j, const char *path, const struct loc
     off_t at = -1;
 
     opt.strict_ownership &= rights->user != NULL; /* a file of aliases is anybody's */
+    if (deliver_is_probe(j->r)) {
+        j->delivered++;
+        if (j->how.len > 0)
+            return;
+        buf_puts(&j->how, len > 0 && path[len - 1] == '/' ? "delivers to maildir"
+                          : rights->user != NULL          ? "delivers to mailbox"
+                                                          : "delivers to file: ");
+        if (rights->user == NULL && path[len - 1] != '/')
+            buf_puts(&j->how, path);
+        return;
+    }
     if (local_has_word(j->l->p.prepend_delivered_header, "file"))
         h.delivered_to = j->delivered_to;
     if (mailbox_deliver(j->r, path, &rights->owner, &h, &opt, &at, &err) == -1) {

@@ -8,7 +8,7 @@
 
 #define RESULT_TIMEOUT_MS 600000
 
-int local_forward(struct local_job *j, struct err *err)
+static int forward(struct local_job *j, struct err *err)
 {
     const struct proto_deliver *m = &j->r->msg;
     char id[QUEUE_ID_MAX + 1];
@@ -74,4 +74,21 @@ done:
     buf_fini(&line);
     free(piece);
     return ret;
+}
+
+/* Where it would be sent on to. */
+static int would_forward(struct local_job *j)
+{
+    if (j->how.len == 0) {
+        buf_puts(&j->how, "forwards to ");
+        for (size_t i = 0; i < j->forward.len; i++)
+            buf_printf(&j->how, "%s%s", i > 0 ? ", " : "", (const char *) j->forward.items[i]);
+    }
+    j->delivered++;
+    return 0;
+}
+
+int local_forward(struct local_job *j, struct err *err)
+{
+    return deliver_is_probe(j->r) ? would_forward(j) : forward(j, err);
 }

@@ -44,8 +44,8 @@ static int read_status(struct local_job *j, struct chan *c, struct err *err)
             return told ? 0 : err_temporary(err, "the agent gave no status");
         if (proto_decode(&f, &msg_status, &j->passed, err) == -1)
             return -1;
-        struct slice *strings[] = {&j->passed.code, &j->passed.text, &j->passed.diag_type,
-                                   &j->passed.diag_text, &j->passed.mta_name};
+        struct slice *strings[] = {&j->passed.code,      &j->passed.text,     &j->passed.diag_type,
+                                   &j->passed.diag_text, &j->passed.mta_name, &j->passed.relay};
         for (size_t i = 0; i < ARRAY_LEN(strings); i++)
             copy(j->arena, strings[i]);
         told = true;

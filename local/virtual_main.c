@@ -129,6 +129,13 @@ static void deliver_one(struct virtual *v, struct deliver_request *r, size_t i)
         goto answer;
     owner.uid = (uid_t) uid;
     owner.gid = (gid_t) gid;
+    if (deliver_is_probe(r)) {
+        st.outcome = OUTCOME_SENT;
+        st.code = SLICE_LIT("2.0.0");
+        st.text = path.ptr[path.len - 1] == '/' ? SLICE_LIT("delivers to maildir")
+                                                : SLICE_LIT("delivers to mailbox");
+        goto answer;
+    }
     if (mailbox_deliver(r, buf_cstr(&path), &owner, &headers, &v->mailbox, NULL, &err) == 0) {
         st.outcome = OUTCOME_SENT;
         st.code = SLICE_LIT("2.0.0");

@@ -94,8 +94,8 @@ int bounce_request_rcpt(struct bounce_request *req, const struct frame *f, struc
     r = &req->rcpts[req->nrcpts];
     if (proto_decode(f, &msg_report_rcpt, r, err) == -1)
         return -1;
-    struct slice *strings[] = {&r->addr, &r->orig,      &r->orcpt,     &r->code,
-                               &r->text, &r->diag_type, &r->diag_text, &r->mta_name};
+    struct slice *strings[] = {&r->addr,      &r->orig,      &r->orcpt,    &r->code, &r->text,
+                               &r->diag_type, &r->diag_text, &r->mta_name, &r->relay};
     for (size_t i = 0; i < ARRAY_LEN(strings); i++)
         copy(req->arena, strings[i]);
     req->nrcpts++;

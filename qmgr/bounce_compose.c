@@ -11,6 +11,7 @@
 #include "qmgr/bounce_int.h"
 
 #define TEXT_WIDTH  79
+#define VIA_MAX     32768
 #define FIELD_WIDTH 900 /* of a folded field's line, RFC 5322's limit is 998 */
 
 /* Harmless on a line of its own: control bytes become '?', and without UTF-8 bytes above 127. */
@@ -161,6 +162,14 @@ static void put_lines(struct buf *out, const char *text)
     }
 }
 
+/* What was said of a recipient; in a report of an attempt, with who said it. */
+static void put_via(struct buf *out, const struct proto_report_rcpt *r)
+{
+    if (r->relay.len > 0 && !slice_eq_str(r->relay, "none"))
+        buf_printf(out, "delivery via %.*s: ", SLICE_FMT(r->relay));
+    buf_put_slice(out, r->text);
+}
+
 static void put_letter(const struct bounce *b, const struct bounce_request *req,
                        const struct bounce_notice *n, struct buf *out)
 {
@@ -179,6 +188,7 @@ static void put_letter(const struct bounce *b, const struct bounce_request *req,
     put_lines(out, letter);
     for (size_t i = 0; i < req->nrcpts; i++) {
         const struct proto_report_rcpt *r = &req->rcpts[i];
+        struct buf text = BUF_INIT(VIA_MAX);
         size_t at = out->len;
 
         buf_puts(out, "\r\n<");
@@ -190,8 +200,10 @@ static void put_letter(const struct bounce *b, const struct bounce_request *req,
             buf_puts(out, ">)");
         }
         buf_puts(out, ": ");
-        put_wrapped(out, r->text, out->len - at - 2, TEXT_WIDTH, "    ", n->utf8);
+        put_via(&text, r);
+        put_wrapped(out, buf_view(&text), out->len - at - 2, TEXT_WIDTH, "    ", n->utf8);
         buf_puts(out, "\r\n");
+        buf_fini(&text);
     }
 }
 
@@ -224,8 +236,13 @@ static const char *action(const struct bounce_request *req, const struct proto_r
     switch ((enum report_kind) req->r.kind) {
     case REPORT_DELAY:
         return "delayed";
-    case REPORT_SUCCESS:
     case REPORT_VERIFY:
+        if ((req->r.flags & MAIL_PROBE) != 0)
+            return r->outcome == OUTCOME_SENT ? "deliverable" : "undeliverable";
+        if (r->outcome == OUTCOME_DEFERRED || r->outcome == OUTCOME_UNCERTAIN)
+            return "delayed";
+        /* fall through */
+    case REPORT_SUCCESS:
         if (r->outcome != OUTCOME_SENT)
             return "failed";
         return r->mta_name.len > 0 ? "relayed" : "delivered";
@@ -279,8 +296,12 @@ static void put_rcpt_status(const struct bounce *b, const struct bounce_request 
         buf_puts(&type, "; ");
         put_field(out, "Diagnostic-Code", buf_cstr(&type), r->diag_text, n->utf8);
     } else {
+        struct buf text = BUF_INIT(VIA_MAX);
+
         buf_printf(&type, "X-%s; ", b->p.mail_name);
-        put_field(out, "Diagnostic-Code", buf_cstr(&type), r->text, n->utf8);
+        put_via(&text, r);
+        put_field(out, "Diagnostic-Code", buf_cstr(&type), buf_view(&text), n->utf8);
+        buf_fini(&text);
     }
     if (req->r.kind == REPORT_DELAY && req->r.expires_us != 0)
         put_date(out, "Will-Retry-Until", req->r.expires_us);

@@ -366,6 +366,7 @@ static bool take_status(struct request *rq, const struct frame *f, struct err *e
         .diag_type = msg.diag_type,
         .diag_text = msg.diag_text,
         .mta_name = msg.mta_name,
+        .relay = msg.relay,
         .notify_passed = msg.notify_passed != 0,
     };
     if (msg.site_dead != 0) {

@@ -134,6 +134,7 @@ struct rcpt {
     uint8_t state;
     uint8_t breaks;            /* times that an agent broke off with it */
     bool report_success;       /* delivered, and the sender wants to know */
+    bool traced;               /* has a status that MAIL_PROBE, MAIL_TRACE ask for */
     struct dsn_status *status; /* in the arena; NULL: none to report */
 };
 
@@ -156,6 +157,7 @@ struct active {
     bool wants_delete, wants_hold, wants_expire; /* asked for while it was active */
     bool expired;                                /* the report says so */
     bool delay_report;                           /* a delay report is due */
+    bool traced; /* the sender is told of this attempt, recipient by recipient */
     unsigned report_tries;
     struct active *next_report;
 };

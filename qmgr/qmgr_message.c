@@ -99,6 +99,8 @@ static struct active *active_new(struct qmgr *q, struct queued *qd, const struct
     TAILQ_INIT(&m->jobs);
     m->queued_us = (uint64_t) wall_now().us;
     m->is_bulk = m->pending > BULK_RECIPIENTS;
+    m->traced = (e->flags & MAIL_PROBE) != 0 ||
+                ((e->flags & MAIL_TRACE) != 0 && store_msg_state(qd->m)->attempts == 0);
     return m;
 }
 
@@ -252,10 +254,19 @@ static struct dsn_status *keep_status(struct active *m, const struct dsn_status 
     struct dsn_status *s = arena_alloc(m->arena, sizeof(*s));
 
     *s = *status;
-    struct slice *strings[] = {&s->code, &s->text, &s->diag_type, &s->diag_text, &s->mta_name};
+    struct slice *strings[] = {&s->code,      &s->text,     &s->diag_type,
+                               &s->diag_text, &s->mta_name, &s->relay};
     for (size_t i = 0; i < ARRAY_LEN(strings); i++)
         copy(m->arena, strings[i]);
     return s;
+}
+
+/* A probe's outcome is for the report alone; nothing of it is noted before that. */
+static void probe_outcome(struct active *m, struct rcpt *r, const struct dsn_status *status)
+{
+    r->state = RCPT_DONE;
+    r->status = keep_status(m, status);
+    r->traced = true;
 }
 
 void message_outcome(struct active *m, struct rcpt *r, const struct dsn_status *status)
@@ -264,14 +275,19 @@ void message_outcome(struct active *m, struct rcpt *r, const struct dsn_status *
 
     m->pending--;
     r->request = NULL;
+    if ((m->env.flags & MAIL_PROBE) != 0) {
+        probe_outcome(m, r, status);
+        return;
+    }
+    r->traced = m->traced;
     switch (status->outcome) {
     case OUTCOME_SENT:
         r->state = RCPT_DONE;
         r->report_success = (r->s->r.notify & DSN_NOTIFY_SUCCESS) != 0 && !status->notify_passed;
-        if (r->report_success)
+        if (r->report_success || r->traced)
             r->status = keep_status(m, status);
         /* the removal of the whole, in this same turn, says as much */
-        if (m->nrcpts > 1 || r->report_success)
+        if (m->nrcpts > 1 || r->report_success || r->traced)
             store_rcpt_done(store, m->qd->m, r->s->r.index);
         break;
     case OUTCOME_BOUNCED:
@@ -307,7 +323,8 @@ void message_defer_here(struct active *m, struct rcpt *r, struct slice code, str
               LF_OPT_ADDR("orig_to", slice_eq(r->s->r.orig, r->addr) ? SLICE_EMPTY : r->s->r.orig),
               LF_TEXT("relay", SLICE_LIT("none")), LF_TEXT("delay", buf_view(&delay)),
               LF_TEXT("delays", buf_view(&delays)), LF_TEXT("dsn", code),
-              LF_TEXT("status", SLICE_LIT("deferred")), LF_PAREN("text", text));
+              LF_TEXT("status", slice_str(deliver_status_name(m->env.flags, OUTCOME_DEFERRED))),
+              LF_PAREN("text", text));
     buf_fini(&delay);
     buf_fini(&delays);
     message_outcome(m, r, &status);

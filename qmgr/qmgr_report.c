@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * qmgr_report.c - asks bounce(8) for the reports that are due when an attempt is over: of failures, of deliveries that the
- * sender wanted to hear of, of a delay. One after the other; nothing is given up before bounce says that its report is in the
+ * sender wanted to hear of, of an attempt (sendmail -v, -bv), of a delay. One after the other; nothing is given up before bounce says that its report is in the
  * queue. When bounce cannot be had for a while, failed recipients are deferred: the next attempt comes to the same.
  */
 #include <stdlib.h>
@@ -34,7 +34,7 @@ static bool wants_report(const struct rcpt *r, enum report_kind kind)
     case REPORT_DELAY:
         return r->state == RCPT_DEFERRED && (notify == 0 || (notify & DSN_NOTIFY_DELAY) != 0);
     case REPORT_VERIFY:
-        return false;
+        return r->traced;
     }
     return false;
 }
@@ -62,6 +62,8 @@ static void settle(struct active *m, enum report_kind kind)
             store_rcpt_done(m->qmgr->store, m->qd->m, r->s->r.index);
         } else if (kind == REPORT_SUCCESS) {
             r->report_success = false;
+        } else if (kind == REPORT_VERIFY) {
+            r->traced = false;
         }
     }
     if (kind == REPORT_DELAY && m->delay_report) {
@@ -73,16 +75,20 @@ static void settle(struct active *m, enum report_kind kind)
     qmgr_dirty(m->qmgr);
 }
 
-/* bounce cannot be had: failures stay in the queue, the other kinds are dropped for this time. */
+/* bounce cannot be had: failures and probes stay in the queue, the other kinds are dropped for this time. */
 static void give_up(struct active *m, enum report_kind kind, const char *why)
 {
     log_warning("%.*s: no report could be made: %s", SLICE_FMT(m->env.queue_id), why);
     for (size_t i = 0; i < m->nrcpts; i++) {
         struct rcpt *r = &m->rcpts[i];
 
+        bool is_probed = kind == REPORT_VERIFY && r->traced && (m->env.flags & MAIL_PROBE) != 0;
+
         if (kind == REPORT_SUCCESS)
             r->report_success = false;
-        if (kind != REPORT_FAILURE || r->state != RCPT_FAILED)
+        if (kind == REPORT_VERIFY)
+            r->traced = false;
+        if (!is_probed && (kind != REPORT_FAILURE || r->state != RCPT_FAILED))
             continue;
         r->state = RCPT_DEFERRED;
         store_rcpt_deferred(m->qmgr->store, m->qd->m, r->s->r.index, r->status->code,
@@ -105,7 +111,8 @@ static void enqueue(struct active *m)
 
 static bool next_kind(const struct active *m, enum report_kind *kind)
 {
-    static const enum report_kind order[] = {REPORT_FAILURE, REPORT_SUCCESS, REPORT_DELAY};
+    static const enum report_kind order[] = {REPORT_FAILURE, REPORT_SUCCESS, REPORT_VERIFY,
+                                             REPORT_DELAY};
 
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         if (is_due(m, order[i])) {
@@ -171,6 +178,8 @@ static int put_report(struct report *rp, struct err *err)
         line.diag_type = r->status->diag_type;
         line.diag_text = r->status->diag_text;
         line.mta_name = r->status->mta_name;
+        if (rp->kind == REPORT_VERIFY)
+            line.relay = r->status->relay;
         if (proto_put(c, &msg_report_rcpt, &line, -1, err) == -1)
             return -1;
     }

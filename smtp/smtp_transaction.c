@@ -238,7 +238,7 @@ static int envelope(struct transaction *t)
             t->job->rcpts[next].offered = true;
             batch[n++] = next;
         }
-        if (t->pipelined && next == r->nrcpts) {
+        if (t->pipelined && next == r->nrcpts && !deliver_is_probe(r)) {
             smtp_conn_put(t->c, "DATA\r\n");
             t->data_sent = true;
         }
@@ -257,6 +257,8 @@ static int envelope(struct transaction *t)
             if (t->reply.code / 100 == 2) {
                 t->job->rcpts[batch[i]].accepted = true;
                 t->accepted++;
+                if (deliver_is_probe(r)) /* that is all there is to know */
+                    judge(t->job, t->c, batch[i], &t->reply, "RCPT TO command");
             } else {
                 judge(t->job, t->c, batch[i], &t->reply, "RCPT TO command");
             }
@@ -369,7 +371,7 @@ int smtp_transaction(struct smtp_job *job, struct smtp_conn *c, bool *lost_early
     smtp_reply_init(&t.reply);
     ret = envelope(&t);
     if (ret == 0)
-        ret = data(&t);
+        ret = deliver_is_probe(job->r) ? rset(&t) : data(&t);
     else if (ret == 1)
         ret = t.data_sent ? data(&t) : rset(&t);
     *lost_early = ret == -1 && !t.any_reply && c->uses > 1;

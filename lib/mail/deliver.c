@@ -180,11 +180,23 @@ static void print_delays(const struct deliver_request *r, struct buf *delay, str
     }
 }
 
+bool deliver_is_probe(const struct deliver_request *r)
+{
+    return (r->msg.flags & MAIL_PROBE) != 0;
+}
+
+const char *deliver_status_name(uint32_t flags, enum outcome outcome)
+{
+    if ((flags & MAIL_PROBE) != 0)
+        return outcome == OUTCOME_SENT ? "deliverable" : "undeliverable";
+    return outcome_name(outcome);
+}
+
 void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, unsigned conn_use,
                     const struct dsn_status *status, bool site_dead)
 {
     struct deliver_rcpt *d = &r->rcpts[rcpt];
-    bool soft = r->soft_bounce && status->outcome == OUTCOME_BOUNCED;
+    bool soft = r->soft_bounce && status->outcome == OUTCOME_BOUNCED && !deliver_is_probe(r);
     char code[DSN_CODE_MAX + 1];
     int code_len =
         snprintf(code, sizeof(code), "%.*s", SLICE_FMT(slice_sub(status->code, 0, DSN_CODE_MAX)));
@@ -199,6 +211,7 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
         .site_dead = site_dead,
         .notify_passed = status->notify_passed,
     };
+    const char *word = soft ? "SOFTBOUNCE" : deliver_status_name(r->msg.flags, status->outcome);
     struct buf delay = BUF_INIT(64);
     struct buf delays = BUF_INIT(256);
     struct buf uses = BUF_INIT(32);
@@ -210,6 +223,8 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
         return;
     }
     d->done = true;
+    if ((r->msg.flags & (MAIL_PROBE | MAIL_TRACE)) != 0)
+        msg.relay = slice_sub(relay, 0, 2048);
     if (soft && code[0] == '5')
         code[0] = '4';
     if (conn_use > 1)
@@ -219,8 +234,7 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
               LF_OPT_ADDR("orig_to", slice_eq(d->r.orig, d->r.addr) ? SLICE_EMPTY : d->r.orig),
               LF_TEXT("relay", relay), LF_OPT_TEXT("conn_use", buf_view(&uses)),
               LF_TEXT("delay", buf_view(&delay)), LF_TEXT("delays", buf_view(&delays)),
-              LF_TEXT("dsn", msg.code),
-              LF_TEXT("status", slice_str(soft ? "SOFTBOUNCE" : outcome_name(status->outcome))),
+              LF_TEXT("dsn", msg.code), LF_TEXT("status", slice_str(word)),
               LF_PAREN("text", status->text));
     buf_fini(&delay);
     buf_fini(&delays);

@@ -42,6 +42,10 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
                     const struct dsn_status *status, bool site_dead);
 /* Passes on the STATUS of another agent, which has logged the delivery. Its index is set here. */
 void deliver_passed(struct deliver_request *r, size_t rcpt, const struct proto_status *status);
+/* Nothing is to be delivered: the status says whether it could be (OUTCOME_SENT: yes), as far as can be told. */
+bool deliver_is_probe(const struct deliver_request *r);
+/* The word of status=; flags: the message's. */
+const char *deliver_status_name(uint32_t flags, enum outcome outcome);
 /* All recipients that are not answered yet. */
 void deliver_status_all(struct deliver_request *r, struct slice relay,
                         const struct dsn_status *status, bool site_dead);

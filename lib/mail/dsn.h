@@ -32,6 +32,7 @@ struct dsn_status {
     struct slice diag_type; /* "smtp", "x-unix" or "" */
     struct slice diag_text; /* the remote reply, or "" */
     struct slice mta_name;  /* remote host, or "" */
+    struct slice relay;     /* who was asked, as logged; only where a report tells it */
     bool
         notify_passed; /* SENT: the remote host was asked (RFC 3461 NOTIFY) and reports success itself */
 };

@@ -27,6 +27,9 @@ enum {
     /* state that a message brings from the queue of another system */
     MAIL_DELAY_WARNED = 1 << 10,  /* its sender knows of the delay */
     MAIL_FORCED_EXPIRE = 1 << 11, /* as after "postsuper -e" */
+    /* what its sender asked for */
+    MAIL_PROBE = 1 << 12, /* nothing is delivered: its sender is told what would become of it */
+    MAIL_TRACE = 1 << 13, /* its sender is told what became of the first attempt */
     /* facts about the content, filled by cleanup while scanning */
     MAIL_FACT_8BIT = 1 << 16, /* some byte above 127 in header or body */
     MAIL_FACT_DOT = 1 << 17,  /* some line starts with "." */

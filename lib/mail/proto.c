@@ -107,6 +107,7 @@ static const struct msg_field status_fields[] = {
     MSG_FIELD_BYTES(7, proto_status, mta_name, 512),
     MSG_FIELD_U32(8, proto_status, site_dead, 1),
     MSG_FIELD_U32(9, proto_status, notify_passed, 1),
+    MSG_FIELD_BYTES(10, proto_status, relay, 2048),
 };
 const struct msg_def msg_status = {PROTO_STATUS, "status", sizeof(struct proto_status),
                                    status_fields, ARRAY_LEN(status_fields)};
@@ -138,6 +139,7 @@ static const struct msg_field report_rcpt_fields[] = {
     MSG_FIELD_BYTES(8, proto_report_rcpt, diag_type, 64),
     MSG_FIELD_BYTES(9, proto_report_rcpt, diag_text, 16384),
     MSG_FIELD_BYTES(10, proto_report_rcpt, mta_name, 512),
+    MSG_FIELD_BYTES(11, proto_report_rcpt, relay, 2048),
 };
 const struct msg_def msg_report_rcpt = {PROTO_REPORT_RCPT, "report_rcpt",
                                         sizeof(struct proto_report_rcpt), report_rcpt_fields,

@@ -155,6 +155,7 @@ struct proto_status {
     uint32_t index;
     uint32_t outcome; /* enum outcome */
     struct slice code, text, diag_type, diag_text, mta_name;
+    struct slice relay; /* as logged; only with MAIL_PROBE or MAIL_TRACE */
     uint32_t
         site_dead; /* 1: failed before any recipient was offered: it says something about the next hop */
     uint32_t notify_passed; /* 1: sent, and the next host reports success itself */
@@ -179,6 +180,7 @@ struct proto_report_rcpt {
     uint32_t notify;
     uint32_t outcome;
     struct slice code, text, diag_type, diag_text, mta_name;
+    struct slice relay; /* REPORT_VERIFY: who was asked, "none" or empty: nobody */
 };
 
 struct proto_worker_status {
