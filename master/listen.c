@@ -6,9 +6,11 @@
  * others; what neither generation wants any more is closed when its last reference goes.
  */
 #include <errno.h>
+#include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +24,8 @@
 #include "master/master_int.h"
 #include "master/worker_int.h"
 
-#define SOCKET_MODE 0666 /* who may connect is decided by the directory, as with Postfix */
+#define HANDSHAKE_MS 200  /* that a connection may take to be made */
+#define SOCKET_MODE  0666 /* who may connect is decided by the directory, as with Postfix */
 
 static void release(struct listener *l)
 {
@@ -152,6 +155,47 @@ static int open_beside(const struct vec *set, const struct addrinfo *ai, int64_t
     share_ports(set, false);
     errno = saved;
     return fd;
+}
+
+/* No connection begins at the socket any more; those that are being made come about. Its clients' sockets are not touched. */
+static bool refuse_new(int fd)
+{
+    /* from the TCP header on (RFC 9293 3.1): a segment with SYN and without ACK is as if lost, and the client sends it again */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TH_SYN | TH_ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TH_SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog program = {.len = ARRAY_LEN(code), .filter = code};
+
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) == 0;
+}
+
+static bool is_same_port(const struct listener *a, const struct listener *b)
+{
+    return a->path == NULL && b->path == NULL &&
+           strcmp(strrchr(a->key, ':'), strrchr(b->key, ':')) == 0;
+}
+
+void listeners_hand_over(const struct vec *set, uint64_t serial)
+{
+    bool wait = false;
+
+    for (size_t i = 0; i < set->len; i++) {
+        const struct listener *old = set->items[i];
+        bool is_replaced = false;
+
+        for (size_t k = 0; k < set->len && old->claimed != serial; k++) {
+            const struct listener *new = set->items[k];
+
+            is_replaced |= new->claimed == serial &&is_same_port(old, new);
+        }
+        wait |= is_replaced && refuse_new(old->fd);
+    }
+    if (wait)
+        (void) poll(NULL, 0, HANDSHAKE_MS);
 }
 
 /* "port", "host:port", "[v6]:port" */

@@ -88,6 +88,11 @@ struct listeners {
  */
 NODISCARD int listeners_open(const struct generation *g, const struct master_service *s,
                              struct vec *set, struct listeners *out, struct err *err);
+/*
+ * Before sockets are given up whose port others of generation `serial` serve from now on (another set of addresses): clients that come
+ * now are left to those, and those that are being connected get there. Waits for them, if there are such sockets.
+ */
+void listeners_hand_over(const struct vec *set, uint64_t serial);
 void listeners_release(struct listeners *l);
 
 /* --- directories.c, environment.c, maillog.c -------------------------------------------------- */

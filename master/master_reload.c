@@ -193,8 +193,10 @@ int master_load(struct master *m, const char *dir, struct buf *why)
     struct next n = {.log_fd = -1};
     int ret = prepare(m, dir, &n, why);
 
-    if (ret == 0)
+    if (ret == 0) {
+        listeners_hand_over(&m->sockets, n.gen->serial);
         adopt(m, &n);
+    }
     next_free(&n);
     return ret;
 }
