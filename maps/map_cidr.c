@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* map_cidr.c - cidr: networks in file order, the first that holds the address answers. cidr_table(5). */
-#include "maps/map_int.h"
+#include "maps/map_cidr_index.h"
 
-#include <arpa/inet.h>
 #include <stdlib.h>
-
-#include "maps/network.h"
 
 static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
 {
@@ -27,12 +24,25 @@ static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
 
 static int matches(const void *pattern, struct slice key, void *match, struct err *err)
 {
+    struct network addr;
+
+    (void) match;
     (void) err;
-    (void) key;
-    return network_has(pattern, match);
+    /* not an address: lookup() does not come here */
+    return network_parse_address(key, &addr) == 0 && network_has(pattern, &addr);
 }
 
-static const struct pattern_ops ops = {compile, free, matches, NULL, sizeof(struct network), NULL};
+static void *index_new(const struct pattern_table *t)
+{
+    return cidr_index_new(t);
+}
+
+static void index_free(void *index)
+{
+    cidr_index_free(index);
+}
+
+static const struct pattern_ops ops = {compile, free, matches, NULL, 0, index_new, index_free};
 
 static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
 {
@@ -44,26 +54,17 @@ static enum map_result lookup(void *impl, struct slice key, struct buf *value, s
 {
     const struct pattern_table *t = impl;
     struct network addr;
+    uint32_t rule;
 
-    (void) err;
-    if (network_parse(key, &addr, NULL) == -1)
-        return MAP_NOTFOUND; /* not an address */
-    for (size_t i = 0; i < t->count; i++) {
-        const struct pattern_rule *r = &t->rules[i];
-        bool yes;
-
-        if (r->kind == RULE_ENDIF)
-            continue;
-        yes = network_has(r->pattern, &addr) != r->negated;
-        if (r->kind == RULE_IF) {
-            if (!yes)
-                i = r->end;
-        } else if (yes) {
-            buf_puts(value, r->result);
-            return MAP_FOUND;
-        }
-    }
-    return MAP_NOTFOUND;
+    if (network_parse_address(key, &addr) == -1)
+        return MAP_NOTFOUND;
+    if (t->index == NULL)
+        return pattern_map_lookup(impl, key, value, err);
+    rule = cidr_index_find(t->index, &addr);
+    if (rule == CIDR_NO_RULE)
+        return MAP_NOTFOUND;
+    buf_puts(value, t->rules[rule].result);
+    return MAP_FOUND;
 }
 
 const struct map_type map_type_cidr = {.name = "cidr",

@@ -152,6 +152,7 @@ struct pattern_table {
     struct file_stamp stamp;
     struct pattern_rule *rules;
     size_t count, cap;
+    void *index; /* the type's, or NULL */
 };
 struct pattern_ops {
     /* Compiles the pattern at the front of *rest (delimiters and flags too), advances it. */
@@ -163,9 +164,15 @@ struct pattern_ops {
     int (*substitute)(const void *pattern, const char *result, struct slice key, const void *match,
                       struct buf *out, struct err *err);
     size_t match_size;
-    bool (*key_ok)(struct slice key); /* NULL: any key */
+    /* NULL, or what finds a rule sooner than going through them does; may give NULL. After all rules are there. */
+    void *(*index_new)(const struct pattern_table *t);
+    void (*index_free)(void *index);
 };
-/* A type's open, by its operations; wrong rules are errors when map_open_is_strict(), else warnings, and left out. */
+/*
+ * pattern_map_lookup() goes through the rules, one after the other; what a type's index finds must be the same.
+ *
+ * A type's open, by its operations; wrong rules are errors when map_open_is_strict(), else warnings, and left out.
+ */
 NODISCARD int pattern_map_open(const char *path, const struct pattern_ops *ops, void **impl,
                                struct err *err);
 /* The other members of a pattern type's struct map_type. */

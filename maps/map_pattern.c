@@ -114,6 +114,8 @@ void pattern_map_close(void *impl)
 {
     struct pattern_table *t = impl;
 
+    if (t->index != NULL)
+        t->ops->index_free(t->index);
     for (size_t i = 0; i < t->count; i++) {
         if (t->rules[i].pattern != NULL)
             t->ops->free_pattern(t->rules[i].pattern);
@@ -151,11 +153,14 @@ int pattern_map_open(const char *path, const struct pattern_ops *ops, void **imp
     }
     vec_fini(&l.open_ifs);
     buf_fini(&text);
-    if (ret == -1)
+    if (ret == -1) {
         pattern_map_close(t);
-    else
-        *impl = t;
-    return ret;
+        return -1;
+    }
+    if (ops->index_new != NULL)
+        t->index = ops->index_new(t);
+    *impl = t;
+    return 0;
 }
 
 enum map_result pattern_map_lookup(void *impl, struct slice key, struct buf *value, struct err *err)

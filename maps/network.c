@@ -6,11 +6,26 @@
 
 #include "base/num.h"
 
+int network_parse_address(struct slice s, struct network *out)
+{
+    char text[INET6_ADDRSTRLEN + 1];
+
+    if (s.len == 0 || s.len >= sizeof(text) || slice_find(s, '\0') != -1)
+        return -1;
+    memcpy(text, s.ptr, s.len);
+    text[s.len] = '\0';
+    *out = (struct network){.family = AF_INET, .bits = 32};
+    if (inet_pton(AF_INET, text, out->addr) == 1)
+        return 0;
+    out->family = AF_INET6;
+    out->bits = 128;
+    return inet_pton(AF_INET6, text, out->addr) == 1 ? 0 : -1;
+}
+
 int network_parse(struct slice s, struct network *out, struct err *err)
 {
     ptrdiff_t slash = slice_find(s, '/');
     struct slice host = slash == -1 ? s : slice_sub(s, 0, (size_t) slash);
-    char text[INET6_ADDRSTRLEN + 1];
     int64_t bits;
     int max;
 
@@ -18,18 +33,9 @@ int network_parse(struct slice s, struct network *out, struct err *err)
         host = slice_sub(host, 1, host.len - 1);
     if (slice_case_starts_with(host, SLICE_LIT("ipv6:")))
         host = slice_sub(host, 5, host.len);
-    if (host.len == 0 || host.len >= sizeof(text))
+    if (network_parse_address(host, out) == -1)
         return err_input(err, "bad network \"%.*s\"", SLICE_FMT(s));
-    memcpy(text, host.ptr, host.len);
-    text[host.len] = '\0';
-    *out = (struct network){.family = AF_INET};
-    if (inet_pton(AF_INET, text, out->addr) != 1) {
-        out->family = AF_INET6;
-        if (inet_pton(AF_INET6, text, out->addr) != 1)
-            return err_input(err, "bad network \"%.*s\"", SLICE_FMT(s));
-    }
-    max = out->family == AF_INET ? 32 : 128;
-    out->bits = max;
+    max = out->bits;
     if (slash == -1)
         return 0;
     if (num_parse_i64(slice_sub(s, (size_t) slash + 1, s.len), 0, max, &bits, err) == -1)

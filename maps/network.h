@@ -13,6 +13,8 @@ struct network {
 
 /* An address is a network of all its bits. Bits beyond the prefix length must be 0: a typo otherwise. */
 NODISCARD int network_parse(struct slice s, struct network *out, struct err *err);
+/* An address as inet_pton(3) takes it, without brackets or anything else. */
+NODISCARD int network_parse_address(struct slice s, struct network *out);
 bool network_has(const struct network *n, const struct network *addr);
 
 #endif
