@@ -20,7 +20,6 @@
 /* clang-format off */
 const struct param params_pending[] = {
     PENDING("*_time_limit", "$command_time_limit", TIME, "pipe,spawn"),
-    PENDING("*_transport_rate_delay", "$default_transport_rate_delay", TIME, "qmgr"),
     PENDING("address_verify_cache_cleanup_interval", "12h", TIME, "verify"),
     PENDING("address_verify_default_transport", "$default_transport", STRING, "trivial-rewrite,verify"),
     PENDING("address_verify_local_transport", "$local_transport", STRING, "trivial-rewrite,verify"),
@@ -56,9 +55,7 @@ const struct param params_pending[] = {
     PENDING("default_cache_db_type", CACHE_TYPE, STRING, "all"),
     PENDING("default_delivery_status_filter", "", STRING, "all"),
     PENDING("default_rbl_reply", "$rbl_code Service unavailable; $rbl_class [$rbl_what] blocked using $rbl_domain${rbl_reason?; $rbl_reason}", RAW, "smtpd"),
-    PENDING("default_transport_rate_delay", "0s", TIME, "qmgr"),
     PENDING("default_verp_delimiters", "+=", STRING, "smtpd,sendmail"),
-    PENDING("destination_concurrency_feedback_debug", "no", BOOL, "qmgr"),
     PENDING("detect_8bit_encoding_header", "yes", BOOL, "cleanup"),
     PENDING("disable_mime_input_processing", "no", BOOL, "cleanup"),
     PENDING("disable_mime_output_conversion", "no", BOOL, "smtp"),

@@ -133,6 +133,7 @@ int qmgr_begin(struct qmgr *q, struct loop *loop, struct err *err)
     q->movers = pool_new("move", 1, 0);
     q->flush = loop_timer_new(q->loop, flush, q);
     q->tick = loop_timer_new(q->loop, tick, q);
+    q->delayed = loop_timer_new(q->loop, deliver_delay_over, q);
     if (open_store(q, err) == -1 || store_recover(q->store, err) == -1)
         return -1;
     if (store_count(q->store) > 0)
@@ -187,6 +188,7 @@ void qmgr_end(struct qmgr **qp)
     sched_free(&q->sched);
     qmgr_config_unref(&q->gen);
     loop_timer_free(&q->tick);
+    loop_timer_free(&q->delayed);
     loop_timer_free(&q->flush);
     buf_fini(&q->scratch);
     arena_free(&q->reading);

@@ -8,9 +8,6 @@
 #include "base/num.h"
 #include "qmgr/qmgr_int.h"
 
-#define BY_NAME(name_, type_, def_, doc_)                                                          \
-    PARAM_BY_NAME(name_, PARAM_TYPE_##type_, .def = (def_), .services = "qmgr", .doc = (doc_))
-
 static const struct param rows[] = {
     PARAM_INT("qmgr_message_active_limit", struct qmgr_params, active_limit, .def = "20000",
               .min = 1, .services = "qmgr",
@@ -55,78 +52,22 @@ static const struct param rows[] = {
     PARAM_STRING(
         "default_filter_nexthop", struct qmgr_params, filter_nexthop, .def = "", .services = "qmgr",
         .doc = "The next hop of a content filter that names none; empty: the recipient's domain."),
-    BY_NAME("default_destination_concurrency_limit", INT, "20",
-            "Deliveries at once to one destination."),
-    BY_NAME("default_destination_recipient_limit", INT, "50",
-            "Recipients of one message that are delivered together."),
-    BY_NAME(
-        "default_destination_concurrency_failed_cohort_limit", INT, "1",
-        "A destination is taken for dead after so many rounds of failures in a row; 0 for never."),
-    BY_NAME("default_destination_concurrency_positive_feedback", STRING, "1",
-            "How much a successful delivery adds to a destination's concurrency."),
-    BY_NAME("default_destination_concurrency_negative_feedback", STRING, "1",
-            "How much a failed one takes from it."),
-    BY_NAME("default_destination_rate_delay", TIME, "0s",
-            "The time between two deliveries to one destination, which then go one by one."),
-    BY_NAME("*_destination_concurrency_limit", INT, "$default_destination_concurrency_limit",
-            "default_destination_concurrency_limit for one transport."),
-    BY_NAME("*_destination_recipient_limit", INT, "$default_destination_recipient_limit",
-            "default_destination_recipient_limit for one transport."),
-    BY_NAME("*_destination_concurrency_failed_cohort_limit", INT,
-            "$default_destination_concurrency_failed_cohort_limit",
-            "default_destination_concurrency_failed_cohort_limit for one transport."),
-    BY_NAME("*_destination_concurrency_positive_feedback", STRING,
-            "$default_destination_concurrency_positive_feedback",
-            "default_destination_concurrency_positive_feedback for one transport."),
-    BY_NAME("*_destination_concurrency_negative_feedback", STRING,
-            "$default_destination_concurrency_negative_feedback",
-            "default_destination_concurrency_negative_feedback for one transport."),
-    BY_NAME("*_destination_rate_delay", TIME, "$default_destination_rate_delay",
-            "default_destination_rate_delay for one transport."),
-    BY_NAME("*_initial_destination_concurrency", INT, "$initial_destination_concurrency",
-            "initial_destination_concurrency for one transport."),
-    BY_NAME(
-        "local_destination_concurrency_limit", INT, "2",
-        "Deliveries at once to one local recipient (or domain, if the recipient limit is not 1)."),
-    BY_NAME("local_destination_recipient_limit", INT, "1",
-            "Recipients that local(8) gets in one request."),
-    BY_NAME("relay_destination_concurrency_limit", INT, "$default_destination_concurrency_limit",
-            "Deliveries at once to one destination of the relay transport."),
-    BY_NAME("relay_destination_recipient_limit", INT, "$default_destination_recipient_limit",
-            "Recipients in one delivery of the relay transport."),
-    BY_NAME("smtp_destination_concurrency_limit", INT, "$default_destination_concurrency_limit",
-            "Deliveries at once to one destination of the smtp transport."),
-    BY_NAME("smtp_destination_recipient_limit", INT, "$default_destination_recipient_limit",
-            "Recipients in one delivery of the smtp transport."),
-    BY_NAME("lmtp_destination_concurrency_limit", INT, "$default_destination_concurrency_limit",
-            "Deliveries at once to one destination of the lmtp transport."),
-    BY_NAME("lmtp_destination_recipient_limit", INT, "$default_destination_recipient_limit",
-            "Recipients in one delivery of the lmtp transport."),
-    BY_NAME("virtual_destination_concurrency_limit", INT, "$default_destination_concurrency_limit",
-            "Deliveries at once to one destination of the virtual transport."),
-    BY_NAME("virtual_destination_recipient_limit", INT, "$default_destination_recipient_limit",
-            "Recipients in one delivery of the virtual transport."),
+    PARAM_BOOL("destination_concurrency_feedback_debug", struct qmgr_params, feedback_debug,
+               .def = "no", .services = "qmgr",
+               .doc = "Log what each delivery does to its destination's concurrency."),
 };
 
 #define BUILT_IN(name_, type_, def_, note_)                                                        \
     PARAM_BY_NAME(name_, PARAM_TYPE_##type_, .def = (def_), .services = "qmgr",                    \
                   .status = PARAM_BUILT_IN, .note = (note_))
-#define LANES "small messages and bulk mail take turns, destinations and messages in each"
 #define MEMORY                                                                                     \
     "the recipients of a message are read at once, qmgr_message_recipient_limit bounds them"
 #define HEAP    "each deferred message has its own time, no queue scan is needed"
 #define NO_LOGS "what became of a recipient is kept with its message"
 
 static const struct param built_in[] = {
-    BUILT_IN("default_delivery_slot_cost", INT, "5", LANES),
-    BUILT_IN("default_delivery_slot_discount", INT, "50", LANES),
-    BUILT_IN("default_delivery_slot_loan", INT, "3", LANES),
-    BUILT_IN("default_minimum_delivery_slots", INT, "3", LANES),
-    BUILT_IN("*_delivery_slot_cost", INT, "$default_delivery_slot_cost", LANES),
-    BUILT_IN("*_delivery_slot_discount", INT, "$default_delivery_slot_discount", LANES),
-    BUILT_IN("*_delivery_slot_loan", INT, "$default_delivery_slot_loan", LANES),
-    BUILT_IN("*_minimum_delivery_slots", INT, "$default_minimum_delivery_slots", LANES),
-    BUILT_IN("qmgr_fudge_factor", INT, "100", LANES),
+    BUILT_IN("qmgr_fudge_factor", INT, "100",
+             "default_delivery_slot_cost says how much bulk mail gives way"),
     BUILT_IN("default_recipient_limit", INT, "20000", MEMORY),
     BUILT_IN("default_extra_recipient_limit", INT, "1000", MEMORY),
     BUILT_IN("default_recipient_refill_limit", INT, "100", MEMORY),
@@ -235,55 +176,6 @@ unsigned qmgr_config_processes(const struct qmgr_config *g, const char *service)
     if (s == NULL || s->max_processes == -1)
         return (unsigned) g->default_process_limit;
     return (unsigned) s->max_processes;
-}
-
-static int feedback_param(const struct qmgr_config *g, const char *transport, const char *suffix,
-                          struct sched_feedback *out, struct err *err)
-{
-    const char *value = config_get_service_str(g->cfg, transport, suffix);
-
-    if (value == NULL)
-        return err_input(err, "parameter %s_%s has no value", transport, suffix);
-    if (sched_feedback_parse(slice_str(value), out, err) == -1)
-        return err_prefix(err, "parameter %s_%s: ", transport, suffix);
-    return 0;
-}
-
-int qmgr_config_limits(const struct qmgr_config *g, const char *transport, struct sched_limits *out,
-                       struct err *err)
-{
-    int64_t concurrency = 20;
-    int64_t recipients = 50;
-    int64_t initial = g->p.initial_concurrency;
-    int64_t cohorts = 1;
-    int64_t delay = 0;
-    int ret = 0;
-
-    *out =
-        (struct sched_limits){.positive = {FEEDBACK_NUMBER, 1}, .negative = {FEEDBACK_NUMBER, 1}};
-    if (config_get_service_int(g->cfg, transport, "destination_concurrency_limit", &concurrency,
-                               err) == -1 ||
-        config_get_service_int(g->cfg, transport, "destination_recipient_limit", &recipients,
-                               err) == -1 ||
-        config_get_service_int(g->cfg, transport, "initial_destination_concurrency", &initial,
-                               err) == -1 ||
-        config_get_service_int(g->cfg, transport, "destination_concurrency_failed_cohort_limit",
-                               &cohorts, err) == -1 ||
-        config_get_service_int(g->cfg, transport, "destination_rate_delay", &delay, err) == -1 ||
-        feedback_param(g, transport, "destination_concurrency_positive_feedback", &out->positive,
-                       err) == -1 ||
-        feedback_param(g, transport, "destination_concurrency_negative_feedback", &out->negative,
-                       err) == -1)
-        ret = -1;
-    if (ret == 0 && (concurrency < 0 || recipients < 0 || cohorts < 0 || initial < 1))
-        ret = err_input(err, "transport %s: a destination limit is out of range", transport);
-    out->processes = qmgr_config_processes(g, transport);
-    out->concurrency = (unsigned) (concurrency < 0 ? 20 : concurrency);
-    out->recipients = (unsigned) (recipients < 0 ? 50 : recipients);
-    out->initial = (unsigned) (initial < 1 ? 1 : initial);
-    out->failed_cohorts = (unsigned) (cohorts < 0 ? 1 : cohorts);
-    out->rate_delay_ms = delay * 1000;
-    return ret;
 }
 
 bool qmgr_config_defers(const struct qmgr_config *g, struct slice transport)

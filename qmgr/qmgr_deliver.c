@@ -122,7 +122,7 @@ static void put_in_line(struct active *m, struct rcpt *r)
     if (sched_dest_is_dead(d))
         defer_dead(m, r, d);
     else
-        sched_add(d, &m->jobs, m, m->is_bulk, &r->line);
+        sched_add(d, &m->jobs, m, m->lane, &r->line);
 }
 
 void deliver_message(struct active *m)
@@ -132,6 +132,7 @@ void deliver_message(struct active *m)
     for (size_t i = 0; i < m->nrcpts; i++)
         if (m->rcpts[i].state == RCPT_WAITING)
             put_in_line(m, &m->rcpts[i]);
+    m->lane = sched_settle(&m->jobs, m->lane, 0);
     message_check(m);
     qmgr_wake(q);
 }
@@ -282,7 +283,7 @@ static void request_defer(struct request *rq, const char *why)
         if (r->state == RCPT_WAITING || (r->state == RCPT_INFLIGHT && r->request == rq))
             message_defer_here(m, r, SLICE_LIT("4.3.0"), slice_str(why));
     }
-    (void) sched_done(rq->r.dest, SCHED_NEUTRAL, loop_now(m->qmgr->loop));
+    (void) sched_done(&rq->r, SCHED_NEUTRAL, loop_now(m->qmgr->loop));
     free(rq);
     m->requests--;
     message_check(m);
@@ -339,7 +340,26 @@ static void pump_transport(struct sched_transport *t, void *arg)
 
 void deliver_pump(struct qmgr *q)
 {
+    struct mono_time until;
+
     sched_each_transport(q->sched, pump_transport, q);
+    until = sched_delayed_until(q->sched);
+    if (until.us != q->delayed_until.us) {
+        int64_t ms = (until.us - loop_now(q->loop).us + 999) / 1000;
+
+        q->delayed_until = until;
+        if (until.us != 0)
+            loop_timer_set(q->delayed, ms > 0 ? ms : 0);
+    }
+}
+
+void deliver_delay_over(void *arg)
+{
+    struct qmgr *q = arg;
+
+    q->delayed_until.us = 0;
+    sched_tick(q->sched, loop_now(q->loop));
+    qmgr_wake(q);
 }
 
 /* --- answers ----------------------------------------------------------------------------------- */
@@ -378,6 +398,25 @@ static bool take_status(struct request *rq, const struct frame *f, struct err *e
     return true;
 }
 
+/* True: the destination is to be dead. */
+static bool end_request(const struct request *rq)
+{
+    struct qmgr *q = rq->m->qmgr;
+    struct sched_dest_info i;
+    bool dead = sched_done(&rq->r, rq->outcome, loop_now(q->loop));
+
+    if (q->gen->p.feedback_debug && rq->outcome != SCHED_NEUTRAL) {
+        sched_dest_info(rq->r.dest, &i);
+        log_info(
+            "destination %s:%.*s: %s, limit %u window %u busy %u success %g failure %g "
+            "fail_cohorts %g%s",
+            sched_transport_name(rq->agents->transport), SLICE_FMT(sched_dest_nexthop(rq->r.dest)),
+            rq->outcome == SCHED_GOOD ? "positive feedback" : "negative feedback", i.limit,
+            i.window, i.busy, i.success, i.failure, i.failed_cohorts, dead ? ": suspended" : "");
+    }
+    return dead;
+}
+
 static bool on_frame(void *request, const struct frame *f, struct err *err)
 {
     struct request *rq = request;
@@ -396,7 +435,7 @@ static bool on_frame(void *request, const struct frame *f, struct err *err)
     }
     link_release(&rq->link);
     a->fails = 0;
-    if (sched_done(rq->r.dest, rq->outcome, loop_now(a->qmgr->loop)))
+    if (end_request(rq))
         kill_dest(a, rq->r.dest);
     free(rq);
     m->requests--;
@@ -434,7 +473,7 @@ static void put_back(struct request *rq, bool is_fault)
             tail = &line->next;
         }
     }
-    sched_put_back(rq->r.dest, &m->jobs, m, m->is_bulk, first);
+    sched_put_back(rq->r.dest, &m->jobs, m, m->lane, first);
 }
 
 static void on_broken(void *request, bool fresh, const char *why)
@@ -447,7 +486,7 @@ static void on_broken(void *request, bool fresh, const char *why)
 
     rq->link = NULL;
     put_back(rq, !fresh);
-    (void) sched_done(d, SCHED_NEUTRAL, loop_now(q->loop));
+    (void) sched_done(&rq->r, SCHED_NEUTRAL, loop_now(q->loop));
     free(rq);
     if (!fresh)
         log_warning("%.*s: transport %s broke off a delivery: %s", SLICE_FMT(m->env.queue_id),

@@ -41,11 +41,13 @@ struct qmgr_params {
     int64_t transport_retry_s;
     int64_t initial_concurrency;
     int64_t resolver_threads;
+    bool feedback_debug;
     const char *defer_transports;
     const char *bounce_service_name;
     const char *filter_nexthop;
 };
 extern const struct param_set qmgr_params;
+extern const struct param_set qmgr_limit_params;
 extern const struct param_set qmgr_built_in_params;
 
 struct qmgr_config {
@@ -153,7 +155,7 @@ struct active {
     struct sched_jobs jobs;
     uint64_t queued_us;
     enum phase phase;
-    bool is_bulk;
+    enum sched_lane lane;
     bool wants_delete, wants_hold, wants_expire; /* asked for while it was active */
     bool expired;                                /* the report says so */
     bool delay_report;                           /* a delay report is due */
@@ -199,6 +201,7 @@ void deliver_message(struct active *m);
 /* Starts what can be started now. */
 void deliver_pump(struct qmgr *q);
 void deliver_tick(struct qmgr *q, struct mono_time now);
+void deliver_delay_over(void *qmgr); /* a rate delay has ended: a timer's callback */
 /* New limits for every transport. */
 void deliver_reconfigure(struct qmgr *q);
 void deliver_fini(struct qmgr *q);
@@ -286,6 +289,8 @@ struct qmgr {
     struct buf scratch;    /* for one message's encoding */
     struct arena *reading; /* for one message's record */
     struct loop_timer *tick;
+    struct loop_timer *delayed; /* for the earliest end of a rate delay: delayed_until */
+    struct mono_time delayed_until;
     struct loop_timer *flush;
     bool is_dirty;
     bool is_pumping; /* the pump is posted for the end of this turn */

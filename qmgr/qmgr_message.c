@@ -14,7 +14,6 @@
 #define ACTIVATE_A_TURN 128
 #define DUE_A_TURN      512
 #define READ_RETRY_S    60
-#define BULK_RECIPIENTS 50 /* more than these go in the lane of bulk mail */
 #define ACTIVE_ARENA    1024
 #define EXPIRED_TEXT    "message is administratively expired"
 #define DELAY_DIGITS    2
@@ -98,7 +97,7 @@ static struct active *active_new(struct qmgr *q, struct queued *qd, const struct
     }
     TAILQ_INIT(&m->jobs);
     m->queued_us = (uint64_t) wall_now().us;
-    m->is_bulk = m->pending > BULK_RECIPIENTS;
+    m->lane = store_msg_state(qd->m)->attempts == 0 ? SCHED_FRESH : SCHED_RETRY;
     m->traced = (e->flags & MAIL_PROBE) != 0 ||
                 ((e->flags & MAIL_TRACE) != 0 && store_msg_state(qd->m)->attempts == 0);
     return m;

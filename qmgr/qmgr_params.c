@@ -7,10 +7,12 @@
 
 extern const struct param_set *const qmgr_param_sets[];
 extern const struct param_set qmgr_params;
+extern const struct param_set qmgr_limit_params;
 extern const struct param_set qmgr_built_in_params;
 extern const struct param_set bounce_params;
 extern const struct param_set queue_client_params;
 
 const struct param_set *const qmgr_param_sets[] = {
-    &store_params, &qmgr_params, &qmgr_built_in_params, &bounce_params, &queue_client_params, NULL,
+    &store_params,        &qmgr_params, &qmgr_limit_params, &qmgr_built_in_params, &bounce_params,
+    &queue_client_params, NULL,
 };

@@ -5,11 +5,14 @@
  *
  * Transport -> destination (next hop) -> job (one message's recipients for it) -> recipients. A transport takes its
  * destinations in turn, a destination its jobs in turn, one request each time; so neither a busy site nor a message with very
- * many recipients keeps others waiting. Two lanes, taken in turn, for the jobs of small and of bulk messages.
+ * many recipients keeps others waiting.
  *
- * Concurrency of a destination: begins at `initial`, changes by feedback (SCHEDULER_README of the reference describes the
- * same), is never above the limit; a destination that fails too often is dead until a time that the caller sets.
- * One thread.
+ * Three lanes: fresh mail, mail that is tried again, bulk mail (messages that need many requests). Fresh mail goes first, as far as the
+ * delivery slots allow that the other two have earned: qmgr_sched_turn.c has the rules, and how the parameters of the reference
+ * (delivery_slot_cost and its kin) steer them.
+ *
+ * Concurrency of a destination: begins at `initial`, changes by feedback (qmgr_sched_feedback.c), is never above the
+ * limit; a destination that fails too often is dead until a time that the caller sets. One thread.
  */
 #ifndef PR_QMGR_SCHED_H
 #define PR_QMGR_SCHED_H
@@ -29,10 +32,13 @@ struct sched_rcpt {
     struct sched_rcpt *next; /* in its job or request */
 };
 
+/* Where a message's recipients stand in line. */
+enum sched_lane { SCHED_FRESH, SCHED_RETRY, SCHED_BULK, SCHED_LANES };
+
 /* A message's jobs; a member of the caller's own struct. */
 TAILQ_HEAD(sched_jobs, sched_job);
 
-/* "1", "1/concurrency", "1/sqrt_concurrency". */
+/* "1", "1/4", "1/concurrency", "1/sqrt_concurrency". */
 enum sched_feedback_kind { FEEDBACK_NUMBER, FEEDBACK_CONCURRENCY, FEEDBACK_SQRT_CONCURRENCY };
 struct sched_feedback {
     enum sched_feedback_kind kind;
@@ -47,8 +53,13 @@ struct sched_limits {
     unsigned recipients;     /* in one request; 0: no limit; 1: a destination is one recipient */
     unsigned initial;        /* concurrency to begin with; at least 1 */
     unsigned failed_cohorts; /* this many in a row make a destination dead; 0: never */
-    int64_t
-        rate_delay_ms; /* between two requests to one destination, which then go one by one; 0: none */
+    unsigned slot_cost; /* requests of bulk that earn fresh mail one; 0: no lanes, no preemption */
+    unsigned slot_discount; /* percent of what a job needs that it gets in advance */
+    unsigned slot_loan;     /* slots more in advance */
+    unsigned minimum_slots; /* a message that could not earn so many is no bulk */
+    /* between two requests to one destination, which then go one by one; 0: none */
+    int64_t rate_delay_ms;
+    int64_t transport_rate_delay_ms; /* between the starts of any two requests; 0: none */
     struct sched_feedback positive, negative;
 };
 
@@ -88,12 +99,17 @@ void sched_dest_kill(struct sched_dest *d, struct mono_time until);
 /* Cuts off one waiting recipient and says whose; NULL: none waits. */
 struct sched_rcpt *sched_dest_take(struct sched_dest *d, void **message);
 
-/* Puts a recipient of `message` in line. jobs: the message's. bulk: the message has many recipients. */
-void sched_add(struct sched_dest *d, struct sched_jobs *jobs, void *message, bool bulk,
+/* Puts a recipient of `message` in line. jobs: the message's. lane: FRESH or RETRY, or what sched_settle() said. */
+void sched_add(struct sched_dest *d, struct sched_jobs *jobs, void *message, enum sched_lane lane,
                struct sched_rcpt *r);
+/*
+ * All recipients of a message that are in memory are in line (`more`: so many are not): if it needs many requests, it goes
+ * over to the bulk lane. The lane for what is added later.
+ */
+enum sched_lane sched_settle(struct sched_jobs *jobs, enum sched_lane lane, size_t more);
 /* Puts recipients that were handed out back in front of the line. */
-void sched_put_back(struct sched_dest *d, struct sched_jobs *jobs, void *message, bool bulk,
-                    struct sched_rcpt *first);
+void sched_put_back(struct sched_dest *d, struct sched_jobs *jobs, void *message,
+                    enum sched_lane lane, struct sched_rcpt *first);
 /* Takes all that waits of one message out; the chain of its recipients. */
 struct sched_rcpt *sched_withdraw(struct sched_jobs *jobs);
 
@@ -102,6 +118,7 @@ struct sched_request {
     void *message;
     struct sched_rcpt *rcpts; /* chain */
     unsigned count;
+    enum sched_lane lane;
     bool more; /* the destination has more waiting: a connection is worth keeping */
 };
 /* The next request of a transport, if something is due and the limits allow it. Ends with sched_done(). */
@@ -114,11 +131,20 @@ enum sched_outcome {
     SCHED_BAD,     /* the site could not be reached or did not talk to us */
     SCHED_NEUTRAL, /* says nothing about the site */
 };
-/* True: this failure was one too many; the caller may kill the destination now. The destination may be gone after this unless
- * it returns true. */
-bool sched_done(struct sched_dest *d, enum sched_outcome outcome, struct mono_time now);
+/* Ends a request. True: this failure was one too many; the caller may kill the destination now. An idle destination
+ * lives until the next sched_tick() or sched_dest(). */
+bool sched_done(const struct sched_request *r, enum sched_outcome outcome, struct mono_time now);
 
-/* Once a second or so: dead destinations whose time is over live again, those idle for long are forgotten. */
+/* What the feedback has come to: destination_concurrency_feedback_debug. */
+struct sched_dest_info {
+    unsigned limit, window, busy;
+    double success, failure, failed_cohorts;
+};
+void sched_dest_info(const struct sched_dest *d, struct sched_dest_info *out);
+
+/* The earliest time at which a rate delay ends; us 0: none is under way. sched_tick() is due then. */
+struct mono_time sched_delayed_until(const struct sched *s);
+/* Once a second or so, and when a rate delay ends: dead destinations whose time is over live again, those idle for long are forgotten. */
 void sched_tick(struct sched *s, struct mono_time now);
 /* All dead destinations live again. */
 void sched_revive_all(struct sched *s);
