@@ -37,6 +37,24 @@ void qmgr_wake(struct qmgr *q)
     loop_defer(q->loop, pump, q);
 }
 
+int64_t qmgr_now_us(struct qmgr *q)
+{
+    struct wall_time wall = wall_now();
+    int64_t jump = qmgr_clock_compare(&q->clock, mono_now(), wall);
+
+    if (jump != 0)
+        log_warning("the clock was set %s by %lld seconds: what waits in the queue keeps its time",
+                    jump > 0 ? "forward" : "back",
+                    (long long) ((jump > 0 ? jump : -jump) / 1000000));
+    return qmgr_clock_us(&q->clock, wall);
+}
+
+int64_t qmgr_age_us(struct qmgr *q, const struct mail_envelope *env)
+{
+    (void) qmgr_now_us(q);
+    return qmgr_clock_age_us(&q->clock, (int64_t) env->arrival_us, wall_now());
+}
+
 void qmgr_service_path(struct qmgr *q, const char *service, struct buf *out)
 {
     const struct master_service *s = master_cf_find(q->gen->services, service, SERVICE_UNIX);
@@ -99,6 +117,8 @@ int qmgr_new(struct worker *w, const struct config *cfg, struct qmgr **out, stru
 
     q->worker = w;
     queue_init(&q->queue);
+    qmgr_clock_init(&q->clock, mono_now(), wall_now());
+    q->random = (uint64_t) wall_now().us | 1;
     TAILQ_INIT(&q->clients);
     q->reports_tail = &q->reports;
     q->sched = sched_new();

@@ -47,6 +47,10 @@ static const struct param rows[] = {
     PARAM_STRING("defer_transports", struct qmgr_params, defer_transports, .def = "",
                  .services = "qmgr",
                  .doc = "Transports whose mail waits until it is sent for with a flush."),
+    PARAM_STRING("retry_schedule_maps", struct qmgr_params, retry_schedule_maps, .def = "",
+                 .services = "qmgr",
+                 .doc = "Tables with the times of further attempts, by domain, next hop or "
+                        "transport; see qmgr(8)."),
     PARAM_STRING("bounce_service_name", struct qmgr_params, bounce_service_name, .def = "bounce",
                  .not_empty = true, .doc = "The service that makes delivery status reports."),
     PARAM_STRING(
@@ -141,6 +145,12 @@ int qmgr_config_new(const struct config *cfg, struct qmgr_config **out, struct e
     g->maps = map_env_new(g->cfg);
     map_env_set_proxy(g->maps, MAP_PROXY_ALWAYS);
     ret = route_new(g->maps, &g->route, err);
+    if (ret == 0 && map_list_open(g->maps, g->p.retry_schedule_maps, &g->schedules, err) == -1)
+        ret = err_prefix(err, "retry_schedule_maps: ");
+    if (ret == 0)
+        g->is_local_only =
+            route_is_local_only(g->route) && (map_list_is_empty(g->schedules) ||
+                                              (map_list_flags(g->schedules) & MAP_FLAG_LOCAL) != 0);
 done:
     if (ret == -1)
         qmgr_config_unref(&g);
@@ -162,6 +172,7 @@ void qmgr_config_unref(struct qmgr_config **gp)
     *gp = NULL;
     if (g == NULL || atomic_fetch_sub(&g->refs, 1) > 1)
         return;
+    map_list_free(&g->schedules);
     route_free(&g->route);
     map_env_free(&g->maps);
     master_cf_free(&g->services);

@@ -155,10 +155,12 @@ static void empty_dest(struct sched_dest *d, const char *suspended)
     }
 }
 
-static void kill_dest(struct agents *a, struct sched_dest *d)
+static void kill_dest(struct agents *a, struct sched_dest *d, const struct retry_schedule *schedule)
 {
     int64_t ms = a->qmgr->gen->p.minimal_backoff_s * 1000;
 
+    if (schedule != NULL && schedule->times_s[0] * 1000 < ms)
+        ms = schedule->times_s[0] * 1000; /* or its attempts would be none */
     sched_dest_kill(d, mono_after_ms(loop_now(a->qmgr->loop), ms));
     empty_dest(d, NULL);
 }
@@ -436,7 +438,7 @@ static bool on_frame(void *request, const struct frame *f, struct err *err)
     link_release(&rq->link);
     a->fails = 0;
     if (end_request(rq))
-        kill_dest(a, rq->r.dest);
+        kill_dest(a, rq->r.dest, ((struct rcpt *) rq->r.rcpts)->schedule);
     free(rq);
     m->requests--;
     qmgr_wake(m->qmgr);

@@ -105,7 +105,7 @@ static void edit_expire(struct edit *e, struct queued *qd)
     }
     if (where == IN_DEFERRED) {
         queue_place(queue, qd, IN_MOVING);
-        s.next_retry_us = wall_now().us;
+        s.next_retry_us = qmgr_now_us(e->q);
     }
     store_msg_set_state(e->q->store, qd->m, &s);
     if (where == IN_DEFERRED)

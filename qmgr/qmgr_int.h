@@ -24,7 +24,9 @@
 #include "mail/proto.h"
 #include "master/worker.h"
 #include "postconf/master_cf.h"
+#include "qmgr/qmgr_clock.h"
 #include "qmgr/qmgr_link.h"
+#include "qmgr/qmgr_retry.h"
 #include "qmgr/qmgr_sched.h"
 #include "qmgr/store.h"
 #include "route/route.h"
@@ -43,6 +45,7 @@ struct qmgr_params {
     int64_t resolver_threads;
     bool feedback_debug;
     const char *defer_transports;
+    const char *retry_schedule_maps;
     const char *bounce_service_name;
     const char *filter_nexthop;
 };
@@ -55,6 +58,8 @@ struct qmgr_config {
     struct config *cfg;
     struct map_env *maps;
     struct route *route;
+    struct map_list *schedules; /* retry_schedule_maps */
+    bool is_local_only;         /* nothing that is asked when a recipient is resolved can block */
     struct qmgr_params p;
     struct master_cf *services;
     int64_t daemon_timeout_s, max_idle_s, default_process_limit;
@@ -132,7 +137,8 @@ struct rcpt {
     struct store_rcpt *s;
     struct slice addr; /* where it goes: resolved */
     struct slice transport, nexthop;
-    void *request; /* RCPT_INFLIGHT: the one that has it */
+    void *request;                         /* RCPT_INFLIGHT: the one that has it */
+    const struct retry_schedule *schedule; /* in the arena; NULL: by age */
     uint8_t state;
     uint8_t breaks;            /* times that an agent broke off with it */
     bool report_success;       /* delivered, and the sender wants to know */
@@ -276,6 +282,8 @@ struct qmgr {
     struct store *store;
     struct queue queue;
     struct sched *sched;
+    struct qmgr_clock clock;
+    uint64_t random;
     size_t nrcpts; /* of active messages */
     struct pool *resolvers;
     struct pool *movers;
@@ -312,6 +320,9 @@ void qmgr_drain(struct qmgr *q, void (*drained)(struct qmgr *q));
 void qmgr_end(struct qmgr **q);
 /* Runs the pump at the end of this turn. */
 void qmgr_wake(struct qmgr *q);
+/* The time of day as qmgr_clock.h has it: for next_retry_us and ages. */
+int64_t qmgr_now_us(struct qmgr *q);
+int64_t qmgr_age_us(struct qmgr *q, const struct mail_envelope *env);
 /* Where a service's socket is, from master.cf. */
 void qmgr_service_path(struct qmgr *q, const char *service, struct buf *out);
 

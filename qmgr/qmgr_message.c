@@ -14,6 +14,7 @@
 #define ACTIVATE_A_TURN 128
 #define DUE_A_TURN      512
 #define READ_RETRY_S    60
+#define RETRY_LATEST_S  (100LL * 86400)
 #define ACTIVE_ARENA    1024
 #define EXPIRED_TEXT    "message is administratively expired"
 #define DELAY_DIGITS    2
@@ -24,6 +25,25 @@ void qmgr_dirty(struct qmgr *q)
         q->is_dirty = true;
         loop_timer_set(q->flush, 5);
     }
+}
+
+/*
+ * Found when the process begins. A next attempt that is farther away than any can be was reckoned with a clock that was
+ * ahead then: it comes soon instead.
+ */
+static void place_deferred(struct qmgr *q, struct queued *qd)
+{
+    const struct qmgr_params *p = &q->gen->p;
+    struct store_state s = *store_msg_state(qd->m);
+    int64_t now_us = qmgr_now_us(q);
+    int64_t most_s = map_list_is_empty(q->gen->schedules) ? p->maximal_backoff_s : RETRY_LATEST_S;
+
+    if (s.next_retry_us - now_us > most_s * 1000000) {
+        s.next_retry_us =
+            now_us + retry_backoff_us(0, 1, p->minimal_backoff_s + 1, retry_random(&q->random));
+        store_msg_set_state(q->store, qd->m, &s);
+    }
+    queue_place(&q->queue, qd, IN_DEFERRED);
 }
 
 void message_found(void *arg, struct store_msg *m)
@@ -37,7 +57,7 @@ void message_found(void *arg, struct store_msg *m)
     else if (s->attempts == 0 && s->next_retry_us == 0)
         queue_place(&q->queue, qd, IN_INCOMING);
     else
-        queue_place(&q->queue, qd, IN_DEFERRED);
+        place_deferred(q, qd);
     qmgr_wake(q);
 }
 
@@ -127,7 +147,7 @@ static void unreadable(struct qmgr *q, struct queued *qd, const struct err *err)
         move_message(q, qd, MOVE_CORRUPT, err->text, NULL, NULL);
         return;
     }
-    s.next_retry_us = wall_now().us + READ_RETRY_S * 1000000LL;
+    s.next_retry_us = qmgr_now_us(q) + READ_RETRY_S * 1000000LL;
     store_msg_set_state(q->store, qd->m, &s);
     queue_place(&q->queue, qd, IN_DEFERRED);
     qmgr_dirty(q);
@@ -221,7 +241,7 @@ static void activate(struct qmgr *q, struct queued *qd)
 
 bool message_activate_some(struct qmgr *q)
 {
-    bool more = queue_take_due(&q->queue, wall_now().us, DUE_A_TURN);
+    bool more = queue_take_due(&q->queue, qmgr_now_us(q), DUE_A_TURN);
 
     for (size_t i = 0; q->queue.nactive < (size_t) q->gen->p.active_limit; i++) {
         bool room = q->nrcpts < (size_t) q->gen->p.recipient_limit;
@@ -351,13 +371,34 @@ static size_t count_state(const struct active *m, enum rcpt_state state)
     return n;
 }
 
+/* Deferred recipients whose retry schedule is over at this age fail; INT64_MAX: all do. True: there were some. */
+static bool expire(struct active *m, int64_t age_us)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < m->nrcpts; i++) {
+        struct rcpt *r = &m->rcpts[i];
+
+        if (r->state != RCPT_DEFERRED)
+            continue;
+        if (age_us != INT64_MAX &&
+            (r->schedule == NULL || retry_schedule_us(r->schedule, age_us, 0) >= 0))
+            continue;
+        r->state = RCPT_FAILED;
+        r->status->outcome = OUTCOME_EXPIRED;
+        any = true;
+    }
+    m->expired |= any;
+    return any;
+}
+
 /* Those that were deferred once too often fail; or the sender hears of the delay. */
 static void check_age(struct active *m)
 {
     const struct qmgr_params *p = &m->qmgr->gen->p;
     const struct store_state *s = store_msg_state(m->qd->m);
     bool forced = s->forced_expire || m->wants_expire;
-    int64_t age_us = wall_now().us - (int64_t) m->env.arrival_us;
+    int64_t age_us = qmgr_age_us(m->qmgr, &m->env);
     bool is_bounce = m->env.sender.len == 0 || (m->env.flags & MAIL_BOUNCE) != 0;
     int64_t lifetime_s = is_bounce ? p->bounce_lifetime_s : p->maximal_lifetime_s;
 
@@ -366,16 +407,13 @@ static void check_age(struct active *m)
     if (age_us > lifetime_s * 1000000 || forced) {
         log_info("%.*s: from=<%.*s>, status=%s, returned to sender", SLICE_FMT(m->env.queue_id),
                  SLICE_FMT(m->env.sender), forced ? "force-expired" : "expired");
-        for (size_t i = 0; i < m->nrcpts; i++) {
-            struct rcpt *r = &m->rcpts[i];
-
-            if (r->state == RCPT_DEFERRED) {
-                r->state = RCPT_FAILED;
-                r->status->outcome = OUTCOME_EXPIRED;
-            }
-        }
-        m->expired = true;
-    } else if (p->delay_warning_s > 0 && !s->warned && age_us > p->delay_warning_s * 1000000) {
+        expire(m, INT64_MAX);
+        return;
+    }
+    if (expire(m, age_us))
+        log_info("%.*s: from=<%.*s>, status=expired, retry schedule is over, returned to sender",
+                 SLICE_FMT(m->env.queue_id), SLICE_FMT(m->env.sender));
+    if (p->delay_warning_s > 0 && !s->warned && age_us > p->delay_warning_s * 1000000) {
         m->delay_report = true;
     }
 }
@@ -396,19 +434,31 @@ void message_check(struct active *m)
 
 static void set_next_attempt(struct active *m)
 {
-    const struct qmgr_params *p = &m->qmgr->gen->p;
+    struct qmgr *q = m->qmgr;
+    const struct qmgr_params *p = &q->gen->p;
     struct store_state s = *store_msg_state(m->qd->m);
-    int64_t now = wall_now().us;
-    int64_t age_s = (now - (int64_t) m->env.arrival_us) / 1000000;
-    int64_t delay_s = age_s;
+    int64_t age_us = qmgr_age_us(q, &m->env);
+    uint32_t random = retry_random(&q->random); /* one for all, so that they stay together */
+    int64_t delay_us = -1;
 
-    if (delay_s < p->minimal_backoff_s)
-        delay_s = p->minimal_backoff_s;
-    if (delay_s > p->maximal_backoff_s)
-        delay_s = p->maximal_backoff_s;
+    for (size_t i = 0; i < m->nrcpts; i++) {
+        const struct rcpt *r = &m->rcpts[i];
+        int64_t after_us = -1;
+
+        if (r->state != RCPT_DEFERRED)
+            continue;
+        if (r->schedule != NULL)
+            after_us = retry_schedule_us(r->schedule, age_us, random);
+        if (after_us == -1)
+            after_us = retry_backoff_us(age_us, p->minimal_backoff_s, p->maximal_backoff_s, random);
+        if (delay_us == -1 || after_us < delay_us)
+            delay_us = after_us;
+    }
+    if (delay_us == -1)
+        delay_us = retry_backoff_us(age_us, p->minimal_backoff_s, p->maximal_backoff_s, random);
     s.attempts++;
-    s.next_retry_us = now + delay_s * 1000000;
-    store_msg_set_state(m->qmgr->store, m->qd->m, &s);
+    s.next_retry_us = qmgr_now_us(q) + delay_us;
+    store_msg_set_state(q->store, m->qd->m, &s);
 }
 
 void message_conclude(struct active *m)

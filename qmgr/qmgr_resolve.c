@@ -5,12 +5,20 @@
  */
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "qmgr/qmgr_int.h"
 
 struct resolve_job {
     struct active *m;
     struct qmgr_config *gen;
 };
+
+static struct slice domain_of(struct slice addr)
+{
+    ptrdiff_t at = slice_rfind(addr, '@');
+
+    return at == -1 ? SLICE_EMPTY : slice_sub(addr, (size_t) at + 1, addr.len);
+}
 
 /* FILTER: "transport:nexthop"; without a next hop the recipient's domain. */
 static void resolve_filter(const struct qmgr_config *g, struct active *m, struct rcpt *r)
@@ -23,11 +31,64 @@ static void resolve_filter(const struct qmgr_config *g, struct active *m, struct
     if (r->nexthop.len == 0) /* in the arena: a reload may end the configuration */
         r->nexthop = arena_slice(m->arena, slice_str(g->p.filter_nexthop));
     if (r->nexthop.len == 0) {
-        ptrdiff_t at = slice_rfind(r->addr, '@');
-
-        if (at != -1)
-            r->nexthop = slice_sub(r->addr, (size_t) at + 1, r->addr.len);
+        r->nexthop = domain_of(r->addr);
     }
+}
+
+/* What was found last: most recipients of a message have the same. */
+struct found_schedule {
+    bool is_set;
+    struct slice domain, nexthop, transport; /* of the recipient that it was looked up for */
+    const struct retry_schedule *schedule;
+};
+
+/* Asked for the domain and its parents, the next hop, the transport ("smtp:"). */
+static enum map_result ask_schedule(const struct qmgr_config *g, const struct rcpt *r,
+                                    struct buf *value, struct err *err)
+{
+    struct buf key = BUF_INIT(SIZE_MAX);
+    struct slice domain = domain_of(r->addr);
+    enum map_result res = MAP_NOTFOUND;
+
+    if (domain.len > 0)
+        res = map_domain_lookup(g->schedules, domain, false, value, err);
+    if (res == MAP_NOTFOUND && r->nexthop.len > 0 && !slice_caseeq(r->nexthop, domain))
+        res = map_list_lookup(g->schedules, r->nexthop, 0, value, NULL, err);
+    if (res == MAP_NOTFOUND) {
+        buf_put_slice(&key, r->transport);
+        buf_putc(&key, ':');
+        res = map_list_lookup(g->schedules, buf_view(&key), 0, value, NULL, err);
+    }
+    buf_fini(&key);
+    return res;
+}
+
+static void find_schedule(const struct qmgr_config *g, struct active *m, struct rcpt *r,
+                          struct found_schedule *last)
+{
+    struct buf value = BUF_INIT(2000);
+    struct err err = ERR_INIT;
+    struct retry_schedule s;
+    enum map_result res;
+
+    if (last->is_set && slice_eq(last->domain, domain_of(r->addr)) &&
+        slice_eq(last->nexthop, r->nexthop) && slice_eq(last->transport, r->transport)) {
+        r->schedule = last->schedule;
+        return;
+    }
+    res = ask_schedule(g, r, &value, &err);
+    if (res == MAP_FOUND && retry_schedule_parse(buf_view(&value), &s, &err) == 0) {
+        struct retry_schedule *kept = arena_alloc(m->arena, sizeof(*kept));
+
+        *kept = s;
+        r->schedule = kept;
+    } else if (res != MAP_NOTFOUND) { /* then by age: waiting longer or shorter loses nothing */
+        log_warning("%.*s: retry_schedule_maps: recipient %.*s: %s", SLICE_FMT(m->env.queue_id),
+                    SLICE_FMT(r->addr), err.text);
+    }
+    *last =
+        (struct found_schedule){true, domain_of(r->addr), r->nexthop, r->transport, r->schedule};
+    buf_fini(&value);
 }
 
 static void resolve_one(const struct qmgr_config *g, struct active *m, struct rcpt *r,
@@ -56,11 +117,16 @@ static void resolve_one(const struct qmgr_config *g, struct active *m, struct rc
 static void resolve_all(const struct qmgr_config *g, struct active *m)
 {
     struct route_result res;
+    struct found_schedule last = {0};
 
     route_result_init(&res);
-    for (size_t i = 0; i < m->nrcpts; i++)
-        if (m->rcpts[i].state == RCPT_WAITING)
-            resolve_one(g, m, &m->rcpts[i], &res);
+    for (size_t i = 0; i < m->nrcpts; i++) {
+        if (m->rcpts[i].state != RCPT_WAITING)
+            continue;
+        resolve_one(g, m, &m->rcpts[i], &res);
+        if (!map_list_is_empty(g->schedules))
+            find_schedule(g, m, &m->rcpts[i], &last);
+    }
     route_result_fini(&res);
 }
 
@@ -89,7 +155,7 @@ void resolve_message(struct active *m)
     struct resolve_job *job;
 
     m->phase = PHASE_RESOLVING;
-    if (m->env.filter.len > 0 || route_is_local_only(q->gen->route)) {
+    if (q->gen->is_local_only || (m->env.filter.len > 0 && map_list_is_empty(q->gen->schedules))) {
         resolve_all(q->gen, m);
         message_resolved(m);
         return;

@@ -73,6 +73,122 @@ static void expired(void **state)
     }
 }
 
+/* The seconds until the next attempt. */
+static double next_attempt(struct fixture *f, const char *id)
+{
+    struct store_msg *m = store_find(f->q->store, slice_str(id));
+
+    return (double) (store_msg_state(m)->next_retry_us - qmgr_now_us(f->q)) / 1e6;
+}
+
+static void attempts_by_schedule(void **state)
+{
+    static const struct {
+        const char *name, *tables;
+        int64_t age_s;
+        double least_s, most_s; /* 0: the message is returned */
+    } cases[] = {
+        {"domain", "inline:{{one.test=100 5m}}", 0, 90, 110},
+        {"domain, later", "inline:{{one.test=100 5m}}", 200, 190, 230},
+        {"domain, over", "inline:{{one.test=100 5m}}", 401, 0, 0},
+        {"repeated", "inline:{{one.test=100 5m*}}", 401, 290, 330},
+        {"parent", "inline:{{.test=700}}", 0, 690, 770},
+        {"next hop", "inline:{[relay.example.test]=100, .example=700}", 0, 90, 110},
+        {"transport", "inline:{smtp:=100, local:=700}", 0, 90, 110},
+        {"the domain before the transport", "inline:{smtp:=700, one.test=100}", 0, 90, 110},
+        {"none", "inline:{{other.test=1}}", 0, 600, 660},
+        {"unusable", "inline:{{one.test=soon}}", 0, 600, 660},
+        {"no answer", "fail:broken", 0, 600, 660},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct fixture f;
+        char params[300];
+        double got = 0;
+
+        snprintf(params, sizeof(params),
+                 "retry_schedule_maps = %s\nminimal_backoff_time = 600s\n"
+                 "maximal_backoff_time = 4000s\n",
+                 cases[i].tables);
+        begin(&f, params, ANSWER_DEFER);
+        submit(&f, "AAAA01", "me@example.org", "a@one.test", cases[i].age_s, 0);
+        run_until(&f, cases[i].name, is_idle);
+        if (!is_empty(&f))
+            got = next_attempt(&f, "AAAA01");
+        if (got < cases[i].least_s || got > cases[i].most_s ||
+            f.reports != (cases[i].most_s == 0 ? 1U : 0U))
+            fail_msg("%s: next attempt in %g s, %u reports", cases[i].name, got, f.reports);
+        end(&f);
+    }
+}
+
+/* One recipient's schedule is over, the other goes on. */
+static void schedules_of_two_recipients(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f,
+          "retry_schedule_maps = inline:{one.test=100, two.test=300*}\n"
+          "minimal_backoff_time = 600s\nmaximal_backoff_time = 600s\n",
+          ANSWER_DEFER);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test b@two.test", 101, 0);
+    run_until(&f, "attempt", is_idle);
+    assert_int_equal(f.reports, 1);
+    assert_string_equal(f.report_rcpts, "a@one.test ");
+    assert_string_equal(left(&f, "AAAA01"), "b@two.test(not now) ");
+    end(&f);
+}
+
+/* The clock is set forward or back by two days while mail waits: it is due when it was to be, and does not expire. */
+static void clock_is_set(void **state)
+{
+    static const int64_t jumps_us[] = {2 * 86400 * 1000000LL, -2 * 86400 * 1000000LL};
+
+    (void) state;
+    for (size_t i = 0; i < ARRAY_LEN(jumps_us); i++) {
+        struct fixture f;
+
+        begin(&f, "maximal_queue_lifetime = 1d\n", ANSWER_DEFER);
+        /* this process began, and the message came, while the clock was elsewhere */
+        f.q->clock.wall_us -= jumps_us[i];
+        submit(&f, "AAAA01", "me@example.org", "a@one.test", jumps_us[i] / 1000000, 0);
+        run_until(&f, "attempt", is_idle);
+        assert_int_equal(f.q->clock.nsteps, 1);
+        assert_in_range(next_attempt(&f, "AAAA01") * 1000 + 5000, 5000, 7000);
+        set_answer(&f, ANSWER_SENT);
+        run_until(&f, "retry", is_empty);
+        assert_int_equal(f.reports, 0);
+        end(&f);
+    }
+}
+
+/* A next attempt that a clock far ahead has left behind. */
+static void time_from_the_future(void **state)
+{
+    struct fixture f;
+    struct store_state s;
+    struct store_msg *m;
+    struct err err = ERR_INIT;
+
+    (void) state;
+    begin(&f, "", ANSWER_DEFER);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "attempt", is_idle);
+    m = store_find(f.q->store, SLICE_LIT("AAAA01"));
+    s = *store_msg_state(m);
+    s.next_retry_us += 400LL * 86400 * 1000000;
+    store_msg_set_state(f.q->store, m, &s);
+    assert_int_equal(store_flush(f.q->store, &err), 0);
+    qmgr_end(&f.q);
+    loop_free(&f.loop);
+    begin_qmgr(&f);
+    set_answer(&f, ANSWER_SENT);
+    run_until(&f, "retry", is_empty);
+    end(&f);
+}
+
 static bool has_report(struct fixture *f)
 {
     return f->reports > 0 && is_idle(f);
@@ -259,6 +375,10 @@ int main(void)
         cmocka_unit_test(mixed_outcomes),
         cmocka_unit_test(retried_after_backoff),
         cmocka_unit_test(expired),
+        cmocka_unit_test(attempts_by_schedule),
+        cmocka_unit_test(schedules_of_two_recipients),
+        cmocka_unit_test(clock_is_set),
+        cmocka_unit_test(time_from_the_future),
         cmocka_unit_test(told_of_delay_once),
         cmocka_unit_test(notify),
         cmocka_unit_test(report_is_tried_again),
