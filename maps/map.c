@@ -13,24 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/htable.h"
 #include "base/log.h"
 #include "base/mtime.h"
 #include "maps/map_plugin.h"
 #include "maps/map_servers.h"
 
-#define RECHECK_MS 500 /* new content is to serve within a second */
-
-struct map_env {
-    struct config *cfg;
-    struct lock lock;
-    struct htable *maps GUARDED_BY(lock); /* name -> struct map * */
-    struct lock proxy_lock;
-    struct map_servers *proxy GUARDED_BY(proxy_lock); /* NULL: not yet needed */
-    enum map_proxy who;                               /* answers for proxy: */
-    int64_t slow_ms; /* lookups that take longer are logged; 0: none */
-    enum map_folding folding;
-};
+#define RECHECK_MS                                                                                 \
+    250 /* new content is to serve within a second, and a file is left alone for a moment: file_stamp_differs() */
 
 /* Sorted by name, one row each, so that an added type touches its own row. */
 /* clang-format off */
@@ -110,30 +101,6 @@ void map_type_names_each(const struct config *cfg, void (*fn)(const char *name, 
     vec_fini(&all);
 }
 
-struct map_env *map_env_new(const struct config *cfg)
-{
-    struct map_env *env = xcalloc(1, sizeof(*env));
-
-    env->cfg = config_ref((struct config *) (uintptr_t) cfg);
-    lock_init(&env->lock, LOCK_MAP_SET);
-    lock_init(&env->proxy_lock, LOCK_MAP_PROXY);
-    env->maps = htable_new(false);
-    env->slow_ms = map_slow_lookup_ms(cfg);
-    const char *utf8 = config_get(cfg, "smtputf8_enable");
-    env->folding = utf8 != NULL && strcmp(utf8, "yes") == 0 ? MAP_FOLD_UTF8 : MAP_FOLD_ASCII;
-    return env;
-}
-
-void map_env_set_folding(struct map_env *env, enum map_folding how)
-{
-    env->folding = how;
-}
-
-enum map_folding map_env_folding(const struct map_env *env)
-{
-    return env->folding;
-}
-
 void impl_unref(struct impl *i)
 {
     if (i == NULL || atomic_fetch_sub(&i->refs, 1) > 1)
@@ -147,51 +114,12 @@ void map_free(void *p)
     struct map *m = p;
 
     impl_unref(m->impl);
+    fd_close(&m->watch_fd);
     lock_fini(&m->lock);
     lock_fini(&m->write_lock);
     free(m->name);
     free(m->path);
     free(m);
-}
-
-void map_env_free(struct map_env **env)
-{
-    if (*env == NULL)
-        return;
-    htable_free(&(*env)->maps, map_free);
-    map_servers_free(&(*env)->proxy);
-    config_unref(&(*env)->cfg);
-    lock_fini(&(*env)->lock);
-    lock_fini(&(*env)->proxy_lock);
-    free(*env);
-    *env = NULL;
-}
-
-void map_env_set_proxy(struct map_env *env, enum map_proxy who)
-{
-    env->who = who;
-}
-
-enum map_proxy map_env_proxy(const struct map_env *env)
-{
-    return env->who;
-}
-
-struct map_servers *map_env_proxy_servers(struct map_env *env, struct err *err)
-{
-    struct map_servers *servers;
-
-    lock_take(&env->proxy_lock);
-    if (env->proxy == NULL)
-        env->proxy = map_proxy_servers_new(env, false, err);
-    servers = env->proxy;
-    lock_release(&env->proxy_lock);
-    return servers;
-}
-
-const struct config *map_env_config(const struct map_env *env)
-{
-    return env->cfg;
 }
 
 const char *map_name(const struct map *m)
@@ -232,6 +160,7 @@ struct impl *impl_new(const struct map_type *type, void *state)
     atomic_init(&i->refs, 1);
     i->type = type;
     i->state = state;
+    i->since = wall_now();
     return i;
 }
 
@@ -283,30 +212,7 @@ struct map *map_new(struct map_env *env, struct slice name, const struct map_typ
     lock_init(&m->lock, LOCK_MAP_STATE);
     lock_init(&m->write_lock, LOCK_MAP_WRITE);
     m->checked = mono_now();
-    return m;
-}
-
-struct map *map_env_enter(struct map_env *env, struct slice name, struct map *m)
-{
-    struct map *there;
-
-    lock_take(&env->lock);
-    there = htable_get(env->maps, name);
-    if (there == NULL)
-        htable_put(env->maps, name, m);
-    lock_release(&env->lock);
-    if (there != NULL)
-        map_free(m);
-    return there != NULL ? there : m;
-}
-
-struct map *map_env_find(struct map_env *env, struct slice name)
-{
-    struct map *m;
-
-    lock_take(&env->lock);
-    m = htable_get(env->maps, name);
-    lock_release(&env->lock);
+    m->watch_fd = -1;
     return m;
 }
 
@@ -339,6 +245,24 @@ int map_open(struct map_env *env, struct slice spec, struct map **out, struct er
     return 0;
 }
 
+struct map *map_opened(struct map_env *env, struct slice spec)
+{
+    struct slice real = slice_trim(spec, NULL);
+
+    return map_env_find(env, env->who == MAP_PROXY_NEVER ? without_proxy(real) : real);
+}
+
+struct wall_time map_loaded(struct map *m)
+{
+    struct wall_time since = {0};
+
+    lock_take(&m->lock);
+    if (m->impl != NULL)
+        since = m->impl->since;
+    lock_release(&m->lock);
+    return since;
+}
+
 int map_check(struct map_env *env, struct slice spec, struct err *err)
 {
     struct map *m;
@@ -365,15 +289,19 @@ static void refresh(struct map *m, struct impl *used)
     struct impl *old = NULL;
     bool stale = used == NULL || m->type->is_stale(used->state, m->path);
 
+    bool refused = false;
+
     if (stale)
         fresh = impl_open(m, &why);
+    if (stale && fresh == NULL)
+        refused = map_watch_refused(m);
     lock_take(&m->lock);
     m->opening = false;
     if (fresh != NULL) {
         old = m->impl;
         m->impl = fresh;
         m->complained = false;
-    } else if (stale && m->impl != NULL && !m->complained) {
+    } else if (stale && m->impl != NULL && !m->complained && !refused) {
         log_warning("%s -- the old table goes on", why.text);
         m->complained = true;
     } else if (stale) {
@@ -399,7 +327,7 @@ struct impl *map_current(struct map *m, struct err *err)
     bool look;
 
     lock_take(&m->lock);
-    look = m->type->is_stale != NULL && m->writer == NULL && !m->opening &&
+    look = m->type->is_stale != NULL && m->writer == NULL && !m->opening && map_may_look(m) &&
            mono_diff_ms(now, m->checked) >= RECHECK_MS;
     if (look) {
         m->checked = now;
@@ -485,6 +413,8 @@ enum map_result map_lookup(struct map *m, struct slice key, struct buf *value, s
     if (m->writer != NULL)
         return map_lookup_writable(m, key, value, err);
     i = map_current(m, err);
+    if (i == NULL)
+        map_watch_missed(m);
     if (i != NULL) {
         res = map_ask(m, i, key, value, err);
         if (res == MAP_RETRY)

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/mtime.h"
 #include "postconf/config.h"
 
 enum map_result { MAP_FOUND, MAP_NOTFOUND, MAP_RETRY }; /* RETRY: no answer now, so defer */
@@ -29,6 +30,15 @@ struct map_env; /* what tables need of the process: configuration; see map_env_n
 /* The process's table cache for one configuration generation: a table named twice is opened once. */
 NODISCARD struct map_env *map_env_new(const struct config *cfg);
 void map_env_free(struct map_env **env);
+/*
+ * This process gives up root's rights now, and in_chroot its view of the file system. Before threads exist. From then on a table that
+ * was opened before may change, or appear, where the process may not read it: the old one serves, and
+ * map_env_is_outgrown() says so, to be asked about twice a second: the process is to finish its clients and make room for another. Any
+ * thread.
+ */
+void map_env_shut_in(struct map_env *env, bool in_chroot);
+bool map_env_may_outgrow(const struct map_env *env); /* map_env_shut_in() was called */
+bool map_env_is_outgrown(struct map_env *env);
 /* Who answers for "proxy:type:name". To be said before a table is opened. */
 enum map_proxy {
     MAP_PROXY_IF_THERE, /* proxymap(8), or the table itself when it cannot be reached: commands. As env begins. */
@@ -48,6 +58,10 @@ NODISCARD int map_open(struct map_env *env, struct slice spec, struct map **out,
 NODISCARD int map_check(struct map_env *env, struct slice spec, struct err *err);
 const char *map_name(const struct map *m); /* "hash:/etc/postfix/virtual" */
 unsigned map_flags(const struct map *m);
+/* The table of that name, as map_open() was given it, if it is open in env; else NULL. */
+struct map *map_opened(struct map_env *env, struct slice spec);
+/* When what m asks now was opened; 0: it could not be. */
+struct wall_time map_loaded(struct map *m);
 
 /* How tables with exact keys fold their keys. UTF8 where smtputf8_enable says so, else ASCII; NONE: postmap -f. */
 enum map_folding { MAP_FOLD_NONE, MAP_FOLD_ASCII, MAP_FOLD_UTF8 };

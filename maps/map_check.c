@@ -27,8 +27,7 @@ static bool is_newer(const struct stat *a, const struct stat *b)
            (a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec > b->st_mtim.tv_nsec);
 }
 
-/* Can the account that most daemons run as open it? They open their tables before they give up root, and read them anew
- * when they change. Only root can find out. */
+/* Can the account that most daemons run as open it? Only root can find out. */
 static bool owner_can_read(const struct config *cfg, const char *path)
 {
     const char *owner = config_get(cfg, "mail_owner");
@@ -58,7 +57,8 @@ static bool owner_can_read(const struct config *cfg, const char *path)
 
 /* What is odd about the files of a table that opens. */
 static void check_files(struct map_env *env, struct findings *f, const char *parameter,
-                        const struct map_type *type, struct slice spec, const char *path)
+                        const struct map_type *type, struct slice spec, const char *path,
+                        bool is_proxied)
 {
     struct buf index = BUF_INIT(8192);
     struct stat of_source;
@@ -73,12 +73,14 @@ static void check_files(struct map_env *env, struct findings *f, const char *par
         stat(buf_cstr(&index), &of_index) == 0 && is_newer(&of_source, &of_index))
         findings_warn(f, parameter, "%s is newer than %s: run \"%s %.*s\"", path, buf_cstr(&index),
                       build_command(parameter), SLICE_FMT(spec));
-    if (access(buf_cstr(&index), F_OK) == 0 &&
+    /* other daemons open their tables as root, before they become that account */
+    if (is_proxied && access(buf_cstr(&index), F_OK) == 0 &&
         !owner_can_read(map_env_config(env), buf_cstr(&index)))
-        findings_warn(f, parameter,
-                      "%s cannot be read by %s (mail_owner): when it changes, daemons that run as "
-                      "that account go on with the old table until \"postfix reload\"",
-                      buf_cstr(&index), config_get(map_env_config(env), "mail_owner"));
+        findings_warn(
+            f, parameter,
+            "%s cannot be read by %s (mail_owner), which proxymap(8) runs as: lookups are "
+            "\"try again\"",
+            buf_cstr(&index), config_get(map_env_config(env), "mail_owner"));
     buf_fini(&index);
 }
 
@@ -149,7 +151,7 @@ void map_check_value(struct map_env *env, struct findings *f, const char *parame
             continue;
         path = slice_dup(slice_sub(spec, (size_t) colon + 1, spec.len));
         if (map_check(env, whole, &err) == 0)
-            check_files(env, f, parameter, type, spec, path);
+            check_files(env, f, parameter, type, spec, path, whole.len > spec.len);
         else
             report_broken(f, parameter, type, spec, path, &err);
         free(path);

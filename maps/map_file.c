@@ -10,6 +10,8 @@
 #include "base/file.h"
 #include "postconf/param.h"
 
+#define SETTLE_MS 100
+
 static const struct param rows[] = {
     PARAM_INT("berkeley_db_create_buffer_size", struct map_file_sizes, db_create, .def = "16777216",
               .min = 1, .max = INT32_MAX, .services = "postmap,postalias",
@@ -45,13 +47,30 @@ int file_stamp_fd(int fd, struct file_stamp *out, struct err *err)
     return 0;
 }
 
+/* Lately: an editor empties a file and then writes it, and what is half there would answer "not found". */
+static bool is_being_written(const struct stat *st)
+{
+    struct timespec now;
+    int64_t age_ms;
+
+    if (clock_gettime(CLOCK_REALTIME, &now) == -1)
+        return false;
+    age_ms = ((int64_t) now.tv_sec - st->st_mtim.tv_sec) * 1000 +
+             (now.tv_nsec - st->st_mtim.tv_nsec) / 1000000;
+    return age_ms >= 0 && age_ms < SETTLE_MS; /* not if it is of the future */
+}
+
 bool file_stamp_differs(const struct file_stamp *s, const char *path)
 {
     struct stat st;
 
-    return stat(path, &st) == 0 &&
-           (st.st_dev != s->dev || st.st_ino != s->ino || st.st_size != s->size ||
-            st.st_mtim.tv_sec != s->mtime.tv_sec || st.st_mtim.tv_nsec != s->mtime.tv_nsec);
+    if (stat(path, &st) == -1)
+        return false;
+    if (st.st_dev != s->dev || st.st_ino != s->ino)
+        return true;
+    return (st.st_size != s->size || st.st_mtim.tv_sec != s->mtime.tv_sec ||
+            st.st_mtim.tv_nsec != s->mtime.tv_nsec) &&
+           !is_being_written(&st);
 }
 
 int file_read_stamped(const char *path, struct buf *out, struct file_stamp *stamp, struct err *err)

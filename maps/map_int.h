@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
+#include "base/htable.h"
 #include "base/lock.h"
 #include "base/vec.h"
 #include "maps/map.h"
@@ -15,6 +16,30 @@ extern const struct map_type map_type_hash, map_type_btree, map_type_texthash, m
     map_type_tcp, map_type_socketmap, map_type_proxy, map_type_memcache, map_type_redis;
 extern const struct map_type map_type_cdb, map_type_lmdb, map_type_environ, map_type_internal,
     map_type_unionmap, map_type_pipemap, map_type_randmap, map_type_debug;
+
+/* The tables of a process: for map.c, map_env.c and map_watch.c only. */
+struct map_env {
+    struct config *cfg;
+    struct lock lock;
+    struct htable *maps GUARDED_BY(lock); /* name -> struct map * */
+    struct lock proxy_lock;
+    struct map_servers *proxy GUARDED_BY(proxy_lock); /* NULL: not yet needed */
+    enum map_proxy who;                               /* answers for proxy: */
+    int64_t slow_ms; /* lookups that take longer are logged; 0: none */
+    enum map_folding folding;
+    /* map_env_shut_in(); written before there are threads */
+    bool is_shut_in, in_chroot;
+    struct mono_time shut_in;
+    atomic_bool is_outgrown;
+};
+
+/* map_watch.c */
+bool map_may_look(const struct map *m); /* at its file by its path */
+/* A new file of m could not be opened: is it only that this process may not? Then another one is to. */
+NODISCARD bool map_watch_refused(struct map *m);
+/* m has never been opened, and is asked. */
+void map_watch_missed(struct map *m);
+void map_outgrow(struct map *m);
 
 /* map.c. The flags that a table will have; 0: its type is unknown. */
 unsigned map_spec_flags(struct slice spec);
@@ -46,9 +71,10 @@ struct impl {
     atomic_uint refs;
     const struct map_type *type;
     void *state;
+    struct wall_time since;
 };
 
-/* A table by its name: for map.c and map_write.c only. */
+/* A table by its name: for map.c, map_write.c and map_watch.c only. */
 struct map {
     char *name;
     char *path; /* what follows "type:" */
@@ -65,6 +91,10 @@ struct map {
     const struct map_writer_type *writer;
     struct lock write_lock;
     struct map_metrics metrics;
+    /* map_watch.c; written before there are threads */
+    bool is_early;           /* opened before map_env_shut_in() */
+    int watch_fd;            /* of its file, in a chroot; -1: none */
+    struct timespec watched; /* when that had last changed */
 };
 struct impl *impl_new(const struct map_type *type, void *state);
 void impl_unref(struct impl *i); /* may be NULL */
@@ -124,8 +154,8 @@ struct file_stamp {
     struct timespec mtime;
 };
 NODISCARD int file_stamp_fd(int fd, struct file_stamp *out, struct err *err);
-bool file_stamp_differs(const struct file_stamp *s,
-                        const char *path); /* a missing file is no change */
+/* A missing file is no change, nor is one yet that is being written to in its place. */
+bool file_stamp_differs(const struct file_stamp *s, const char *path);
 /*
  * Locks the whole file for the open file description fd (so that it holds whatever else the process opens and closes), against
  * others' fcntl(2) locks. -1 with errno; EAGAIN: somebody else had it for wait_ms.

@@ -2,6 +2,7 @@
 /* postmap_common.c - the commands postmap(1) and postalias(1): their options; building and changing tables. */
 #include "maps/postmap_common.h"
 
+#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,13 +11,14 @@
 #include "maps/map_int.h"
 #include "maps/postmap_int.h"
 
-#define POSTMAP_OPTIONS   "bc:d:fFhijmNnopq:rsuUvw"
+#define POSTMAP_OPTIONS "bc:d:fFhijmNnopq:rsuUvw"
+enum { OPTION_LIVE = 256 };
 #define POSTALIAS_OPTIONS "c:d:fijNnopq:rsuvw"
 
 NORETURN static void usage(const struct command *c)
 {
-    fatal("usage: %s [-%s] [-c config_dir] [-d key] [-q key] [map_type:]file...", c->program,
-          c->build.format == MAP_BUILD_ALIASES ? "Nfijnoprsuvw" : "bfFhijmnNoprsuUvw");
+    fatal("usage: %s [-%s] [--live] [-c config_dir] [-d key] [-q key] [map_type:]file...",
+          c->program, c->build.format == MAP_BUILD_ALIASES ? "Nfijnoprsuvw" : "bfFhijmnNoprsuUvw");
 }
 
 static void build(const struct command *c, const char *spec)
@@ -172,6 +174,8 @@ int postmap_run(int argc, char **argv, enum map_build_format format)
     struct command c = {.program = format == MAP_BUILD_ALIASES ? "postalias" : "postmap",
                         .build = {.format = format, .folding = MAP_FOLD_UTF8},
                         .utf8 = true};
+    static const struct option long_options[] = {{"live", no_argument, NULL, OPTION_LIVE},
+                                                 {NULL, 0, NULL, 0}};
     bool force_utf8 = false; /* -U */
     struct err err = ERR_INIT;
     const char *dir = NULL;
@@ -183,11 +187,13 @@ int postmap_run(int argc, char **argv, enum map_build_format format)
                                   .maillog_fd = -1,
                                   .to_stderr = true,
                                   .no_syslog = true});
-    while ((option = getopt(argc, argv,
-                            format == MAP_BUILD_ALIASES ? POSTALIAS_OPTIONS : POSTMAP_OPTIONS)) !=
-           -1) {
+    while ((option = getopt_long(argc, argv,
+                                 format == MAP_BUILD_ALIASES ? POSTALIAS_OPTIONS : POSTMAP_OPTIONS,
+                                 long_options, NULL)) != -1) {
         if (option == 'U')
             force_utf8 = true;
+        else if (option == OPTION_LIVE)
+            c.live = true;
         else
             take_option(&c, option, &dir);
     }
@@ -195,6 +201,8 @@ int postmap_run(int argc, char **argv, enum map_build_format format)
         usage(&c);
     if ((c.headers || c.body) && (c.query == NULL || strcmp(c.query, "-") != 0))
         fatal("specify -b -h or -m only with \"-q -\"");
+    if (c.live && (c.query == NULL || c.headers || c.body || c.build.file_values))
+        fatal("--live goes with -q alone");
     if (c.mime && !c.headers && !c.body)
         log_warning("ignoring -m option without -b or -h");
     if (config_load(dir, NULL, 0, NULL, &c.cfg, &err) == -1)
@@ -208,7 +216,9 @@ int postmap_run(int argc, char **argv, enum map_build_format format)
     c.build.cfg = c.cfg;
     c.build.utf8_only = c.utf8;
     c.build.progress = isatty(STDERR_FILENO) == 1;
-    if (c.query != NULL) {
+    if (c.live) {
+        ret = postmap_live(&c, argc - optind, argv + optind);
+    } else if (c.query != NULL) {
         ret = postmap_query(&c, argc - optind, argv + optind);
     } else if (c.remove != NULL) {
         ret = remove_keys(&c, argc - optind, argv + optind);

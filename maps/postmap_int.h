@@ -17,9 +17,18 @@ struct command {
     bool list;          /* -s */
     bool add;           /* -i */
     bool json;          /* -j */
+    bool live;          /* --live */
     bool utf8;          /* keys and values must be UTF-8 */
     bool headers, body, mime;
 };
+
+/* "type:path" of an operand; in space where that is made. No such type: fatal. */
+const char *postmap_full_name(const struct command *c, const char *spec, struct buf *space);
+/* A JSON string. Bytes that are not UTF-8 become the characters of the same number. */
+void postmap_put_json(struct slice s);
+
+/* postmap_live.c: -q, of the running system's processes. The exit status. */
+NODISCARD int postmap_live(const struct command *c, int n, char **specs);
 
 /* postmap_query.c. Each returns the exit status; trouble is fatal. */
 NODISCARD int postmap_query(const struct command *c, int n, char **specs);

@@ -9,7 +9,7 @@
 #include "maps/map_build_int.h"
 #include "maps/map_int.h"
 
-static const char *full_name(const struct command *c, const char *spec, struct buf *space)
+const char *postmap_full_name(const struct command *c, const char *spec, struct buf *space)
 {
     struct err err = ERR_INIT;
     const struct map_type *type;
@@ -29,7 +29,7 @@ static struct map *open_map(const struct command *c, const char *spec)
     struct err err = ERR_INIT;
     struct map *m;
 
-    if (map_open(c->env, slice_str(full_name(c, spec, &space)), &m, &err) == -1)
+    if (map_open(c->env, slice_str(postmap_full_name(c, spec, &space)), &m, &err) == -1)
         fatal("%s", err.text);
     buf_fini(&space);
     return m;
@@ -37,8 +37,7 @@ static struct map *open_map(const struct command *c, const char *spec)
 
 /* --- output ------------------------------------------------------------------------------------------ */
 
-/* A JSON string. Bytes that are not UTF-8 become the characters of the same number. */
-static void put_json(struct slice s)
+void postmap_put_json(struct slice s)
 {
     bool utf8 = map_is_utf8(s);
 
@@ -66,12 +65,12 @@ static void put_row(const struct command *c, const char *table, struct slice key
 {
     if (c->json) {
         (void) fputs("{\"table\":", stdout);
-        put_json(slice_str(table));
+        postmap_put_json(slice_str(table));
         (void) fputs(",\"key\":", stdout);
-        put_json(key);
+        postmap_put_json(key);
         (void) fputs(",\"value\":", stdout);
         if (value != NULL)
-            put_json(*value);
+            postmap_put_json(*value);
         else
             (void) fputs("null", stdout);
         (void) fputs("}\n", stdout);

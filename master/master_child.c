@@ -105,6 +105,10 @@ void child_read(struct child *c)
 
         if (f.fd != -1)
             fd_close(&f.fd);
+        if (f.type == PROTO_TABLE_SAID) {
+            table_ask_said(s->m, c, &f);
+            continue;
+        }
         if (proto_decode(&f, &msg_worker_status, &st, &err) == -1) {
             log_warning("service %s: status of process %d: %s", s->cf->name, (int) c->pid,
                         err.text);
@@ -161,7 +165,7 @@ struct child *child_start(struct service *s, int capacity, bool stressed)
     return c;
 }
 
-static void flush(struct child *c)
+void child_flush(struct child *c)
 {
     struct err err = ERR_INIT;
 
@@ -172,7 +176,7 @@ static void flush(struct child *c)
 void child_send(struct child *c, uint16_t type, int fd)
 {
     chan_put(c->chan, type, SLICE_EMPTY, fd);
-    flush(c);
+    child_flush(c);
 }
 
 void child_grant(struct child *c, int capacity)
@@ -185,11 +189,12 @@ void child_grant(struct child *c, int capacity)
         return;
     }
     c->capacity = capacity;
-    flush(c);
+    child_flush(c);
 }
 
 void child_free(struct child *c)
 {
+    table_ask_gone(c->service->m, c);
     loop_io_free(&c->io);
     chan_free(&c->chan);
     free(c);

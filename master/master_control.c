@@ -23,6 +23,7 @@ struct control {
     struct master *m;
     struct chan *chan;
     struct loop_io *io;
+    struct table_ask *ask; /* under way for this client; NULL: none */
 };
 
 static size_t count_children(const struct master *m)
@@ -84,8 +85,9 @@ static bool wake(struct master *m, struct slice name)
     return found;
 }
 
+/* *fd: a descriptor that goes with the result, or -1; master's. */
 static void handle(struct master *m, const struct proto_control *op, struct proto_result *result,
-                   struct buf *text)
+                   struct buf *text, int *fd)
 {
     result->status = PROTO_OK;
     switch (op->op) {
@@ -111,11 +113,67 @@ static void handle(struct master *m, const struct proto_control *op, struct prot
         if (master_reopen_log(m, text) == -1)
             result->status = PROTO_TEMPORARY;
         break;
+    case CONTROL_METRICS:
+        *fd = m->metrics_fd;
+        break;
     default:
         buf_printf(text, "unknown request %u", op->op);
         result->status = PROTO_PERMANENT;
         break;
     }
+}
+
+/* A client that is slow to read gets the rest when it can take it. */
+static void send_queued(struct control *c)
+{
+    struct err err = ERR_INIT;
+
+    switch (chan_flush(c->chan, &err)) {
+    case CHAN_OK:
+        loop_io_set(c->io, LOOP_READ);
+        break;
+    case CHAN_AGAIN:
+        loop_io_set(c->io, LOOP_READ | LOOP_WRITE);
+        break;
+    case CHAN_EOF:
+    case CHAN_ERROR:
+        log_debug("answer to a command: %s", err.text);
+        break;
+    }
+}
+
+static void on_said(const struct proto_table_said *said, void *arg)
+{
+    struct control *c = arg;
+    struct err err = ERR_INIT;
+
+    if (proto_put(c->chan, &msg_table_said, said, -1, &err) == -1)
+        log_warning("what a table says: %s", err.text);
+}
+
+static void on_all_said(void *arg)
+{
+    struct control *c = arg;
+
+    table_ask_free(&c->ask);
+    proto_put_empty(c->chan, PROTO_END);
+    send_queued(c);
+}
+
+/* One question at a time: a second one takes the place of the first. */
+static void ask_table(struct control *c, const struct frame *f)
+{
+    struct proto_table_ask ask;
+    struct err err = ERR_INIT;
+
+    table_ask_free(&c->ask);
+    if (proto_decode(f, &msg_table_ask, &ask, &err) == 0) {
+        c->ask = table_ask_new(c->m, ask.table, ask.key, on_said, on_all_said, c);
+        return;
+    }
+    log_warning("request of a command: %s", err.text);
+    proto_put_empty(c->chan, PROTO_END);
+    send_queued(c);
 }
 
 static void answer(struct control *c, const struct frame *f)
@@ -124,15 +182,16 @@ static void answer(struct control *c, const struct frame *f)
     struct proto_result result = {.status = PROTO_PERMANENT};
     struct proto_control op;
     struct err err = ERR_INIT;
+    int fd = -1;
 
     if (proto_decode(f, &msg_control, &op, &err) == -1)
         buf_puts(&text, err.text);
     else
-        handle(c->m, &op, &result, &text);
+        handle(c->m, &op, &result, &text, &fd);
     result.text = slice_sub(buf_view(&text), 0, ANSWER_MAX);
-    if (proto_put(c->chan, &msg_result, &result, -1, &err) == -1 ||
-        chan_flush(c->chan, &err) == CHAN_ERROR)
-        log_debug("answer to postfix(1): %s", err.text);
+    if (proto_put(c->chan, &msg_result, &result, fd, &err) == -1)
+        log_warning("answer to postfix(1): %s", err.text);
+    send_queued(c);
     buf_fini(&text);
 }
 
@@ -143,17 +202,21 @@ static void on_request(void *arg, unsigned events)
     struct err err = ERR_INIT;
     struct frame f;
 
-    (void) events;
+    if ((events & LOOP_WRITE) != 0)
+        send_queued(c);
     while ((res = chan_get(c->chan, &f, &err)) == CHAN_OK) {
         if (f.fd != -1)
             fd_close(&f.fd);
-        if (f.type != PROTO_HELLO)
+        if (f.type == PROTO_TABLE_ASK)
+            ask_table(c, &f);
+        else if (f.type != PROTO_HELLO)
             answer(c, &f);
         else if (proto_check_hello(&f, &err) == -1)
             break;
     }
     if (res == CHAN_AGAIN)
         return;
+    table_ask_free(&c->ask);
     loop_io_free(&c->io);
     chan_free(&c->chan);
     free(c);

@@ -30,6 +30,8 @@ struct master {
     struct manager_notify *notify;
     struct loop_timer *stop_timer;
     int stop_signal; /* the last that was sent */
+    struct vec asks; /* struct table_ask *: under way */
+    uint64_t asks_begun;
 };
 
 struct child {
@@ -90,6 +92,8 @@ struct child *child_start(struct service *s, int capacity, bool stressed);
 /* Queues and sends a frame; a worker that has gone is noticed otherwise. */
 void child_send(struct child *c, uint16_t type, int fd);
 void child_grant(struct child *c, int capacity);
+/* Sends what is queued on c->chan. */
+void child_flush(struct child *c);
 /* Takes in what the worker has told; does not act on it. */
 void child_read(struct child *c);
 void child_free(struct child *c);
@@ -103,6 +107,17 @@ NODISCARD int master_load(struct master *m, const char *dir, struct buf *why);
 NODISCARD int master_reload(struct master *m, struct buf *why);
 /* The log file is opened anew, and workers get it. */
 NODISCARD int master_reopen_log(struct master *m, struct buf *why);
+
+/* --- master_ask.c --- */
+/* What a table says in the workers that have it open. said() for each worker, done() once; neither within this call. */
+struct table_ask;
+typedef void (*table_said_fn)(const struct proto_table_said *said, void *arg);
+struct table_ask *table_ask_new(struct master *m, struct slice table, struct slice key,
+                                table_said_fn said, void (*done)(void *arg), void *arg);
+void table_ask_free(struct table_ask **a); /* from done(), or before: then nothing is called */
+/* A worker's answer; a worker has gone. */
+void table_ask_said(struct master *m, const struct child *c, const struct frame *f);
+void table_ask_gone(struct master *m, const struct child *c);
 
 /* --- master_control.c --- */
 /* Serves private/control. */

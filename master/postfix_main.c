@@ -19,6 +19,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/mtime.h"
 #include "base/num.h"
 #include "master/instances.h"
@@ -236,8 +237,8 @@ static int do_abort(struct postfix *p)
     return stop(p, SIGQUIT, "aborting");
 }
 
-/* Asks master; reports why it did not do it. */
-static int control(struct postfix *p, uint32_t op, const char *arg)
+/* Asks master; reports why it did not do it. *fd (NULL: not wanted): what came with the answer, or -1. */
+static int ask_master(struct postfix *p, uint32_t op, const char *arg, int *fd)
 {
     struct buf path = BUF_INIT(8192);
     struct proto_control msg = {.op = op, .arg = slice_str(arg)};
@@ -262,9 +263,54 @@ static int control(struct postfix *p, uint32_t op, const char *arg)
         log_error("%.*s", SLICE_FMT(result.text));
     else if (op == CONTROL_STATUS && log_verbosity() > 0)
         log_info("%.*s", SLICE_FMT(result.text));
+    if (fd != NULL)
+        *fd = f.fd;
+    else
+        fd_close(&f.fd);
     chan_free(&c);
     buf_fini(&path);
     return ret;
+}
+
+static int control(struct postfix *p, uint32_t op, const char *arg)
+{
+    return ask_master(p, op, arg, NULL);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+static void add_metric(const char *name, int64_t value, void *arg)
+{
+    struct buf line = BUF_INIT(METRICS_NAME_MAX + 64);
+
+    buf_printf(&line, "%s\t%lld", name, (long long) value);
+    vec_push(arg, buf_take(&line));
+}
+
+/* Master hands over the memory in which all daemons count. */
+static int do_metrics(struct postfix *p)
+{
+    struct vec lines = VEC_INIT;
+    struct err err = ERR_INIT;
+    int fd = -1;
+
+    if (ask_master(p, CONTROL_METRICS, "", &fd) != 0)
+        return 1;
+    if (fd == -1 || metrics_attach(fd, &err) == -1)
+        fatal("metrics of the mail system: %s", fd == -1 ? "master has none" : err.text);
+    fd_close(&fd);
+    metrics_each(add_metric, &lines);
+    vec_sort(&lines, by_text);
+    for (size_t i = 0; i < lines.len; i++)
+        (void) puts(lines.items[i]);
+    vec_clear(&lines, free);
+    vec_fini(&lines);
+    if (fflush(stdout) == EOF)
+        fatal("write to standard output: errno %d", errno);
+    return 0;
 }
 
 static int do_reload(struct postfix *p)
@@ -370,6 +416,7 @@ static const struct {
     {"reload", do_reload, false, NULL},
     {"status", do_status, false, NULL},
     {"flush", do_flush, false, NULL},
+    {"metrics", do_metrics, false, NULL},
     {"check", do_check, true, NULL},
     {"logrotate", do_logrotate, false, NULL},
     {"set-permissions", do_set_permissions, false, NULL},

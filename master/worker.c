@@ -45,6 +45,18 @@ struct map_env *worker_maps(struct worker *w)
     return w->maps;
 }
 
+void worker_set_maps(struct worker *w, struct map_env *maps)
+{
+    w->own_maps = maps;
+    if (w->gave_up_root)
+        map_env_shut_in(maps, w->do_chroot);
+}
+
+struct map_env *worker_maps_in_force(const struct worker *w)
+{
+    return w->own_maps != NULL ? w->own_maps : w->maps;
+}
+
 const char *worker_service_name(const struct worker *w)
 {
     return w->name;
@@ -243,6 +255,9 @@ static int drop_privileges(struct worker *w, struct err *err)
     }
     if (!w->root && w->service->reads_maildrop && join_submit_group(w, err) == -1)
         return -1;
+    w->gave_up_root = !w->root;
+    if (w->gave_up_root)
+        map_env_shut_in(worker_maps_in_force(w), w->do_chroot);
     if (w->do_chroot && (chroot(".") == -1 || chdir("/") == -1))
         return err_sys(err, "chroot to %s", w->common.queue_directory);
     if (w->root)

@@ -90,6 +90,8 @@ void *worker_data(const struct worker *w);
 const struct config *worker_config(const struct worker *w);
 struct map_env *worker_maps(
     struct worker *w); /* of the current generation; loop workers make their own at reload */
+/* For loop workers that make their own: these are the tables in force. The caller's, who says so again at a reload. */
+void worker_set_maps(struct worker *w, struct map_env *maps);
 const char *worker_service_name(const struct worker *w); /* master.cf name: "smtp", "relay" */
 const char *worker_log_tag(const struct worker *w);      /* syslog_name */
 /* Words of master.cf after the options ("flags=R", "argv=...": pipe, spawn); NULL-terminated. */

@@ -22,6 +22,7 @@ enum {
     WORKER_FD_LISTEN = 7,
 };
 #define WORKER_LISTENERS_MAX 64
+#define OUTGROWN_MS          500 /* how often it is asked whether a table has outgrown this process */
 
 struct worker_params {
     int64_t max_idle_s, max_use, daemon_timeout_s, threads;
@@ -34,12 +35,13 @@ struct worker {
     const struct worker_service *service;
     struct config *cfg;
     struct map_env *maps;
+    struct map_env *own_maps;    /* worker_set_maps(); NULL: maps are in force */
     struct config_common common; /* of cfg */
     struct worker_params p;
     void *data;
     const char *name; /* service name */
     char **args;
-    bool is_inet, is_pass, do_chroot, unprivileged, debug, trial, root;
+    bool is_inet, is_pass, do_chroot, unprivileged, debug, trial, root, gave_up_root;
     int nlisten;
     const char **overrides;
     size_t noverrides;
@@ -71,12 +73,16 @@ struct worker {
 /* The snapshot's text; -1 with err. */
 NODISCARD int worker_read_config(int fd, struct buf *out, struct err *err);
 void worker_open_log(const struct worker *w);
+struct map_env *worker_maps_in_force(const struct worker *w);
 
 /* worker_status.c: the talk with master. */
 void worker_tell_locked(struct worker *w) REQUIRES(w->lock);
 void worker_tell(struct worker *w);
 /* Handles all that master has said. Afterwards draining and stopping may have become true, or capacity greater. */
 void worker_hear(struct worker *w);
+
+/* worker_table.c: answers a PROTO_TABLE_ASK. */
+void worker_table_ask(struct worker *w, const struct frame *f);
 
 /* 1: got one; 0: none, another worker was faster; -1: trouble, reported. index: of the listener. */
 int worker_accept(struct worker *w, int index, struct worker_client *out);

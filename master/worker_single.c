@@ -17,11 +17,18 @@ static int wait_any(struct worker *w, struct pollfd *fds, int n, int timeout_ms)
 
     fds[n] = (struct pollfd){.fd = WORKER_FD_STATUS, .events = POLLIN};
     for (;;) {
+        int wait_ms = mono_poll_ms(deadline);
         int r;
 
+        if (map_env_is_outgrown(w->maps))
+            atomic_store(&w->draining, true);
         if (atomic_load(&w->draining))
             return -1;
-        r = poll(fds, (nfds_t) n + 1, mono_poll_ms(deadline));
+        if (map_env_may_outgrow(w->maps) && (wait_ms < 0 || wait_ms > OUTGROWN_MS))
+            wait_ms = OUTGROWN_MS;
+        r = poll(fds, (nfds_t) n + 1, wait_ms);
+        if (r == 0 && mono_poll_ms(deadline) != 0)
+            continue;
         if (r == 0)
             return 0;
         if (r == -1) {

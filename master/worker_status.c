@@ -113,6 +113,9 @@ static void handle(struct worker *w, struct frame *f)
     case PROTO_WORKER_LOG:
         take_log(w, f->fd);
         break;
+    case PROTO_TABLE_ASK:
+        worker_table_ask(w, f);
+        break;
     case PROTO_WORKER_STATUS:
         if (proto_decode(f, &msg_worker_status, &grant, &err) == -1) {
             log_warning("from master: %s", err.text);

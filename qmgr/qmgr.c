@@ -170,6 +170,7 @@ int qmgr_reload(struct qmgr *q, const struct config *cfg, struct err *err)
 
     if (qmgr_config_new(cfg, &g, err) == -1)
         return -1;
+    worker_set_maps(q->worker, g->maps); /* before others ask them */
     qmgr_config_unref(&q->gen);
     q->gen = g;
     deliver_reconfigure(q);

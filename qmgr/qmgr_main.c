@@ -13,6 +13,7 @@ static int start(struct worker *w, struct err *err)
         qmgr_new(w, worker_config(w), &q, err) == -1)
         return -1;
     worker_set_data(w, q);
+    worker_set_maps(w, q->gen->maps);
     return 0;
 }
 

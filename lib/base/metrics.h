@@ -9,7 +9,7 @@
 #include "base/err.h"
 
 #define METRICS_SLOTS    1024
-#define METRICS_NAME_MAX 56
+#define METRICS_NAME_MAX 120
 
 /* Makes a region; returns its descriptor (not close-on-exec: to be inherited) or -1. */
 NODISCARD int metrics_create(struct err *err);

@@ -184,13 +184,32 @@ const struct msg_def msg_map_answer = {PROTO_MAP_ANSWER, "map_answer",
                                        sizeof(struct proto_map_answer), map_answer_fields,
                                        ARRAY_LEN(map_answer_fields)};
 
+static const struct msg_field table_ask_fields[] = {
+    MSG_FIELD_U64(1, proto_table_ask, id),
+    MSG_FIELD_BYTES_REQUIRED(2, proto_table_ask, table, PROTO_MAP_TABLE_MAX),
+    MSG_FIELD_BYTES(3, proto_table_ask, key, PROTO_MAP_KEY_MAX),
+};
+const struct msg_def msg_table_ask = {PROTO_TABLE_ASK, "table_ask", sizeof(struct proto_table_ask),
+                                      table_ask_fields, ARRAY_LEN(table_ask_fields)};
+
+static const struct msg_field table_said_fields[] = {
+    MSG_FIELD_U64(1, proto_table_said, id),
+    MSG_FIELD_U32(2, proto_table_said, status, PROTO_TABLE_SILENT),
+    MSG_FIELD_BYTES(3, proto_table_said, value, PROTO_TABLE_SAID_MAX),
+    MSG_FIELD_BYTES(4, proto_table_said, text, 4096),
+    MSG_FIELD_U64(5, proto_table_said, loaded_us),
+    MSG_FIELD_BYTES(6, proto_table_said, program, 255),
+    MSG_FIELD_U32(7, proto_table_said, pid, 0),
+};
+const struct msg_def msg_table_said = {PROTO_TABLE_SAID, "table_said",
+                                       sizeof(struct proto_table_said), table_said_fields,
+                                       ARRAY_LEN(table_said_fields)};
+
 const struct msg_def *const proto_all[] = {
-    &msg_envelope,     &msg_rcpt,          &msg_hello,
-    &msg_result,       &msg_committed,     &msg_queue_op,
-    &msg_queue_item,   &msg_queue_rcpt,    &msg_deliver,
-    &msg_deliver_rcpt, &msg_status,        &msg_report,
-    &msg_report_rcpt,  &msg_worker_status, &msg_control,
-    &msg_map_request,  &msg_map_answer,    NULL,
+    &msg_envelope,    &msg_rcpt,       &msg_hello,       &msg_result,        &msg_committed,
+    &msg_queue_op,    &msg_queue_item, &msg_queue_rcpt,  &msg_deliver,       &msg_deliver_rcpt,
+    &msg_status,      &msg_report,     &msg_report_rcpt, &msg_worker_status, &msg_control,
+    &msg_map_request, &msg_map_answer, &msg_table_ask,   &msg_table_said,    NULL,
 };
 
 int proto_put(struct chan *c, const struct msg_def *def, const void *m, int fd, struct err *err)

@@ -69,6 +69,11 @@ enum proto_type {
 
     /* postfix(1) and master, socket private/control: struct proto_control -> RESULT */
     PROTO_CONTROL = 60,
+
+    /* postmap(1) and master, socket private/control: TABLE_ASK -> TABLE_SAID* (one of each process) END. Master and worker:
+     * TABLE_ASK -> TABLE_SAID. */
+    PROTO_TABLE_ASK = 61,  /* struct proto_table_ask */
+    PROTO_TABLE_SAID = 62, /* struct proto_table_said */
 };
 
 struct proto_hello {
@@ -197,7 +202,8 @@ enum proto_control_op {
     CONTROL_STOP = 2,
     CONTROL_STATUS = 3,
     CONTROL_WAKE = 4,
-    CONTROL_REOPEN_LOG = 5
+    CONTROL_REOPEN_LOG = 5,
+    CONTROL_METRICS = 6, /* the result comes with the descriptor of base/metrics.h */
 };
 struct proto_control {
     uint32_t op;
@@ -235,9 +241,33 @@ struct proto_map_answer {
     struct slice text; /* why, for RETRY and DENIED */
 };
 
+/* What a table says in the processes that have it open. */
+#define PROTO_TABLE_SAID_MAX 65536
+struct proto_table_ask {
+    uint64_t id;        /* master's, for its workers */
+    struct slice table; /* as main.cf names it */
+    struct slice key;
+};
+enum proto_table_status {
+    PROTO_TABLE_FOUND = 1,
+    PROTO_TABLE_NOT_FOUND = 2,
+    PROTO_TABLE_RETRY = 3,
+    PROTO_TABLE_NOT_OPEN = 4, /* this process does not use it */
+    PROTO_TABLE_SILENT = 5,   /* no answer: why stands in text */
+};
+struct proto_table_said {
+    uint64_t id;
+    uint32_t status; /* enum proto_table_status */
+    struct slice value;
+    struct slice text;    /* why, for RETRY and SILENT */
+    uint64_t loaded_us;   /* wall clock: since when the process has what it asked; 0: not opened */
+    struct slice program; /* master says: whose answer it is */
+    uint32_t pid;
+};
+
 extern const struct msg_def msg_hello, msg_result, msg_committed, msg_queue_op, msg_queue_item,
     msg_queue_rcpt, msg_deliver, msg_deliver_rcpt, msg_status, msg_report, msg_report_rcpt,
-    msg_worker_status, msg_control, msg_map_request, msg_map_answer;
+    msg_worker_status, msg_control, msg_map_request, msg_map_answer, msg_table_ask, msg_table_said;
 /* All of the above with msg_envelope and msg_rcpt, NULL-terminated: for the fuzz target and the tests. */
 extern const struct msg_def *const proto_all[];
 
