@@ -33,7 +33,8 @@ enum lock_rank {
     LOCK_INTAKE = 70,         /* lib/mail/intake: idle connections to cleanup */
     LOCK_POOL = 80,
     LOCK_LOOP_POST = 81,
-    LOCK_LOG = 90, /* leaf */
+    LOCK_BENCH = 85, /* bench/floor: its queue, its journal; never both */
+    LOCK_LOG = 90,   /* leaf */
 };
 
 struct CAPABILITY("mutex") lock {
