@@ -84,14 +84,14 @@ static void json_latency(const char *name, const struct histogram *h)
     (void) putchar('}');
 }
 
-void report_json(const struct source_totals *t, int64_t us)
+void report_json(const struct source_totals *t, struct mono_time began, int64_t us)
 {
     (void) printf("{\"accepted\": %lld, \"refused\": %lld, \"recipients\": %lld, "
                   "\"refused_recipients\": %lld, \"connections\": %lld, \"resumed\": %lld, "
-                  "\"seconds\": %.6f",
+                  "\"began\": %.6f, \"seconds\": %.6f",
                   (long long) t->accepted, (long long) t->refused, (long long) t->recipients,
                   (long long) t->refused_recipients, (long long) t->connections,
-                  (long long) t->resumed, (double) us / 1e6);
+                  (long long) t->resumed, (double) began.us / 1e6, (double) us / 1e6);
     json_latency("message_ms", &t->message);
     json_latency("final_ms", &t->final);
     (void) puts("}");

@@ -24,7 +24,7 @@ void progress_end(struct progress *p);
 
 /* The result for people: rate, percentiles; on standard output. */
 void report_text(const struct source_totals *t, int64_t us);
-/* The same for programs, as one JSON object in one line. */
-void report_json(const struct source_totals *t, int64_t us);
+/* The same for programs, as one JSON object in one line; began: CLOCK_MONOTONIC. */
+void report_json(const struct source_totals *t, struct mono_time began, int64_t us);
 
 #endif

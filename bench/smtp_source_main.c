@@ -254,7 +254,7 @@ static int run(struct command *c)
     if (c->latency)
         report_text(&totals, us);
     if (c->json)
-        report_json(&totals, us);
+        report_json(&totals, progress.began, us);
     return fflush(stdout) == 0 ? 0 : 1;
 }
 

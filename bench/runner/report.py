@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of what was measured: medians with their ranges, and ratios of values of the same round."""
+import statistics
+
+YARDSTICK, FLOOR = "postfix", "floor"
+
+
+def number(x):
+    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+
+
+def spread(values):
+    """Median (least-greatest)."""
+    text = number(statistics.median(values))
+    return text if len(values) == 1 else f"{text} ({number(min(values))}–{number(max(values))})"
+
+
+class Results:
+    def __init__(self):
+        self.rows = {}  # (workload, system, metric): {round: value}
+
+    def add(self, round_, workload, system, metric, value):
+        self.rows.setdefault((workload, system, metric), {})[round_] = value
+
+    def values(self, workload, system, metric):
+        return list(self.rows.get((workload, system, metric), {}).values())
+
+    def ratios(self, workload, metric, system, other):
+        mine, others = (self.rows.get((workload, s, metric), {}) for s in (system, other))
+        return [mine[r] / others[r] for r in mine if others.get(r)]
+
+    def workloads(self):
+        return list(dict.fromkeys(w for w, _, _ in self.rows))
+
+    def systems(self, workload=None):
+        return list(dict.fromkeys(s for w, s, _ in self.rows if workload in (None, w)))
+
+    def metrics(self, workload):
+        return list(dict.fromkeys(m for w, _, m in self.rows if w == workload))
+
+
+def ratio_table(results, main_metric):
+    """One line a workload. main_metric(workload): the metric and its unit."""
+    systems = results.systems()
+    ours = [s for s in systems if s not in (YARDSTICK, FLOOR)]
+    head = ["workload", "unit", *systems]
+    for s in ours:
+        head += [f"{s}/{YARDSTICK}"] if YARDSTICK in systems else []
+        head += [f"{s}/{FLOOR}"] if FLOOR in systems else []
+        head += [f"CPU {s}/{YARDSTICK}"] if YARDSTICK in systems else []
+    lines = [head]
+    for w in results.workloads():
+        metric, unit = main_metric(w)
+        cell = lambda values: spread(values) if values else "-"  # noqa: E731
+        line = [w, unit, *(cell(results.values(w, s, metric)) for s in systems)]
+        for s in ours:
+            line += [cell(results.ratios(w, metric, s, YARDSTICK))] if YARDSTICK in systems else []
+            line += [cell(results.ratios(w, metric, s, FLOOR))] if FLOOR in systems else []
+            line += [cell(results.ratios(w, "cpu_ms", s, YARDSTICK))] if YARDSTICK in systems else []
+        lines.append(line)
+    return markdown(lines)
+
+
+def detail_table(results, workload):
+    """All metrics of one workload, a line a system."""
+    metrics = results.metrics(workload)
+    lines = [["", *metrics]]
+    for s in results.systems(workload):
+        lines.append([s, *(spread(v) if (v := results.values(workload, s, m)) else "-" for m in metrics)])
+    return markdown(lines)
+
+
+def markdown(lines):
+    text = ["| " + " | ".join(line) + " |" for line in lines]
+    text.insert(1, "|---" * len(lines[0]) + "|")
+    return "\n".join(text) + "\n"

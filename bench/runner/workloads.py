@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The workloads. Each runs one life of one system and yields (metric, value)."""
+import json
+import re
+import select
+import subprocess
+import time
+
+from runner.sandbox import wait_for
+from runner.stop import Stop
+from runner.systems import LISTEN, NEXT_HOP
+
+STALL = 40  # seconds without progress after which a run is given up
+
+
+class Life:
+    """A system that runs, with its next hop."""
+
+    def __init__(self, system, groups, tools, options):
+        self.system, self.sandbox, self.groups, self.tools, self.options = system, system.sandbox, groups, tools, options
+        self.target = NEXT_HOP if system.name == "direct" else LISTEN
+        self.sink = None
+
+    def up(self, workload, sink=True):
+        self.sandbox.prepare()
+        self.system.prepare(workload)
+        self.sandbox.start()
+        if sink:
+            self.start_sink()
+        self.system.start()
+        wait_for("greeting of " + self.system.name, self.greets, 20)
+
+    def down(self):
+        if self.sink is not None:
+            self.sink.kill()
+            self.sink.wait()
+        self.sandbox.stop()
+
+    def start_sink(self):
+        self.counters = open(self.sandbox.work / "sink", "w+b")
+        command = [self.tools / "smtp-sink", "-c", "-u", "nobody", "-m", "2000", NEXT_HOP, "2000"]
+        self.sink = subprocess.Popen(self.sandbox.tool(*command), stdin=subprocess.DEVNULL, stdout=self.counters)
+        wait_for("smtp-sink", lambda: self.sandbox_connects(NEXT_HOP), 10)
+
+    def sandbox_connects(self, where):
+        host, port = where.split(":")
+        command = ["bash", "-c", f"exec 3<>/dev/tcp/{host}/{port} && read -r -t 5 line <&3 && [[ $line == 220* ]]"]
+        return subprocess.run(self.sandbox.tool(*command), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+    def greets(self):
+        return self.sandbox_connects(self.target)
+
+    def counted(self, name="mesg"):
+        """A counter of the sink's."""
+        self.counters.flush()
+        size = self.counters.seek(0, 2)
+        self.counters.seek(max(0, size - 400))
+        found = re.findall(rb"\b%s=(\d+)" % name.encode(), self.counters.read())
+        self.counters.seek(0, 2)
+        return int(found[-1]) if found else 0
+
+    def wait(self, count, wanted, step=0.005):
+        """Until count() is wanted. The time at which it was, or when the last progress was seen; and the count."""
+        last, since = -1, time.monotonic()
+        while True:
+            got, now = count(), time.monotonic()
+            if got >= wanted:
+                return now, got
+            if got != last:
+                last, since = got, now
+            elif now - since > STALL:
+                return since, got
+            time.sleep(step)
+
+    def source(self, *arguments):
+        """A running smtp-source."""
+        command = [self.tools / "smtp-source", "--json", "-M", "load.bench.test", "-f", "s@src.bench.test", *arguments, self.target]
+        return subprocess.Popen(self.sandbox.tool(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def count_of(self, messages):
+        """So many that a run takes about as long as another system's."""
+        return messages * self.system.factor
+
+    def sent(self, source):
+        out, err = source.communicate()
+        if source.returncode != 0:
+            raise Stop(f"{self.system.name}: {err.strip() or 'smtp-source failed'}\n{self.sandbox.log()[-1500:]}")
+        return json.loads(out)
+
+    def cpu(self):
+        """Seconds of the system with its syslog daemon, and of the latter."""
+        log = self.groups.cpu("log")
+        return self.groups.cpu("mta") + log, log
+
+    def settle(self):
+        """Until nothing happens any more."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            before = self.cpu()[0]
+            time.sleep(0.5)
+            if self.cpu()[0] - before < 0.015:
+                return
+        raise Stop(f"{self.system.name} does not come to rest")
+
+
+def throughput(life, messages, arguments, count):
+    """Rates at which messages are taken in, and arrive; CPU time of each."""
+    warm = messages // 25 + 1
+    life.sent(life.source(*arguments, "-m", warm))
+    life.wait(count, warm)
+    life.settle()
+    base, cpu = count(), life.cpu()
+    source = life.source(*arguments, "-m", messages)
+    ended, got = life.wait(count, base + messages, 0.005 if count == life.counted else 0.05)
+    sent = life.sent(source)
+    life.settle()
+    after = life.cpu()
+    yield "arrive_per_s", (got - base) / (ended - sent["began"])
+    yield "accept_per_s", messages / sent["seconds"]
+    yield "cpu_ms", (after[0] - cpu[0]) * 1000 / messages
+    yield "log_cpu_ms", (after[1] - cpu[1]) * 1000 / messages
+    for share in ("p50", "p90", "p99", "p99.9", "max"):
+        yield f"final_{share}_ms", sent["final_ms"][share]
+    if got - base != messages:
+        yield "missing", messages - (got - base)
+
+
+def sessions(life, default=20):
+    return ("-s", life.options.sessions or default, "-l", 4096, "-N")
+
+
+def relay_small(life, messages):
+    life.up("relay-small")
+    yield from throughput(life, life.count_of(messages), (*sessions(life), "-t", "u@dest.test"), life.counted)
+
+
+def relay_reuse(life, messages):
+    life.up("relay-reuse")
+    yield from throughput(life, life.count_of(messages), (*sessions(life), "-d", "-t", "u@dest.test"), life.counted)
+
+
+def local_maildir(life, messages):
+    life.up("local-maildir", sink=False)
+    yield from throughput(life, life.count_of(messages), (*sessions(life), "-t", "u@local.test"), life.sandbox.maildir_files)
+
+
+def large(life, messages):
+    life.up("large")
+    yield from throughput(life, messages, ("-s", life.options.sessions or 10, "-l", 10 * 1024 * 1024, "-N", "-t", "u@dest.test"), life.counted)
+
+
+def list_(life, recipients):
+    """One message to many recipients in 50 domains, which share the next hop."""
+    life.up("list")
+    life.sent(life.source("-m", 1, "-t", "warm@dest.test"))
+    life.wait(life.counted, 1)
+    life.settle()
+    base, transactions, cpu = life.counted("rcpt"), life.counted(), life.cpu()
+    source = life.source("--pipelining", "--domains", 50, "-r", recipients, "-l", 4096, "-t", "u@list.test")
+    ended, got = life.wait(lambda: life.counted("rcpt"), base + recipients)
+    sent = life.sent(source)
+    life.settle()
+    yield "rcpts_per_s", (got - base) / (ended - sent["began"])
+    yield "accept_s", sent["seconds"]
+    yield "cpu_ms", (life.cpu()[0] - cpu[0]) * 1000 / recipients
+    yield "transactions", life.counted() - transactions
+    if got - base != recipients:
+        yield "missing", recipients - (got - base)
+
+
+def drain(life, messages):
+    """Messages that were deferred as the next hop was down; it comes back, and the queue is flushed."""
+    life.up("drain", sink=False)
+    life.sent(life.source(*sessions(life), "-d", "-t", "u@dest.test", "-m", messages))
+    life.settle()
+    began = time.monotonic()
+    queued = life.system.queued()
+    yield "mailq_s", time.monotonic() - began
+    if queued != messages:
+        raise Stop(f"{life.system.name}: {queued} messages are queued, {messages} were sent")
+    life.start_sink()
+    base, cpu = life.counted(), life.cpu()
+    began = time.monotonic()
+    life.system.flush()
+    ended, got = life.wait(life.counted, base + messages)
+    life.settle()
+    yield "drain_per_s", (got - base) / (ended - began)
+    yield "cpu_ms", (life.cpu()[0] - cpu[0]) * 1000 / messages
+    if got - base != messages:
+        yield "missing", messages - (got - base)
+
+
+HOLD = """
+import socket, sys, time
+held, began = [], time.monotonic()
+for _ in range(int(sys.argv[1])):
+    s = socket.create_connection(("127.0.0.1", 25), timeout=60)
+    if not s.recv(512).startswith(b"220"):
+        sys.exit("no greeting")
+    held.append(s)
+print(time.monotonic() - began, flush=True)
+sys.stdin.read()
+"""
+
+
+def idle(life, connections):
+    """Connections that have been greeted and say nothing."""
+    life.up("idle", sink=False)
+    life.settle()
+    before = life.groups.memory_kib("mta")
+    holder = subprocess.Popen(life.sandbox.tool("python3", "-c", HOLD, connections), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    line = holder.stdout.readline() if select.select([holder.stdout], [], [], 120)[0] else ""
+    if not line:
+        holder.kill()
+        raise Stop(f"{life.system.name} does not greet {connections} connections")
+    life.settle()
+    yield "connect_s", float(line)
+    yield "kib_each", (life.groups.memory_kib("mta") - before) / connections
+    holder.stdin.close()
+    holder.wait()
+
+
+# name: (function, messages by default, the metric that the table of ratios shows, what it counts)
+WORKLOADS = {
+    "relay-small": (relay_small, 5000, "arrive_per_s", "messages/s"),
+    "relay-reuse": (relay_reuse, 5000, "arrive_per_s", "messages/s"),
+    "local-maildir": (local_maildir, 5000, "arrive_per_s", "messages/s"),
+    "list": (list_, 5000, "rcpts_per_s", "recipients/s"),
+    "drain": (drain, 10000, "drain_per_s", "messages/s"),
+    "large": (large, 60, "arrive_per_s", "messages/s"),
+    "idle": (idle, 1000, "kib_each", "KiB each"),
+}
