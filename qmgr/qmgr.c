@@ -25,6 +25,8 @@ static void pump(void *arg)
         return;
     if (message_activate_some(q))
         qmgr_wake(q);
+    if (active_feed(q))
+        qmgr_wake(q);
     deliver_pump(q);
     report_pump(q);
 }
@@ -120,6 +122,8 @@ int qmgr_new(struct worker *w, const struct config *cfg, struct qmgr **out, stru
     qmgr_clock_init(&q->clock, mono_now(), wall_now());
     q->random = (uint64_t) wall_now().us | 1;
     TAILQ_INIT(&q->clients);
+    TAILQ_INIT(&q->hungry);
+    TAILQ_INIT(&q->starving);
     q->reports_tail = &q->reports;
     q->sched = sched_new();
     q->scratch = BUF_INIT(FRAME_PAYLOAD_MAX);

@@ -16,10 +16,11 @@ static const struct param rows[] = {
         "qmgr_message_recipient_limit", struct qmgr_params, recipient_limit, .def = "20000",
         .min = 1, .services = "qmgr",
         .doc =
-            "Recipients in memory; beyond it messages with many recipients wait until there is room."),
+            "Recipients in memory; beyond it they are read from disk when others are done with."),
     PARAM_INT("qmgr_message_recipient_minimum", struct qmgr_params, recipient_minimum, .def = "10",
               .min = 1, .services = "qmgr",
-              .doc = "Messages with at most so many recipients need not wait for room in memory."),
+              .doc =
+                  "So many recipients of each message are in memory whether there is room or not."),
     PARAM_TIME(
         "minimal_backoff_time", struct qmgr_params, minimal_backoff_s, .def = "300s", .min = 1,
         .services = "qmgr",
@@ -65,7 +66,7 @@ static const struct param rows[] = {
     PARAM_BY_NAME(name_, PARAM_TYPE_##type_, .def = (def_), .services = "qmgr",                    \
                   .status = PARAM_BUILT_IN, .note = (note_))
 #define MEMORY                                                                                     \
-    "the recipients of a message are read at once, qmgr_message_recipient_limit bounds them"
+    "qmgr_message_recipient_limit bounds the recipients of all transports; what is missing is read when there is room"
 #define HEAP    "each deferred message has its own time, no queue scan is needed"
 #define NO_LOGS "what became of a recipient is kept with its message"
 

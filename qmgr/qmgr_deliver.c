@@ -34,13 +34,13 @@ struct agents {
 struct request {
     struct agents *agents;
     struct link *link;
-    struct active *m;
+    struct part *p;
     struct sched_request r;
     unsigned open; /* recipients without status */
     enum sched_outcome outcome;
 };
 
-static void put_in_line(struct active *m, struct rcpt *r);
+static void put_in_line(struct part *p, struct rcpt *r);
 
 static bool on_frame(void *request, const struct frame *f, struct err *err);
 static void on_broken(void *request, bool fresh, const char *why);
@@ -80,60 +80,61 @@ static struct agents *agents_of(struct qmgr *q, struct slice name)
 /* --- into line --------------------------------------------------------------------------------- */
 
 /* Has the deferral logged by the retry service, or does it here if that is out of order. */
-static void defer(struct active *m, struct rcpt *r, struct slice code, struct slice text)
+static void defer(struct part *p, struct rcpt *r, struct slice code, struct slice text)
 {
-    struct agents *retry = agents_of(m->qmgr, SLICE_LIT("retry"));
+    struct agents *retry = agents_of(p->m->qmgr, SLICE_LIT("retry"));
 
     if (code.len == 0)
         code = SLICE_LIT("4.3.0");
     text = slice_sub(text, 0, 1000);
     if (retry->suspended_until.us != 0 || slice_eq_str(r->transport, "retry") ||
         slice_eq_str(r->transport, "error")) {
-        message_defer_here(m, r, code, text);
+        message_defer_here(p, r, code, text);
         return;
     }
     r->transport = SLICE_LIT("retry");
-    r->nexthop = slice_str(arena_printf(m->arena, "%.*s %.*s", SLICE_FMT(code), SLICE_FMT(text)));
-    put_in_line(m, r);
+    r->nexthop = slice_str(arena_printf(p->arena, "%.*s %.*s", SLICE_FMT(code), SLICE_FMT(text)));
+    put_in_line(p, r);
 }
 
-static void defer_dead(struct active *m, struct rcpt *r, const struct sched_dest *d)
+static void defer_dead(struct part *p, struct rcpt *r, const struct sched_dest *d)
 {
-    char *text = arena_printf(m->arena, "delivery temporarily suspended: %.*s",
+    char *text = arena_printf(p->arena, "delivery temporarily suspended: %.*s",
                               SLICE_FMT(sched_dest_reason_text(d)));
 
-    defer(m, r, sched_dest_reason_code(d), slice_str(text));
+    defer(p, r, sched_dest_reason_code(d), slice_str(text));
 }
 
-static void put_in_line(struct active *m, struct rcpt *r)
+static void put_in_line(struct part *p, struct rcpt *r)
 {
-    struct agents *a = agents_of(m->qmgr, r->transport);
+    struct agents *a = agents_of(p->m->qmgr, r->transport);
     struct sched_dest *d;
 
     if (a->suspended_until.us != 0) {
-        defer(m, r, SLICE_LIT("4.3.0"), slice_str(a->reason));
+        defer(p, r, SLICE_LIT("4.3.0"), slice_str(a->reason));
         return;
     }
     if (a->defers) {
-        defer(m, r, SLICE_LIT(DEFER_CODE), SLICE_LIT(DEFER_TEXT));
+        defer(p, r, SLICE_LIT(DEFER_CODE), SLICE_LIT(DEFER_TEXT));
         return;
     }
     d = sched_dest(a->transport, r->nexthop, r->addr);
     if (sched_dest_is_dead(d))
-        defer_dead(m, r, d);
+        defer_dead(p, r, d);
     else
-        sched_add(d, &m->jobs, m, m->lane, &r->line);
+        sched_add(d, &p->jobs, p, p->m->lane, &r->line);
 }
 
-void deliver_message(struct active *m)
+void deliver_message(struct part *p)
 {
+    struct active *m = p->m;
     struct qmgr *q = m->qmgr;
 
-    for (size_t i = 0; i < m->nrcpts; i++)
-        if (m->rcpts[i].state == RCPT_WAITING)
-            put_in_line(m, &m->rcpts[i]);
-    m->lane = sched_settle(&m->jobs, m->lane, 0);
-    message_check(m);
+    for (size_t i = 0; i < p->nrcpts; i++)
+        if (p->rcpts[i].state == RCPT_WAITING)
+            put_in_line(p, &p->rcpts[i]);
+    m->lane = sched_settle(&p->jobs, m->lane, m->cursor.total - m->cursor.next);
+    message_check(p);
     qmgr_wake(q);
 }
 
@@ -145,13 +146,13 @@ static void empty_dest(struct sched_dest *d, const char *suspended)
 
     while ((line = sched_dest_take(d, &message)) != NULL) {
         struct rcpt *r = (struct rcpt *) line; /* its first member */
-        struct active *m = message;
+        struct part *p = message;
 
         if (suspended != NULL)
-            defer(m, r, SLICE_LIT("4.3.0"), slice_str(suspended));
+            defer(p, r, SLICE_LIT("4.3.0"), slice_str(suspended));
         else
-            defer_dead(m, r, d);
-        message_check(m);
+            defer_dead(p, r, d);
+        message_check(p);
     }
 }
 
@@ -207,7 +208,7 @@ static void service_failed(struct agents *a, const char *why)
 
 static int put_message(struct request *rq, struct err *err)
 {
-    struct active *m = rq->m;
+    struct active *m = rq->p->m;
     struct qmgr *q = m->qmgr;
     const struct mail_envelope *e = &m->env;
     struct proto_deliver msg = {
@@ -248,12 +249,12 @@ static int put_message(struct request *rq, struct err *err)
 static int put_rcpts(struct request *rq, struct err *err)
 {
     struct chan *c = link_chan(rq->link);
-    struct qmgr *q = rq->m->qmgr;
+    struct qmgr *q = rq->p->m->qmgr;
 
     for (struct sched_rcpt *line = rq->r.rcpts; line != NULL; line = line->next) {
         struct rcpt *r = (struct rcpt *) line;
         struct proto_deliver_rcpt msg = {
-            .index = r->s->r.index,
+            .index = (uint32_t) (r - rq->p->rcpts), /* the answer names it so */
             .addr = r->addr,
             .orig = r->s->r.orig,
             .orcpt = r->s->r.orcpt,
@@ -276,19 +277,19 @@ static int put_rcpts(struct request *rq, struct err *err)
 static void request_defer(struct request *rq, const char *why)
 {
     struct sched_rcpt *next;
-    struct active *m = rq->m;
+    struct part *p = rq->p;
 
     for (struct sched_rcpt *line = rq->r.rcpts; line != NULL; line = next) {
         struct rcpt *r = (struct rcpt *) line;
 
         next = line->next;
         if (r->state == RCPT_WAITING || (r->state == RCPT_INFLIGHT && r->request == rq))
-            message_defer_here(m, r, SLICE_LIT("4.3.0"), slice_str(why));
+            message_defer_here(p, r, SLICE_LIT("4.3.0"), slice_str(why));
     }
-    (void) sched_done(&rq->r, SCHED_NEUTRAL, loop_now(m->qmgr->loop));
+    (void) sched_done(&rq->r, SCHED_NEUTRAL, loop_now(p->m->qmgr->loop));
     free(rq);
-    m->requests--;
-    message_check(m);
+    p->requests--;
+    message_check(p);
 }
 
 /* False: nothing more can be started now. */
@@ -310,11 +311,11 @@ static bool start_one(struct agents *a)
     }
     if (!sched_next(a->transport, loop_now(q->loop), &rq->r))
         panic("the scheduler was ready and has nothing");
-    rq->m = rq->r.message;
-    rq->m->requests++;
+    rq->p = rq->r.message;
+    rq->p->requests++;
     rq->outcome = SCHED_GOOD;
     if (put_message(rq, &err) == -1 || put_rcpts(rq, &err) == -1) {
-        log_warning("%.*s: delivery request: %s", SLICE_FMT(rq->m->env.queue_id), err.text);
+        log_warning("%.*s: delivery request: %s", SLICE_FMT(rq->p->m->env.queue_id), err.text);
         link_drop(&rq->link);
         request_defer(rq, err.text);
         return true;
@@ -368,19 +369,19 @@ void deliver_delay_over(void *arg)
 
 static bool take_status(struct request *rq, const struct frame *f, struct err *err)
 {
-    struct active *m = rq->m;
+    struct part *p = rq->p;
     struct proto_status msg;
     struct dsn_status status;
     struct rcpt *r;
 
     if (proto_decode(f, &msg_status, &msg, err) == -1)
         return false;
-    if (msg.index >= m->nrcpts || m->rcpts[msg.index].request != rq ||
-        m->rcpts[msg.index].state != RCPT_INFLIGHT || msg.outcome < OUTCOME_SENT) {
+    if (msg.index >= p->nrcpts || p->rcpts[msg.index].request != rq ||
+        p->rcpts[msg.index].state != RCPT_INFLIGHT || msg.outcome < OUTCOME_SENT) {
         err_input(err, "status for a recipient that was not asked about");
         return false;
     }
-    r = &m->rcpts[msg.index];
+    r = &p->rcpts[msg.index];
     status = (struct dsn_status){
         .outcome = (enum outcome) msg.outcome,
         .code = msg.code,
@@ -396,14 +397,14 @@ static bool take_status(struct request *rq, const struct frame *f, struct err *e
         sched_dest_set_reason(rq->r.dest, msg.code, msg.text);
     }
     rq->open--;
-    message_outcome(m, r, &status);
+    message_outcome(p, r, &status);
     return true;
 }
 
 /* True: the destination is to be dead. */
 static bool end_request(const struct request *rq)
 {
-    struct qmgr *q = rq->m->qmgr;
+    struct qmgr *q = rq->p->m->qmgr;
     struct sched_dest_info i;
     bool dead = sched_done(&rq->r, rq->outcome, loop_now(q->loop));
 
@@ -423,7 +424,7 @@ static bool on_frame(void *request, const struct frame *f, struct err *err)
 {
     struct request *rq = request;
     struct agents *a = rq->agents;
-    struct active *m = rq->m;
+    struct part *p = rq->p;
 
     if (f->type == PROTO_STATUS)
         return take_status(rq, f, err);
@@ -440,16 +441,17 @@ static bool on_frame(void *request, const struct frame *f, struct err *err)
     if (end_request(rq))
         kill_dest(a, rq->r.dest, ((struct rcpt *) rq->r.rcpts)->schedule);
     free(rq);
-    m->requests--;
-    qmgr_wake(m->qmgr);
-    message_check(m);
+    p->requests--;
+    qmgr_wake(a->qmgr);
+    message_check(p);
     return true;
 }
 
 /* What an agent left unanswered gets in line again. */
 static void put_back(struct request *rq, bool is_fault)
 {
-    struct active *m = rq->m;
+    struct part *p = rq->p;
+    struct active *m = p->m;
     struct sched_rcpt *first = NULL;
     struct sched_rcpt **tail = &first;
     struct sched_rcpt *next;
@@ -462,27 +464,27 @@ static void put_back(struct request *rq, bool is_fault)
             continue;
         r->request = NULL;
         if (is_fault && ++r->breaks >= BREAKS_MAX) {
-            message_defer_here(m, r, SLICE_LIT("4.3.0"),
+            message_defer_here(p, r, SLICE_LIT("4.3.0"),
                                SLICE_LIT("the delivery service broke off"));
             continue;
         }
         r->state = RCPT_WAITING;
         line->next = NULL;
         if (m->wants_delete || m->wants_hold) {
-            m->pending--;
+            p->pending--;
         } else {
             *tail = line;
             tail = &line->next;
         }
     }
-    sched_put_back(rq->r.dest, &m->jobs, m, m->lane, first);
+    sched_put_back(rq->r.dest, &p->jobs, p, m->lane, first);
 }
 
 static void on_broken(void *request, bool fresh, const char *why)
 {
     struct request *rq = request;
     struct agents *a = rq->agents;
-    struct active *m = rq->m;
+    struct part *p = rq->p;
     struct sched_dest *d = rq->r.dest;
     struct qmgr *q = a->qmgr;
 
@@ -491,12 +493,12 @@ static void on_broken(void *request, bool fresh, const char *why)
     (void) sched_done(&rq->r, SCHED_NEUTRAL, loop_now(q->loop));
     free(rq);
     if (!fresh)
-        log_warning("%.*s: transport %s broke off a delivery: %s", SLICE_FMT(m->env.queue_id),
+        log_warning("%.*s: transport %s broke off a delivery: %s", SLICE_FMT(p->m->env.queue_id),
                     sched_transport_name(a->transport), why);
     if (sched_dest_is_dead(d))
         empty_dest(d, NULL);
-    m->requests--;
-    message_check(m);
+    p->requests--;
+    message_check(p);
     if (!fresh)
         service_failed(a, why);
     qmgr_wake(q);

@@ -7,7 +7,6 @@
  *
  *   IN_INCOMING  new, in line for activation            -> IN_ACTIVE
  *   IN_DUE       deferred, its time has come            -> IN_ACTIVE
- *   IN_BULK      has more recipients than there is room for now -> IN_ACTIVE
  *   IN_DEFERRED  in the heap until its next retry       -> IN_DUE, IN_MOVING (held)
  *   IN_ACTIVE    read, see struct active                -> removed, IN_DEFERRED, IN_MOVING (held)
  *   IN_HOLD      waits for postsuper -H                 -> IN_MOVING
@@ -76,13 +75,13 @@ unsigned qmgr_config_processes(const struct qmgr_config *g, const char *service)
 
 /* --- qmgr_queue.c: every message of the queue -------------------------------------------------- */
 
-enum where { IN_INCOMING, IN_DUE, IN_BULK, IN_DEFERRED, IN_ACTIVE, IN_HOLD, IN_MOVING, IN_CORRUPT };
+enum where { IN_INCOMING, IN_DUE, IN_DEFERRED, IN_ACTIVE, IN_HOLD, IN_MOVING, IN_CORRUPT };
 
 struct queued {
     struct store_msg *m;
     struct active *active; /* IN_ACTIVE */
     TAILQ_ENTRY(queued) all;
-    TAILQ_ENTRY(queued) line; /* IN_INCOMING, IN_DUE, IN_BULK */
+    TAILQ_ENTRY(queued) line; /* IN_INCOMING, IN_DUE */
     uint32_t heap_at;         /* IN_DEFERRED: place in the heap plus 1 */
     uint8_t where;            /* enum where */
     bool removing;            /* to be removed when it comes back from the helper */
@@ -97,7 +96,7 @@ struct queue_cursor {
 TAILQ_HEAD(queue_cursor_list, queue_cursor);
 
 struct queue {
-    struct queued_list all, incoming, due, bulk;
+    struct queued_list all, incoming, due;
     struct queue_cursor_list cursors;
     struct queued **heap; /* by next retry */
     size_t heap_len, heap_cap;
@@ -111,8 +110,8 @@ struct queued *queue_add(struct queue *q, struct store_msg *m);
 void queue_forget(struct queue *q, struct queued **qd);
 /* Puts it into the line, heap or nothing that belongs to `where`. */
 void queue_place(struct queue *q, struct queued *qd, enum where where);
-/* The next one to activate, taken out of its line; NULL: none. room: for messages with many recipients too. */
-struct queued *queue_next(struct queue *q, bool room);
+/* The next one to activate, taken out of its line; NULL: none. */
+struct queued *queue_next(struct queue *q);
 /* Deferred ones whose time has come get in line, at most `limit`. True when there are more. */
 bool queue_take_due(struct queue *q, int64_t wall_us, size_t limit);
 void queue_cursor_begin(struct queue *q, struct queue_cursor *c);
@@ -121,7 +120,7 @@ void queue_cursor_end(struct queue *q, struct queue_cursor *c);
 /* "incoming", "active", "deferred", "hold", "corrupt". */
 const char *queue_name(const struct queued *qd);
 
-/* --- qmgr_message.c: an active message --------------------------------------------------------- */
+/* --- qmgr_active.c: messages that are being delivered, and their recipients in memory ------------------ */
 
 enum rcpt_state {
     RCPT_WAITING,  /* not yet tried in this attempt */
@@ -133,7 +132,7 @@ enum rcpt_state {
 
 struct rcpt {
     struct sched_rcpt line; /* first member */
-    struct active *active;
+    struct part *part;
     struct store_rcpt *s;
     struct slice addr; /* where it goes: resolved */
     struct slice transport, nexthop;
@@ -148,62 +147,103 @@ struct rcpt {
 
 enum phase { PHASE_RESOLVING, PHASE_DELIVERING, PHASE_REPORTING };
 
-struct active {
-    struct qmgr *qmgr;
-    struct queued *qd;
-    struct arena *arena;
-    struct mail_envelope env;
+/*
+ * Some recipients of an active message, all of them if there is room: resolved, delivered, reported and let go together. A part
+ * never waits for another.
+ */
+struct part {
+    struct active *m;
+    struct arena *arena; /* the message's, or its own */
     struct store_rcpt *stored;
     struct rcpt *rcpts;
     size_t nrcpts;
     size_t pending;    /* recipients without an outcome in this attempt */
     unsigned requests; /* with agents */
     struct sched_jobs jobs;
-    uint64_t queued_us;
     enum phase phase;
-    enum sched_lane lane;
-    bool wants_delete, wants_hold, wants_expire; /* asked for while it was active */
-    bool expired;                                /* the report says so */
-    bool delay_report;                           /* a delay report is due */
-    bool traced; /* the sender is told of this attempt, recipient by recipient */
+    bool delay_report; /* a delay report is due */
     unsigned report_tries;
-    struct active *next_report;
+    struct part *next_report;
+    TAILQ_ENTRY(part) list;
 };
+
+/* What an active message waits for as to its recipients that are not in memory. */
+enum feed {
+    FEED_NONE,     /* there are none, or enough of the message is in memory */
+    FEED_HUNGRY,   /* for room; some are in memory */
+    FEED_STARVING, /* none is: it gets some next, room or not */
+};
+
+struct active {
+    struct qmgr *qmgr;
+    struct queued *qd;
+    struct arena *arena;
+    struct mail_envelope env;
+    struct store_cursor cursor; /* which recipients were in no part yet */
+    TAILQ_HEAD(, part) parts;
+    size_t loaded; /* recipients in parts */
+    TAILQ_ENTRY(active) feed_list;
+    enum feed feed;
+    unsigned guard; /* do not end it: somebody walks over its parts */
+    enum sched_lane lane;
+    uint64_t queued_us;
+    int64_t
+        retry_after_us; /* the earliest of the parts that have ended; -1: none has anything left */
+    bool is_left;       /* some recipients of those are not over */
+    bool is_redirected; /* one stands for all, and has been seen to */
+    bool wants_delete, wants_hold, wants_expire; /* asked for while it was active */
+    bool delay_judged, delay_due;                /* of this attempt */
+    bool traced; /* the sender is told of this attempt, recipient by recipient */
+};
+TAILQ_HEAD(active_list, active);
 
 /* store_events.found */
 void message_found(void *arg, struct store_msg *m);
 /* Makes messages active as far as limits allow; bounded. True when there is more to do now. */
 bool message_activate_some(struct qmgr *q);
-/* All recipients are resolved. */
-void message_resolved(struct active *m);
-/* The outcome of one recipient. */
-void message_outcome(struct active *m, struct rcpt *r, const struct dsn_status *status);
-/* Something may have been the last: goes on with reports, retry, removal. */
-void message_check(struct active *m);
-/* The reports that were due are out (or not needed): ends the attempt. */
-void message_conclude(struct active *m);
+/* Reads more recipients of active messages as far as limits allow; bounded. True when there is more to do now. */
+bool active_feed(struct qmgr *q);
+/* The part's attempt is over: it is let go, and the message if it was the last. */
+void active_part_over(struct part *p);
+/* Lets go of its memory; the queued message stays, and is in no list. */
+void active_end(struct active **m);
 /* Takes what waits out of line: delete and hold need only wait for what is with an agent. */
 void message_withdraw(struct active *m);
+/* At the end of the process: the message stays in the store as it is. */
+void message_forget(struct active *m);
+
+/* --- qmgr_message.c: outcomes, and the end of an attempt ---------------------------------------------- */
+
+/* Delivers the part's recipients that wait. */
+void message_begin(struct part *p);
+/* All recipients are resolved. */
+void message_resolved(struct part *p);
+/* The outcome of one recipient. */
+void message_outcome(struct part *p, struct rcpt *r, const struct dsn_status *status);
+/* Something may have been the last: goes on with reports, retry, removal. */
+void message_check(struct part *p);
+/* The reports that were due are out (or not needed): ends the attempt. */
+void message_conclude(struct part *p);
+/* No part is left: removed, held or deferred. */
+void message_over(struct active *m);
 /* Removes it from the store and the queue; not while it is active or moving. */
 void message_remove(struct qmgr *q, struct queued *qd);
 /* Logs a recipient's line as an agent does, and defers it: where no agent can be asked. */
-void message_defer_here(struct active *m, struct rcpt *r, struct slice code, struct slice text);
-/* At the end of the process: the message stays in the store as it is. */
-void message_forget(struct active *m);
+void message_defer_here(struct part *p, struct rcpt *r, struct slice code, struct slice text);
 /* The notes of this message go to disk soon. */
 void qmgr_dirty(struct qmgr *q);
 
 /* --- qmgr_resolve.c ---------------------------------------------------------------------------- */
 
 /* Calls message_resolved(), now or in a later turn. */
-void resolve_message(struct active *m);
+void resolve_message(struct part *p);
 
 /* --- qmgr_deliver.c: requests to agents -------------------------------------------------------- */
 
 struct agents; /* of one transport */
 
 /* Puts each waiting recipient in line for its transport and next hop. */
-void deliver_message(struct active *m);
+void deliver_message(struct part *p);
 /* Starts what can be started now. */
 void deliver_pump(struct qmgr *q);
 void deliver_tick(struct qmgr *q, struct mono_time now);
@@ -217,7 +257,7 @@ void deliver_revive(struct qmgr *q);
 /* --- qmgr_report.c: requests to bounce --------------------------------------------------------- */
 
 /* Reports that are due after an attempt; calls message_conclude(), now or later. */
-void report_message(struct active *m);
+void report_message(struct part *p);
 void report_pump(struct qmgr *q);
 void report_tick(struct qmgr *q, struct mono_time now);
 void report_fini(struct qmgr *q);
@@ -284,15 +324,16 @@ struct qmgr {
     struct sched *sched;
     struct qmgr_clock clock;
     uint64_t random;
-    size_t nrcpts; /* of active messages */
+    size_t nrcpts; /* in memory */
+    struct active_list hungry, starving;
     struct pool *resolvers;
     struct pool *movers;
     size_t nhelping; /* jobs on either that have not come back */
     struct link_pool *bounce;
     char *bounce_service;
-    struct active *reports, **reports_tail; /* in line for bounce */
-    size_t nreports;                        /* with bounce */
-    struct mono_time reports_paused;        /* until then */
+    struct part *reports, **reports_tail; /* in line for bounce */
+    size_t nreports;                      /* with bounce */
+    struct mono_time reports_paused;      /* until then */
     struct client_list clients;
     struct buf scratch;    /* for one message's encoding */
     struct arena *reading; /* for one message's record */

@@ -37,7 +37,7 @@ static int put_item(struct list *l, struct queued *qd, const struct mail_envelop
         struct proto_queue_rcpt r = {.addr = rcpts[i].r.addr,
                                      .reason = slice_sub(rcpts[i].reason, 0, 4000)};
 
-        if (qd->active != NULL ? qd->active->rcpts[i].state == RCPT_DONE : rcpts[i].done)
+        if (rcpts[i].done)
             continue;
         if (proto_put(c, &msg_queue_rcpt, &r, -1, err) == -1)
             return -1;
@@ -54,17 +54,11 @@ static void list_one(struct list *l, struct queued *qd)
 
     if (qd->where == IN_MOVING || qd->where == IN_CORRUPT)
         return; /* between two queues */
-    if (qd->active != NULL) {
-        struct active *m = qd->active;
-
-        if (put_item(l, qd, &m->env, m->stored, m->nrcpts, &err) == 0)
-            return;
-    } else {
-        arena_reset(l->q->reading);
-        if (store_msg_read(l->q->store, qd->m, l->q->reading, &env, &rcpts, &n, &err) == 0 &&
-            put_item(l, qd, &env, rcpts, n, &err) == 0)
-            return;
-    }
+    /* an active one, too: what its recipients have come to is noted at once */
+    arena_reset(l->q->reading);
+    if (store_msg_read(l->q->store, qd->m, l->q->reading, &env, &rcpts, &n, &err) == 0 &&
+        put_item(l, qd, &env, rcpts, n, &err) == 0)
+        return;
     log_warning("%.*s: cannot be listed: %s", SLICE_FMT(store_msg_id(qd->m)), err.text);
 }
 

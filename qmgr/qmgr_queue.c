@@ -13,7 +13,6 @@ void queue_init(struct queue *q)
     TAILQ_INIT(&q->all);
     TAILQ_INIT(&q->incoming);
     TAILQ_INIT(&q->due);
-    TAILQ_INIT(&q->bulk);
     TAILQ_INIT(&q->cursors);
 }
 
@@ -112,9 +111,6 @@ static void leave(struct queue *q, struct queued *qd)
     case IN_DUE:
         TAILQ_REMOVE(&q->due, qd, line);
         break;
-    case IN_BULK:
-        TAILQ_REMOVE(&q->bulk, qd, line);
-        break;
     case IN_DEFERRED:
         heap_remove(q, qd);
         break;
@@ -138,9 +134,6 @@ void queue_place(struct queue *q, struct queued *qd, enum where where)
         break;
     case IN_DUE:
         TAILQ_INSERT_TAIL(&q->due, qd, line);
-        break;
-    case IN_BULK:
-        TAILQ_INSERT_TAIL(&q->bulk, qd, line);
         break;
     case IN_DEFERRED:
         heap_add(q, qd);
@@ -171,15 +164,12 @@ void queue_forget(struct queue *q, struct queued **qdp)
     free(qd);
 }
 
-struct queued *queue_next(struct queue *q, bool room)
+struct queued *queue_next(struct queue *q)
 {
     struct queued *due = TAILQ_FIRST(&q->due);
     struct queued *fresh = TAILQ_FIRST(&q->incoming);
-    struct queued *bulk = room ? TAILQ_FIRST(&q->bulk) : NULL;
     struct queued *qd = fresh == NULL || (due != NULL && q->due_next) ? due : fresh;
 
-    if (bulk != NULL)
-        qd = bulk;
     if (qd == NULL)
         return NULL;
     q->due_next = qd == fresh;
@@ -224,8 +214,6 @@ const char *queue_name(const struct queued *qd)
     switch ((enum where) qd->where) {
     case IN_INCOMING:
         return "incoming";
-    case IN_BULK:
-        return store_msg_state(qd->m)->attempts == 0 ? "incoming" : "deferred";
     case IN_DUE:
     case IN_DEFERRED:
         return "deferred";

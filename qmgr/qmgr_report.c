@@ -14,7 +14,7 @@
 #define REPORT_TIMEOUT_MS 300000
 
 struct report {
-    struct active *m;
+    struct part *p;
     struct link *link;
     enum report_kind kind;
 };
@@ -39,50 +39,50 @@ static bool wants_report(const struct rcpt *r, enum report_kind kind)
     return false;
 }
 
-static bool is_due(const struct active *m, enum report_kind kind)
+static bool is_due(const struct part *p, enum report_kind kind)
 {
-    if (kind == REPORT_DELAY && !m->delay_report)
+    if (kind == REPORT_DELAY && !p->delay_report)
         return false;
-    for (size_t i = 0; i < m->nrcpts; i++)
-        if (wants_report(&m->rcpts[i], kind))
+    for (size_t i = 0; i < p->nrcpts; i++)
+        if (wants_report(&p->rcpts[i], kind))
             return true;
     return false;
 }
 
 /* The report of this kind is out, or none was due. */
-static void settle(struct active *m, enum report_kind kind)
+static void settle(struct part *p, enum report_kind kind)
 {
     struct store_state s;
 
-    for (size_t i = 0; i < m->nrcpts; i++) {
-        struct rcpt *r = &m->rcpts[i];
+    for (size_t i = 0; i < p->nrcpts; i++) {
+        struct rcpt *r = &p->rcpts[i];
 
         if (kind == REPORT_FAILURE && r->state == RCPT_FAILED) {
             r->state = RCPT_DONE;
-            store_rcpt_done(m->qmgr->store, m->qd->m, r->s->r.index);
+            store_rcpt_done(p->m->qmgr->store, p->m->qd->m, r->s->r.index);
         } else if (kind == REPORT_SUCCESS) {
             r->report_success = false;
         } else if (kind == REPORT_VERIFY) {
             r->traced = false;
         }
     }
-    if (kind == REPORT_DELAY && m->delay_report) {
-        m->delay_report = false;
-        s = *store_msg_state(m->qd->m);
+    if (kind == REPORT_DELAY && p->delay_report) {
+        p->delay_report = false;
+        s = *store_msg_state(p->m->qd->m);
         s.warned = true; /* message_conclude() notes it with the rest */
-        store_msg_set_state(m->qmgr->store, m->qd->m, &s);
+        store_msg_set_state(p->m->qmgr->store, p->m->qd->m, &s);
     }
-    qmgr_dirty(m->qmgr);
+    qmgr_dirty(p->m->qmgr);
 }
 
 /* bounce cannot be had: failures and probes stay in the queue, the other kinds are dropped for this time. */
-static void give_up(struct active *m, enum report_kind kind, const char *why)
+static void give_up(struct part *p, enum report_kind kind, const char *why)
 {
-    log_warning("%.*s: no report could be made: %s", SLICE_FMT(m->env.queue_id), why);
-    for (size_t i = 0; i < m->nrcpts; i++) {
-        struct rcpt *r = &m->rcpts[i];
+    log_warning("%.*s: no report could be made: %s", SLICE_FMT(p->m->env.queue_id), why);
+    for (size_t i = 0; i < p->nrcpts; i++) {
+        struct rcpt *r = &p->rcpts[i];
 
-        bool is_probed = kind == REPORT_VERIFY && r->traced && (m->env.flags & MAIL_PROBE) != 0;
+        bool is_probed = kind == REPORT_VERIFY && r->traced && (p->m->env.flags & MAIL_PROBE) != 0;
 
         if (kind == REPORT_SUCCESS)
             r->report_success = false;
@@ -91,31 +91,31 @@ static void give_up(struct active *m, enum report_kind kind, const char *why)
         if (!is_probed && (kind != REPORT_FAILURE || r->state != RCPT_FAILED))
             continue;
         r->state = RCPT_DEFERRED;
-        store_rcpt_deferred(m->qmgr->store, m->qd->m, r->s->r.index, r->status->code,
+        store_rcpt_deferred(p->m->qmgr->store, p->m->qd->m, r->s->r.index, r->status->code,
                             r->status->text);
     }
     if (kind == REPORT_DELAY)
-        m->delay_report = false;
-    m->report_tries = 0;
+        p->delay_report = false;
+    p->report_tries = 0;
 }
 
-static void enqueue(struct active *m)
+static void enqueue(struct part *p)
 {
-    struct qmgr *q = m->qmgr;
+    struct qmgr *q = p->m->qmgr;
 
-    m->next_report = NULL;
-    *q->reports_tail = m;
-    q->reports_tail = &m->next_report;
+    p->next_report = NULL;
+    *q->reports_tail = p;
+    q->reports_tail = &p->next_report;
     qmgr_wake(q);
 }
 
-static bool next_kind(const struct active *m, enum report_kind *kind)
+static bool next_kind(const struct part *p, enum report_kind *kind)
 {
     static const enum report_kind order[] = {REPORT_FAILURE, REPORT_SUCCESS, REPORT_VERIFY,
                                              REPORT_DELAY};
 
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
-        if (is_due(m, order[i])) {
+        if (is_due(p, order[i])) {
             *kind = order[i];
             return true;
         }
@@ -123,25 +123,25 @@ static bool next_kind(const struct active *m, enum report_kind *kind)
     return false;
 }
 
-void report_message(struct active *m)
+void report_message(struct part *p)
 {
     enum report_kind kind;
 
-    if (next_kind(m, &kind)) {
-        enqueue(m);
+    if (next_kind(p, &kind)) {
+        enqueue(p);
         return;
     }
-    settle(m, REPORT_FAILURE); /* those that nobody wants to hear of */
-    message_conclude(m);
+    settle(p, REPORT_FAILURE); /* those that nobody wants to hear of */
+    message_conclude(p);
 }
 
 /* --- requests ---------------------------------------------------------------------------------- */
 
 static int put_report(struct report *rp, struct err *err)
 {
-    struct active *m = rp->m;
-    struct qmgr *q = m->qmgr;
-    const struct mail_envelope *e = &m->env;
+    struct part *p = rp->p;
+    struct qmgr *q = p->m->qmgr;
+    const struct mail_envelope *e = &p->m->env;
     struct proto_report msg = {
         .kind = (uint32_t) rp->kind,
         .queue_id = e->queue_id,
@@ -157,12 +157,12 @@ static int put_report(struct report *rp, struct err *err)
 
     if (rp->kind == REPORT_DELAY)
         msg.expires_us = e->arrival_us + (uint64_t) q->gen->p.maximal_lifetime_s * 1000000;
-    if (store_msg_content(q->store, m->qd->m, &fd, &msg.content_offset, &msg.content_bytes, err) ==
-            -1 ||
+    if (store_msg_content(q->store, p->m->qd->m, &fd, &msg.content_offset, &msg.content_bytes,
+                          err) == -1 ||
         proto_put(c, &msg_report, &msg, fd, err) == -1)
         return -1;
-    for (size_t i = 0; i < m->nrcpts; i++) {
-        const struct rcpt *r = &m->rcpts[i];
+    for (size_t i = 0; i < p->nrcpts; i++) {
+        const struct rcpt *r = &p->rcpts[i];
         struct proto_report_rcpt line = {
             .addr = r->s->r.addr,
             .orig = r->s->r.orig,
@@ -204,27 +204,27 @@ static void open_pool(struct qmgr *q)
     buf_fini(&path);
 }
 
-static struct active *dequeue(struct qmgr *q)
+static struct part *dequeue(struct qmgr *q)
 {
-    struct active *m = q->reports;
+    struct part *p = q->reports;
 
-    q->reports = m->next_report;
+    q->reports = p->next_report;
     if (q->reports == NULL)
         q->reports_tail = &q->reports;
-    return m;
+    return p;
 }
 
 /* One try has failed. */
-static void failed(struct active *m, enum report_kind kind, const char *why)
+static void failed(struct part *p, enum report_kind kind, const char *why)
 {
-    struct qmgr *q = m->qmgr;
+    struct qmgr *q = p->m->qmgr;
 
-    q->reports_paused = mono_after_ms(loop_now(q->loop), 1000LL << m->report_tries);
-    if (++m->report_tries < REPORT_TRIES) {
-        enqueue(m);
+    q->reports_paused = mono_after_ms(loop_now(q->loop), 1000LL << p->report_tries);
+    if (++p->report_tries < REPORT_TRIES) {
+        enqueue(p);
     } else {
-        give_up(m, kind, why);
-        report_message(m);
+        give_up(p, kind, why);
+        report_message(p);
     }
 }
 
@@ -238,14 +238,14 @@ void report_pump(struct qmgr *q)
         return;
     open_pool(q);
     while (q->reports != NULL && q->nreports < limit && q->reports_paused.us == 0) {
-        struct active *m = dequeue(q);
+        struct part *p = dequeue(q);
         struct report *rp = xcalloc(1, sizeof(*rp));
         struct err err = ERR_INIT;
 
-        rp->m = m;
-        if (!next_kind(m, &rp->kind)) {
+        rp->p = p;
+        if (!next_kind(p, &rp->kind)) {
             free(rp);
-            report_message(m);
+            report_message(p);
             continue;
         }
         rp->link = link_take(q->bounce, rp, &err);
@@ -255,7 +255,7 @@ void report_pump(struct qmgr *q)
             if (rp->link != NULL)
                 link_drop(&rp->link);
             free(rp);
-            failed(m, kind, err.text);
+            failed(p, kind, err.text);
             continue;
         }
         q->nreports++;
@@ -266,8 +266,8 @@ void report_pump(struct qmgr *q)
 static bool on_frame(void *request, const struct frame *f, struct err *err)
 {
     struct report *rp = request;
-    struct active *m = rp->m;
-    struct qmgr *q = m->qmgr;
+    struct part *p = rp->p;
+    struct qmgr *q = p->m->qmgr;
     enum report_kind kind = rp->kind;
     struct proto_result result;
 
@@ -278,13 +278,13 @@ static bool on_frame(void *request, const struct frame *f, struct err *err)
     q->nreports--;
     qmgr_wake(q);
     if (result.status == PROTO_OK) {
-        m->report_tries = 0;
-        settle(m, kind);
-        report_message(m);
+        p->report_tries = 0;
+        settle(p, kind);
+        report_message(p);
     } else {
         char *why = slice_dup(result.text);
 
-        failed(m, kind, why);
+        failed(p, kind, why);
         free(why);
     }
     return true;
@@ -293,15 +293,15 @@ static bool on_frame(void *request, const struct frame *f, struct err *err)
 static void on_broken(void *request, bool fresh, const char *why)
 {
     struct report *rp = request;
-    struct active *m = rp->m;
+    struct part *p = rp->p;
     enum report_kind kind = rp->kind;
 
     free(rp);
-    m->qmgr->nreports--;
+    p->m->qmgr->nreports--;
     if (fresh)
-        enqueue(m);
+        enqueue(p);
     else
-        failed(m, kind, why);
+        failed(p, kind, why);
 }
 
 void report_tick(struct qmgr *q, struct mono_time now)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qmgr_resolve.c - asks the routing tables where each recipient of a message goes: at once when no answer can
- * block, else on the pool of resolvers. While a job is under way it alone touches the message's arena and recipients.
+ * qmgr_resolve.c - asks the routing tables where each recipient of a part goes: at once when no answer can
+ * block, else on the pool of resolvers. While a job is under way it alone touches the part's arena and recipients.
  */
 #include <stdlib.h>
 
@@ -9,7 +9,7 @@
 #include "qmgr/qmgr_int.h"
 
 struct resolve_job {
-    struct active *m;
+    struct part *p;
     struct qmgr_config *gen;
 };
 
@@ -21,15 +21,15 @@ static struct slice domain_of(struct slice addr)
 }
 
 /* FILTER: "transport:nexthop"; without a next hop the recipient's domain. */
-static void resolve_filter(const struct qmgr_config *g, struct active *m, struct rcpt *r)
+static void resolve_filter(const struct qmgr_config *g, struct part *p, struct rcpt *r)
 {
-    struct slice filter = m->env.filter;
+    struct slice filter = p->m->env.filter;
     ptrdiff_t colon = slice_find(filter, ':');
 
     r->transport = slice_sub(filter, 0, colon == -1 ? filter.len : (size_t) colon);
     r->nexthop = colon == -1 ? SLICE_EMPTY : slice_sub(filter, (size_t) colon + 1, filter.len);
     if (r->nexthop.len == 0) /* in the arena: a reload may end the configuration */
-        r->nexthop = arena_slice(m->arena, slice_str(g->p.filter_nexthop));
+        r->nexthop = arena_slice(p->arena, slice_str(g->p.filter_nexthop));
     if (r->nexthop.len == 0) {
         r->nexthop = domain_of(r->addr);
     }
@@ -63,7 +63,7 @@ static enum map_result ask_schedule(const struct qmgr_config *g, const struct rc
     return res;
 }
 
-static void find_schedule(const struct qmgr_config *g, struct active *m, struct rcpt *r,
+static void find_schedule(const struct qmgr_config *g, struct part *p, struct rcpt *r,
                           struct found_schedule *last)
 {
     struct buf value = BUF_INIT(2000);
@@ -78,12 +78,12 @@ static void find_schedule(const struct qmgr_config *g, struct active *m, struct 
     }
     res = ask_schedule(g, r, &value, &err);
     if (res == MAP_FOUND && retry_schedule_parse(buf_view(&value), &s, &err) == 0) {
-        struct retry_schedule *kept = arena_alloc(m->arena, sizeof(*kept));
+        struct retry_schedule *kept = arena_alloc(p->arena, sizeof(*kept));
 
         *kept = s;
         r->schedule = kept;
     } else if (res != MAP_NOTFOUND) { /* then by age: waiting longer or shorter loses nothing */
-        log_warning("%.*s: retry_schedule_maps: recipient %.*s: %s", SLICE_FMT(m->env.queue_id),
+        log_warning("%.*s: retry_schedule_maps: recipient %.*s: %s", SLICE_FMT(p->m->env.queue_id),
                     SLICE_FMT(r->addr), err.text);
     }
     *last =
@@ -91,41 +91,41 @@ static void find_schedule(const struct qmgr_config *g, struct active *m, struct 
     buf_fini(&value);
 }
 
-static void resolve_one(const struct qmgr_config *g, struct active *m, struct rcpt *r,
+static void resolve_one(const struct qmgr_config *g, struct part *p, struct rcpt *r,
                         struct route_result *res)
 {
     struct err err = ERR_INIT;
 
-    if (m->env.filter.len > 0) {
-        resolve_filter(g, m, r);
+    if (p->m->env.filter.len > 0) {
+        resolve_filter(g, p, r);
         return;
     }
     buf_reset(&res->transport);
     buf_reset(&res->nexthop);
     buf_reset(&res->recipient);
-    if (route_resolve(g->route, m->env.sender, r->addr, res, &err) == MAP_FOUND) {
-        r->transport = arena_slice(m->arena, buf_view(&res->transport));
-        r->nexthop = arena_slice(m->arena, buf_view(&res->nexthop));
+    if (route_resolve(g->route, p->m->env.sender, r->addr, res, &err) == MAP_FOUND) {
+        r->transport = arena_slice(p->arena, buf_view(&res->transport));
+        r->nexthop = arena_slice(p->arena, buf_view(&res->nexthop));
         if (!slice_eq(buf_view(&res->recipient), r->addr))
-            r->addr = arena_slice(m->arena, buf_view(&res->recipient));
+            r->addr = arena_slice(p->arena, buf_view(&res->recipient));
     } else {
         r->transport = SLICE_LIT("retry");
-        r->nexthop = slice_str(arena_printf(m->arena, "4.3.0 %s", err.text));
+        r->nexthop = slice_str(arena_printf(p->arena, "4.3.0 %s", err.text));
     }
 }
 
-static void resolve_all(const struct qmgr_config *g, struct active *m)
+static void resolve_all(const struct qmgr_config *g, struct part *p)
 {
     struct route_result res;
     struct found_schedule last = {0};
 
     route_result_init(&res);
-    for (size_t i = 0; i < m->nrcpts; i++) {
-        if (m->rcpts[i].state != RCPT_WAITING)
+    for (size_t i = 0; i < p->nrcpts; i++) {
+        if (p->rcpts[i].state != RCPT_WAITING)
             continue;
-        resolve_one(g, m, &m->rcpts[i], &res);
+        resolve_one(g, p, &p->rcpts[i], &res);
         if (!map_list_is_empty(g->schedules))
-            find_schedule(g, m, &m->rcpts[i], &last);
+            find_schedule(g, p, &p->rcpts[i], &last);
     }
     route_result_fini(&res);
 }
@@ -133,35 +133,36 @@ static void resolve_all(const struct qmgr_config *g, struct active *m)
 static void back_in_loop(void *arg)
 {
     struct resolve_job *job = arg;
-    struct active *m = job->m;
+    struct part *p = job->p;
 
-    m->qmgr->nhelping--;
+    p->m->qmgr->nhelping--;
     qmgr_config_unref(&job->gen);
     free(job);
-    message_resolved(m);
+    message_resolved(p);
 }
 
 static void run_job(void *arg)
 {
     struct resolve_job *job = arg;
 
-    resolve_all(job->gen, job->m);
-    loop_post(job->m->qmgr->loop, back_in_loop, job);
+    resolve_all(job->gen, job->p);
+    loop_post(job->p->m->qmgr->loop, back_in_loop, job);
 }
 
-void resolve_message(struct active *m)
+void resolve_message(struct part *p)
 {
-    struct qmgr *q = m->qmgr;
+    struct qmgr *q = p->m->qmgr;
     struct resolve_job *job;
 
-    m->phase = PHASE_RESOLVING;
-    if (q->gen->is_local_only || (m->env.filter.len > 0 && map_list_is_empty(q->gen->schedules))) {
-        resolve_all(q->gen, m);
-        message_resolved(m);
+    p->phase = PHASE_RESOLVING;
+    if (q->gen->is_local_only ||
+        (p->m->env.filter.len > 0 && map_list_is_empty(q->gen->schedules))) {
+        resolve_all(q->gen, p);
+        message_resolved(p);
         return;
     }
     job = xcalloc(1, sizeof(*job));
-    job->m = m;
+    job->p = p;
     job->gen = qmgr_config_ref(q->gen);
     q->nhelping++;
     pool_run(q->resolvers, run_job, job);

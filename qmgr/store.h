@@ -129,6 +129,28 @@ NODISCARD int store_msg_read(struct store *s, struct store_msg *m, struct arena 
                              struct mail_envelope *env, struct store_rcpt **rcpts, size_t *nrcpts,
                              struct err *err);
 /*
+ * The same in parts, for messages whose recipients are not to be in memory all at once. _first reads and checks the whole record once,
+ * _next only the recipients' bytes of the part; both leave out those that are done. At most `max` (1 or more) in a part; none: there are no
+ * more. _next knows of no reasons that came after the message. What was noted since _first is not looked at.
+ */
+struct store_cursor {
+    uint32_t total; /* recipients of the message, done ones too */
+    uint32_t next;  /* index of the first one that was in no part yet */
+    uint64_t meta_at;
+    unsigned char *done; /* a bit each, in the arena `keep`; NULL: all are in the first part */
+};
+NODISCARD int store_msg_read_first(struct store *s, struct store_msg *m, struct arena *arena,
+                                   struct arena *keep, size_t max, struct mail_envelope *env,
+                                   struct store_cursor *c, struct store_rcpt **rcpts,
+                                   size_t *nrcpts, struct err *err);
+NODISCARD int store_msg_read_next(struct store *s, struct store_msg *m, struct arena *arena,
+                                  size_t max, struct store_cursor *c, struct store_rcpt **rcpts,
+                                  size_t *nrcpts, struct err *err);
+static inline bool store_cursor_at_end(const struct store_cursor *c)
+{
+    return c->next == c->total;
+}
+/*
  * The content: a descriptor, for reading only, that the store keeps, and where in it the content lies. Use, dup or pass it at once: it is valid
  * until the content of some other messages was asked for, or this one is removed or changes queue. The bytes
  * stay where they are, for duplicates too, until store_msg_set_state() (the attempt is over) or store_msg_remove().

@@ -8,10 +8,15 @@
 
 #include "qmgr/store_owner_int.h"
 
+#define PIECE_BYTES (256U << 10) /* of recipients, at once */
+#define PIECE_RCPTS 1024         /* that are likely to lie in it */
+
 struct apply {
     struct arena *arena;
     struct store_rcpt *rcpts;
-    uint32_t nrcpts;
+    uint32_t nrcpts;     /* of the message */
+    uint32_t nread;      /* of them in rcpts: the first ones */
+    unsigned char *done; /* of all, a bit each; NULL: nread is nrcpts */
 };
 
 static void apply_note(const struct journal_note *n, void *arg)
@@ -20,6 +25,10 @@ static void apply_note(const struct journal_note *n, void *arg)
     struct store_rcpt *r;
 
     if (n->index >= a->nrcpts)
+        return;
+    if (a->done != NULL && n->type == NOTE_RCPT_DONE)
+        a->done[n->index / 8] |= (unsigned char) (1U << n->index % 8);
+    if (n->index >= a->nread)
         return;
     r = &a->rcpts[n->index];
     if (n->type == NOTE_RCPT_DONE) {
@@ -30,22 +39,32 @@ static void apply_note(const struct journal_note *n, void *arg)
     }
 }
 
-static int decode(struct slice meta, const struct store_msg *m, struct arena *arena,
-                  struct mail_envelope *env, struct apply *a, struct err *err)
+static int decode_rcpt(struct slice *rest, uint32_t index, struct store_rcpt *out, struct err *err)
+{
+    *out = (struct store_rcpt){0};
+    if (journal_rcpt_next(rest, &out->r, err) == -1)
+        return -1;
+    out->r.index = index;
+    out->code = out->r.code; /* until a note says something newer */
+    out->reason = out->r.reason;
+    return 0;
+}
+
+/* Envelope and the first `max` recipients. *left: the bytes of the others. */
+static int decode(struct slice meta, const struct store_msg *m, struct arena *arena, size_t max,
+                  struct mail_envelope *env, struct apply *a, size_t *left, struct err *err)
 {
     struct slice rest;
 
     if (journal_meta_get(meta, env, &rest, &a->nrcpts, err) == -1)
         return -1;
     a->arena = arena;
-    a->rcpts = arena_alloc(arena, (a->nrcpts + 1) * sizeof(*a->rcpts));
-    for (uint32_t i = 0; i < a->nrcpts; i++) {
-        if (journal_rcpt_next(&rest, &a->rcpts[i].r, err) == -1)
+    a->nread = a->nrcpts < max ? a->nrcpts : (uint32_t) max;
+    a->rcpts = arena_alloc(arena, ((size_t) a->nread + 1) * sizeof(*a->rcpts));
+    for (uint32_t i = 0; i < a->nread; i++)
+        if (decode_rcpt(&rest, i, &a->rcpts[i], err) == -1)
             return -1;
-        a->rcpts[i].r.index = i;
-        a->rcpts[i].code = a->rcpts[i].r.code; /* until a note says something newer */
-        a->rcpts[i].reason = a->rcpts[i].r.reason;
-    }
+    *left = rest.len;
     env->queue_id = arena_slice(arena, slice_str(m->id));
     env->content_bytes = m->content_bytes;
     return 0;
@@ -82,14 +101,30 @@ static int check_large(struct store *s, const struct store_msg *m, struct err *e
     return ret;
 }
 
-int store_msg_read(struct store *s, struct store_msg *m, struct arena *arena,
-                   struct mail_envelope *env, struct store_rcpt **rcpts, size_t *nrcpts,
-                   struct err *err)
+/* The file that has the record. *own_fd: to be closed, or -1. */
+static int open_record(struct store *s, const struct store_msg *m, int *fd, int *own_fd,
+                       uint64_t *epoch, struct err *err)
 {
     struct journal_record r;
-    struct apply a = {0};
+
+    if (m->queue == STORE_JOURNAL) {
+        *fd = m->seg->fd;
+        *epoch = m->seg->epoch;
+        return 0;
+    }
+    *fd = *own_fd = open_message_file(s, m, err);
+    return *fd == -1 ? -1 : store_file_head(s->io, *fd, epoch, &r, err);
+}
+
+/* keep: NULL if all are wanted. */
+static int read_all(struct store *s, struct store_msg *m, struct arena *arena, struct arena *keep,
+                    size_t max, struct mail_envelope *env, struct apply *a, uint64_t *meta_at,
+                    struct err *err)
+{
+    struct journal_record r;
     uint64_t epoch;
     uint64_t end;
+    size_t left;
     char *data;
     ssize_t got;
     int own_fd = -1;
@@ -97,14 +132,8 @@ int store_msg_read(struct store *s, struct store_msg *m, struct arena *arena,
     int ret = -1;
 
     lock_take(&s->lock);
-    if (m->queue == STORE_JOURNAL) {
-        fd = m->seg->fd;
-        epoch = m->seg->epoch;
-    } else {
-        fd = own_fd = open_message_file(s, m, err);
-        if (fd == -1 || store_file_head(s->io, fd, &epoch, &r, err) == -1)
-            goto done;
-    }
+    if (open_record(s, m, &fd, &own_fd, &epoch, err) == -1)
+        goto done;
     data = arena_alloc(arena, (size_t) m->length);
     got = s->io->pread(s->io->ctx, fd, data, (size_t) m->length, m->offset);
     if (got < 0) {
@@ -117,20 +146,131 @@ int store_msg_read(struct store *s, struct store_msg *m, struct arena *arena,
         err_permanent(err, "the message's record is damaged");
         goto done;
     }
-    if (decode(slice_of(data + JOURNAL_RECORD_BYTES, r.meta_bytes), m, arena, env, &a, err) == -1 ||
+    if (decode(slice_of(data + JOURNAL_RECORD_BYTES, r.meta_bytes), m, arena, max, env, a, &left,
+               err) == -1 ||
         check_large(s, m, err) == -1)
         goto done;
+    *meta_at = r.meta_bytes - left;
+    if (keep != NULL && a->nread < a->nrcpts)
+        a->done = arena_alloc(keep, ((size_t) a->nrcpts + 7) / 8);
     if (m->queue == STORE_JOURNAL) {
-        if (store_notes_each_locked(s, m, 0, apply_note, &a, err) == -1)
+        if (store_notes_each_locked(s, m, 0, apply_note, a, err) == -1)
             goto done;
     } else {
-        if (store_file_notes_each(s, fd, epoch, m->offset + m->length, apply_note, &a, &end, err) ==
+        if (store_file_notes_each(s, fd, epoch, m->offset + m->length, apply_note, a, &end, err) ==
             -1)
             goto done;
-        store_pending_each_locked(m, apply_note, &a);
+        store_pending_each_locked(m, apply_note, a);
     }
+    ret = 0;
+done:
+    if (own_fd != -1)
+        s->io->close(s->io->ctx, own_fd);
+    lock_release(&s->lock);
+    return ret;
+}
+
+int store_msg_read(struct store *s, struct store_msg *m, struct arena *arena,
+                   struct mail_envelope *env, struct store_rcpt **rcpts, size_t *nrcpts,
+                   struct err *err)
+{
+    struct apply a = {0};
+    uint64_t meta_at;
+
+    if (read_all(s, m, arena, NULL, SIZE_MAX, env, &a, &meta_at, err) == -1)
+        return -1;
     *rcpts = a.rcpts;
     *nrcpts = a.nrcpts;
+    return 0;
+}
+
+int store_msg_read_first(struct store *s, struct store_msg *m, struct arena *arena,
+                         struct arena *keep, size_t max, struct mail_envelope *env,
+                         struct store_cursor *c, struct store_rcpt **rcpts, size_t *nrcpts,
+                         struct err *err)
+{
+    struct apply a = {0};
+    uint64_t meta_at;
+    size_t n = 0;
+
+    if (read_all(s, m, arena, keep, max, env, &a, &meta_at, err) == -1)
+        return -1;
+    *c = (struct store_cursor){
+        .total = a.nrcpts, .next = a.nread, .meta_at = meta_at, .done = a.done};
+    for (uint32_t i = 0; i < a.nread; i++)
+        if (!a.rcpts[i].done)
+            a.rcpts[n++] = a.rcpts[i];
+    if (n == 0 && a.nread < a.nrcpts)
+        return store_msg_read_next(s, m, arena, max, c, rcpts, nrcpts, err);
+    *rcpts = a.rcpts;
+    *nrcpts = n;
+    return 0;
+}
+
+/* Recipients' bytes from c->meta_at on: as much as makes one piece. */
+static int read_piece(struct store *s, const struct store_msg *m, int fd, struct arena *arena,
+                      const struct store_cursor *c, size_t bytes, struct slice *out,
+                      struct err *err)
+{
+    uint64_t rest = m->meta_bytes - c->meta_at;
+    size_t want = rest < bytes ? (size_t) rest : bytes;
+    char *data = arena_alloc(arena, want);
+    ssize_t got =
+        s->io->pread(s->io->ctx, fd, data, want, m->offset + JOURNAL_RECORD_BYTES + c->meta_at);
+
+    if (got < 0)
+        return store_err_sys(err, "read", "message");
+    if ((size_t) got < want)
+        return err_permanent(err, "the message's record is damaged");
+    *out = slice_of(data, want);
+    return 0;
+}
+
+int store_msg_read_next(struct store *s, struct store_msg *m, struct arena *arena, size_t max,
+                        struct store_cursor *c, struct store_rcpt **rcpts, size_t *nrcpts,
+                        struct err *err)
+{
+    struct store_cursor at = *c;
+    struct store_rcpt *list;
+    size_t most = at.total - at.next < max ? at.total - at.next : max;
+    size_t n = 0;
+    size_t piece = most < PIECE_RCPTS ? PIECE_BYTES / PIECE_RCPTS * (most + 1) : PIECE_BYTES;
+    uint64_t epoch;
+    int own_fd = -1;
+    int fd;
+    int ret = -1;
+
+    list = arena_alloc(arena, (most + 1) * sizeof(*list));
+    lock_take(&s->lock);
+    if (open_record(s, m, &fd, &own_fd, &epoch, err) == -1)
+        goto done;
+    while (n < most && at.next < at.total) {
+        struct slice data;
+        uint32_t before = at.next;
+        bool is_last = at.meta_at + piece >= m->meta_bytes;
+
+        if (read_piece(s, m, fd, arena, &at, piece, &data, err) == -1)
+            goto done;
+        while (n < most && at.next < at.total) {
+            struct slice rest = data;
+
+            if (decode_rcpt(&rest, at.next, &list[n], err) == -1) {
+                if (is_last)
+                    goto done;
+                break; /* the piece ends within it */
+            }
+            at.meta_at += data.len - rest.len;
+            data = rest;
+            if ((at.done[at.next / 8] & 1U << at.next % 8) == 0)
+                n++;
+            at.next++;
+        }
+        if (at.next == before)
+            piece *= 2; /* a recipient that is longer than a piece */
+    }
+    *c = at;
+    *rcpts = list;
+    *nrcpts = n;
     ret = 0;
 done:
     if (own_fd != -1)

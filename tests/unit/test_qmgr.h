@@ -20,7 +20,8 @@
 #include "mail/deliver.h"
 #include "qmgr/qmgr_int.h"
 
-#define WAIT_MS 20000
+#define WAIT_MS   20000
+#define RCPTS_MAX 3000
 
 static const char main_cf[] = "compatibility_level = 3.6\n"
                               "myhostname = mx.example.test\n"
@@ -64,7 +65,7 @@ struct fixture {
     pthread_mutex_t lock;
     enum answer answer;
     unsigned break_times; /* then ANSWER_SENT */
-    unsigned requests, rcpts, retried, reports;
+    unsigned requests, rcpts, retried, reports, reported;
     unsigned reports_refused; /* so many are refused first */
     uint32_t report_kind;
     char last_rcpt[100], last_nexthop[100];
@@ -219,6 +220,7 @@ static void *serve_bounce(void *arg)
                    proto_decode(&frame, &msg_report_rcpt, &rcpt, &err) == 0) {
             size_t at = strlen(f->report_rcpts);
 
+            f->reported++;
             snprintf(f->report_rcpts + at, sizeof(f->report_rcpts) - at, "%.*s ",
                      SLICE_FMT(rcpt.addr));
         } else if (frame.type == PROTO_END) {
@@ -383,7 +385,7 @@ static inline void submit(struct fixture *f, const char *id, const char *sender,
         .filter = f->extra.filter,
         .redirect = f->extra.redirect,
     };
-    struct mail_rcpt list[100];
+    static struct mail_rcpt list[RCPTS_MAX];
     size_t n = 0;
     struct slice rest = slice_str(rcpts);
     struct slice addr;
@@ -393,7 +395,7 @@ static inline void submit(struct fixture *f, const char *id, const char *sender,
     uint64_t source;
     uint64_t upto;
 
-    for (; slice_token(&rest, " ", &addr); n++)
+    for (; slice_token(&rest, " ", &addr) && n < RCPTS_MAX; n++)
         list[n] = (struct mail_rcpt){.addr = addr, .index = (uint32_t) n, .notify = notify};
     env.rcpt_count = (uint32_t) n;
     assert_int_equal(store_put_write(p, SLICE_LIT("Subject: x\r\n\r\nhello\r\n"), &err), 0);
