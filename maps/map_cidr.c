@@ -24,12 +24,15 @@ static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
 
 static int matches(const void *pattern, struct slice key, void *match, struct err *err)
 {
+    const struct network *n = pattern;
     struct network addr;
 
     (void) match;
     (void) err;
     /* not an address: lookup() does not come here */
-    return network_parse_address(key, &addr) == 0 && network_has(pattern, &addr);
+    if (network_parse_address(key, &addr) == -1)
+        return 0;
+    return addr.family != n->family ? PATTERN_NEITHER : network_has(n, &addr);
 }
 
 static void *index_new(const struct pattern_table *t)

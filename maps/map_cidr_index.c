@@ -144,8 +144,8 @@ static void filter(const struct prefixes *in, const struct pattern_rule *r, uint
                 n.rule = rule;
                 add(out, n);
             }
-        } else if (r->negated) {
-            add(out, p);
+        } else if (r->negated && p.is_v6 == n.is_v6) {
+            add(out, p); /* an address of the other family is not compared at all */
         }
     }
 }

@@ -188,7 +188,8 @@ struct pattern_ops {
     /* Compiles the pattern at the front of *rest (delimiters and flags too), advances it. */
     int (*compile)(struct slice *rest, bool for_if, void **pattern, struct err *err);
     void (*free_pattern)(void *pattern);
-    /* match: room for the type's captures. 1 yes, 0 no, -1 err. */
+    /* match: room for the type's captures. 1 yes, 0 no, -1 err; PATTERN_NEITHER: not comparable, "!" does not make it match. */
+#define PATTERN_NEITHER 2
     int (*matches)(const void *pattern, struct slice key, void *match, struct err *err);
     /* $1 $2 ${1} $(1) $$ of result; NULL: result is plain. */
     int (*substitute)(const void *pattern, const char *result, struct slice key, const void *match,

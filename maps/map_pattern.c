@@ -48,11 +48,34 @@ static bool take_negations(struct slice *s)
     return negated;
 }
 
+static bool no_group(unsigned n, struct slice *out, void *arg)
+{
+    (void) n;
+    (void) out;
+    (void) arg;
+    return false;
+}
+
+/* The result of a rule whose pattern is not to match: there are no groups, and $$ is known now. */
+static int expand_negated(char **result, struct err *err)
+{
+    struct buf out = BUF_INIT(SIZE_MAX);
+
+    if (pattern_expand(*result, no_group, NULL, &out, NULL) == -1) {
+        buf_fini(&out);
+        return err_input(err, "$number found in negative match replacement text");
+    }
+    free(*result);
+    *result = buf_take(&out);
+    return 0;
+}
+
 static int parse_rule(struct loading *l, struct slice line, int number, struct err *err)
 {
     struct pattern_rule *r;
     struct slice rest = line;
     void *pattern = NULL;
+    char *result;
     bool negated;
 
     if (take_word(&rest, "endif")) {
@@ -88,11 +111,17 @@ static int parse_rule(struct loading *l, struct slice line, int number, struct e
         l->ops->free_pattern(pattern);
         return err_input(err, "no result after the pattern");
     }
+    result = slice_dup(rest);
+    if (negated && l->ops->substitute != NULL && expand_negated(&result, err) == -1) {
+        l->ops->free_pattern(pattern);
+        free(result);
+        return -1;
+    }
     r = add_rule(l->table);
     r->kind = RULE_MATCH;
     r->negated = negated;
     r->pattern = pattern;
-    r->result = slice_dup(rest);
+    r->result = result;
     r->line = number;
     return 0;
 }
@@ -174,17 +203,19 @@ enum map_result pattern_map_lookup(void *impl, struct slice key, struct buf *val
     for (size_t i = 0; i < t->count && result == MAP_NOTFOUND; i++) {
         const struct pattern_rule *r = &t->rules[i];
         int yes;
+        bool holds;
 
         if (r->kind == RULE_ENDIF)
             continue;
         yes = ops->matches(r->pattern, key, match, err);
+        holds = yes != PATTERN_NEITHER && (yes != 0) != r->negated;
         if (yes == -1) {
             err_prefix(err, "%s, line %d: ", t->path, r->line);
             result = MAP_RETRY;
         } else if (r->kind == RULE_IF) {
-            if ((yes != 0) == r->negated)
+            if (!holds)
                 i = r->end;
-        } else if ((yes != 0) != r->negated) {
+        } else if (holds) {
             size_t start = value->len;
 
             result = MAP_FOUND;
