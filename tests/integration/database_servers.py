@@ -60,6 +60,7 @@ class Database:
 
 
 class MariaDB(Database):
+    # what was committed is in the files, if not on the disk: it outlives the kill of the process
     account = "mysql"
 
     def create(self):
@@ -74,7 +75,7 @@ class MariaDB(Database):
         return [shutil.which("mariadbd", path=PROGRAMS), "--no-defaults", f"--datadir={self.directory}/data", f"--socket={self.socket}",
                 f"--port={self.port}", "--bind-address=127.0.0.1", "--innodb-buffer-pool-size=8M", f"--pid-file={self.directory}/pid",
                 f"--ssl-cert={self.directory}/cert.pem", f"--ssl-key={self.directory}/key.pem", "--max-connections=20",
-                "--innodb-flush-log-at-trx-commit=0"]
+                "--innodb-flush-log-at-trx-commit=2"]
 
     def ping(self):
         return ["mariadb-admin", "--no-defaults", "-u", "root", "-S", str(self.socket), "ping"]

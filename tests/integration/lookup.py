@@ -204,8 +204,10 @@ class Server:
 
 
 def load_with_outage(asker, keys, right, stop, start, outages=3):
-    """Looks up keys while the server stops and starts; each answer is right or "try again", and it recovers within 2 s."""
+    """Looks up keys, over and over, while the server stops and starts, until as many as there are have been answered; each answer
+    is right or "try again", and it recovers within 2 s of each return of the server."""
     counts = {"found": 0, "notfound": 0, "retry": 0}
+    returns, recoveries = [], []
     done = threading.Event()
     trouble = []
 
@@ -217,13 +219,14 @@ def load_with_outage(asker, keys, right, stop, start, outages=3):
                 stop()
                 done.wait(0.15)
                 start()
+                returns.append(time.monotonic())
         except Exception as e:  # shown by the assertion below
             trouble.append(e)
 
     thread = threading.Thread(target=disturb)
     thread.start()
     position = 0
-    while thread.is_alive() or position < len(keys):
+    while thread.is_alive() or position - counts["retry"] < len(keys):
         batch = [keys[(position + i) % len(keys)] for i in range(200)]
         for answer in asker.load(batch):
             counts[answer.result] += 1
@@ -231,10 +234,16 @@ def load_with_outage(asker, keys, right, stop, start, outages=3):
                 assert answer.text
             else:
                 assert right(answer), answer
+                while len(recoveries) < len(returns):
+                    recoveries.append(time.monotonic() - returns[len(recoveries)])
             assert answer.seconds < 2, answer
         position += len(batch)
     done.set()
     thread.join()
     assert not trouble, trouble
     asker.until_found(keys[0], 2)
+    while len(recoveries) < len(returns):
+        recoveries.append(time.monotonic() - returns[len(recoveries)])
+    print(f"{position} lookups: {counts}; {len(returns)} outages, recovered {', '.join(f'{r:.3f}' for r in recoveries)} s after")
+    assert all(seconds < 2 for seconds in recoveries), recoveries
     return counts, position
