@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/num.h"
 
 static int parse_unix(struct slice path, struct endpoint *out, struct err *err)
 {
@@ -84,6 +85,7 @@ int endpoint_parse(const char *text, int family, bool listens, struct endpoint *
     struct slice port;
     char *host_text;
     char *port_text;
+    int64_t number;
     int ret;
 
     if (slice_starts_with(s, SLICE_LIT("unix:")))
@@ -94,6 +96,9 @@ int endpoint_parse(const char *text, int family, bool listens, struct endpoint *
         return err_input(err, "%s: want %s", text,
                          listens ? "[inet:][host]:port or unix:pathname"
                                  : "[inet:]host[:port] or unix:pathname");
+    if (port.len > 0 && ascii_is_digit(port.ptr[0]) && /* the resolver takes any number */
+        num_parse_i64(port, 1, 65535, &number, err) == -1)
+        return err_prefix(err, "%s: port ", text);
     host_text = slice_dup(host);
     port_text = port.len > 0 ? slice_dup(port) : xstrdup("25");
     ret = resolve(host_text, port_text, family, listens, out, err);
@@ -173,18 +178,20 @@ int endpoint_connect(const struct endpoint *e, size_t which, int window)
 void endpoint_peer(const struct sockaddr_storage *addr, char *out, size_t len)
 {
     char text[INET6_ADDRSTRLEN];
+    const char *prefix = "";
     const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) (const void *) addr;
     const struct sockaddr_in *in4 = (const struct sockaddr_in *) (const void *) addr;
+    const void *bytes =
+        addr->ss_family == AF_INET6 ? (const void *) &in6->sin6_addr : &in4->sin_addr;
+    int family = addr->ss_family;
 
-    if (addr->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) &&
-        inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], text, sizeof(text)) != NULL)
-        snprintf(out, len, "%s", text);
-    else if (addr->ss_family == AF_INET6 &&
-             inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof(text)) != NULL)
-        snprintf(out, len, "ipv6:%s", text);
-    else if (addr->ss_family == AF_INET &&
-             inet_ntop(AF_INET, &in4->sin_addr, text, sizeof(text)) != NULL)
-        snprintf(out, len, "%s", text);
-    else
-        snprintf(out, len, "unix");
+    if (family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
+        bytes = &in6->sin6_addr.s6_addr[12];
+        family = AF_INET;
+    } else if (family == AF_INET6) {
+        prefix = "ipv6:";
+    }
+    if (addr->ss_family == AF_UNIX || inet_ntop(family, bytes, text, sizeof(text)) == NULL)
+        (void) snprintf(text, sizeof(text), "unix");
+    (void) snprintf(out, len, "%s%s", prefix, text);
 }

@@ -250,7 +250,7 @@ static NORETURN void usage(int status)
     (void) fprintf(
         status == 0 ? stdout : stderr,
         "usage: floor [-q] [-s sessions] [-o senders] [inet:][host]:port next_hop journal\n");
-    exit(status);
+    exit(status); /* NOLINT(concurrency-mt-unsafe): no threads yet */
 }
 
 static int64_t number(const char *option, int64_t max)
@@ -277,6 +277,7 @@ int main(int argc, char **argv)
     log_open(&(struct log_target){
         .program = "floor", .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
     (void) signal(SIGPIPE, SIG_IGN);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads yet */
     while ((option = getopt_long(argc, argv, "qs:o:", long_options, NULL)) != -1) {
         switch (option) {
         case 'q':

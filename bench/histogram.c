@@ -13,7 +13,7 @@ static size_t bucket_of(uint64_t us)
     if (us < HISTOGRAM_SUB)
         return (size_t) us;
     power = 63 - (unsigned) __builtin_clzll(us) - 6; /* 0 for 64..127 */
-    at = HISTOGRAM_SUB * (power + 1) + (size_t) ((us >> power) - HISTOGRAM_SUB);
+    at = (size_t) HISTOGRAM_SUB * (power + 1) + (size_t) ((us >> power) - HISTOGRAM_SUB);
     return at < ARRAY_LEN(((struct histogram *) NULL)->buckets)
                ? at
                : ARRAY_LEN(((struct histogram *) NULL)->buckets) - 1;

@@ -119,6 +119,7 @@ int sink_run(const struct sink_options *o, int listen_fd, struct err *err)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     if (sigprocmask(SIG_BLOCK, &set, NULL) == -1 ||
         (sink.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) == -1) {
         err_sys(err, "signals");

@@ -35,7 +35,7 @@ static int open_with_directories(const char *path, int flags)
     if (fd != -1 || errno != ENOENT)
         return fd;
     copy = xstrdup(path);
-    if (dir_make(dirname(copy), 0755, &ignored) == 0)
+    if (dir_make(dirname(copy), 0755, &ignored) == 0) /* NOLINT(concurrency-mt-unsafe): its own */
         fd = open(path, flags, 0644);
     else
         errno = ENOENT;

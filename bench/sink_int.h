@@ -57,7 +57,7 @@ struct sink_session {
 
 void sink_session_new(struct sink *sink, int fd, const char *peer);
 void sink_session_close(struct sink_session *s);
-void sink_sessions_bury(void *sink); /* frees those that are closed */
+void sink_sessions_bury(void *arg); /* a struct sink: frees those that are closed */
 /* Nothing is read for so long; then what `wait` says. */
 void sink_session_wait(struct sink_session *s, enum sink_wait wait, int64_t seconds);
 

@@ -153,10 +153,10 @@ static void take_long_option(struct command *c, int option)
         break;
     case OPT_HELP:
         (void) puts(usage);
-        exit(0);
+        exit(0); /* NOLINT(concurrency-mt-unsafe): no threads */
     default:
         (void) fprintf(stderr, "%s\n", usage);
-        exit(1);
+        exit(1); /* NOLINT(concurrency-mt-unsafe): no threads */
     }
 }
 
@@ -281,7 +281,8 @@ static void drop_privileges(const struct command *c)
 {
     const struct passwd *pw = NULL;
 
-    if (c->user != NULL && (pw = getpwnam(c->user)) == NULL)
+    if (c->user != NULL &&
+        (pw = getpwnam(c->user)) == NULL) /* NOLINT(concurrency-mt-unsafe): no threads */
         fatal("-u: unknown user: %s", c->user);
     if (c->root != NULL && (chroot(c->root) == -1 || chdir("/") == -1))
         fatal("-R: %s: %s", c->root, err_errno_text(errno, (char[128]){0}, 128));
@@ -350,6 +351,7 @@ int main(int argc, char **argv)
     log_to(false);
     buf_init(&c.start, SIZE_MAX);
     (void) signal(SIGPIPE, SIG_IGN);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     while ((option = getopt_long(argc, argv,
                                  "468aA:b:B:cCd:D:eEf:Fh:H:Lm:M:n:NpPq:Q:r:R:s:S:t:T:u:vw:W:",
                                  long_options, NULL)) != -1)

@@ -97,10 +97,10 @@ static void take_long_option(struct command *c, int option)
         break;
     case OPT_HELP:
         (void) puts(usage);
-        exit(0);
+        exit(0); /* NOLINT(concurrency-mt-unsafe): no threads */
     default:
         (void) fprintf(stderr, "%s\n", usage);
-        exit(1);
+        exit(1); /* NOLINT(concurrency-mt-unsafe): no threads */
     }
 }
 
@@ -270,6 +270,7 @@ int main(int argc, char **argv)
     log_open(&(struct log_target){
         .program = "smtp-source", .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
     (void) signal(SIGPIPE, SIG_IGN);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
     while ((option = getopt_long(argc, argv, "46AcC:df:F:l:Lm:M:Nor:R:s:S:t:T:vw:", long_options,
                                  NULL)) != -1)
         take_option(&c, option);
@@ -286,9 +287,9 @@ int main(int argc, char **argv)
     if (c.o.recipient == NULL)
         c.o.recipient = buf_cstr(&address);
     check_together(&c);
+    make_body(&c, &body);
     if (endpoint_parse(argv[optind], c.family, false, &c.o.to, &err) == -1)
         fatal("%s", err.text);
-    make_body(&c, &body);
     c.o.body = buf_view(&body);
     c.o.body_is_message = c.file != NULL;
     c.o.ehlo = c.o.pipelining || c.o.tls != SOURCE_CLEAR;

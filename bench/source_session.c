@@ -23,6 +23,8 @@
 
 #include "source_int.h"
 
+enum { RETRY_MS = 100 }; /* between attempts to connect */
+
 enum state {
     S_PAUSE,
     S_CONNECT,
@@ -529,12 +531,16 @@ static void on_closed(struct source_session *s)
         return;
     }
     if (s->state == S_CONNECT && s->stream.ssl == NULL) {
-        bool other = s->address + 1 < src->o->to.count;
-
-        if (other || (error == ECONNREFUSED && ++s->connect_tries < src->o->connect_tries)) {
-            s->address = other ? s->address + 1 : 0;
+        if (s->address + 1 < src->o->to.count) {
+            s->address++;
             hang_up(s);
             loop_defer(src->loop, go, s);
+            return;
+        }
+        if (error == ECONNREFUSED && ++s->connect_tries < src->o->connect_tries) {
+            s->address = 0;
+            hang_up(s);
+            loop_timer_set(s->timer, RETRY_MS);
             return;
         }
         source_fail(src, "connect: %s", stream_error(&s->stream, why, sizeof(why)));

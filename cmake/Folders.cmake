@@ -53,7 +53,9 @@ function(postrider_programs)
     endif()
     if(prog IN_LIST POSTRIDER_BENCH)
       set(where bench)
-    else()
+      set(dest ${CMAKE_INSTALL_SBINDIR}) # where Debian's package has its smtp-source and smtp-sink
+    endif()
+    if(NOT prog STREQUAL floor)
       install(TARGETS prog_${prog} DESTINATION ${dest})
     endif()
     set_target_properties(prog_${prog} PROPERTIES OUTPUT_NAME ${prog}
