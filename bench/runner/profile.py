@@ -16,6 +16,13 @@ class Profile:
         self.perf = subprocess.Popen(["perf", "record", "-q", "-g", "-a", "-e", "cpu-clock", "-F", "997", "-G", group, "-o", self.data],
                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
+    def kill(self):
+        """If it still runs."""
+        if self.perf.poll() is None:
+            self.perf.kill()
+            self.perf.communicate()
+        self.data.unlink(missing_ok=True)
+
     def stop(self):
         """The report's text."""
         self.perf.send_signal(signal.SIGINT)
@@ -28,5 +35,4 @@ class Profile:
                 raise Stop(f"perf: {(done.stderr or err).strip().splitlines()[-1]}")
             lines = [line for line in done.stdout.splitlines() if line.strip() and not line.startswith("#")]
             text += f"== {title}\n" + "\n".join(lines[:40]) + "\n\n"
-        self.data.unlink()
         return text

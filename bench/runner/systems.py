@@ -22,7 +22,7 @@ alias_database =
 relayhost = [127.0.0.2]:2525
 message_size_limit = 20971520
 smtpd_recipient_limit = 10000
-default_process_limit = 100
+default_process_limit = {processes}
 default_destination_concurrency_limit = 50
 initial_destination_concurrency = 50
 in_flow_delay = 0
@@ -41,11 +41,11 @@ class System:
 
     name, skips, factor = "", (), 1
 
-    def __init__(self, sandbox, packages, slow_flush_ms=0):
-        self.sandbox, self.packages = sandbox, packages
+    def __init__(self, sandbox, packages, slow_flush_ms=0, processes=100):
+        self.sandbox, self.packages, self.processes = sandbox, packages, processes
         self.env = dict(FLUSH, SLOW_FLUSH_MS=str(slow_flush_ms)) if slow_flush_ms else {}
 
-    def prepare(self, workload):
+    def prepare(self):
         """Its files, in directories that are new."""
 
     def start(self):
@@ -55,12 +55,10 @@ class System:
 class PostfixLike(System):
     sbin = ""
 
-    def prepare(self, workload):
+    def prepare(self):
         etc = self.sandbox.work / "etc/postfix"
         etc.mkdir()
-        text = MAIN_CF + self.extra_parameters()
-        if workload == "idle":
-            text += "default_process_limit = 1200\n"
+        text = MAIN_CF.format(processes=self.processes) + self.extra_parameters()
         if self.env:  # master hands on nothing else
             text += "import_environment = MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ LANG=C" + "".join(f" {k}={v}" for k, v in self.env.items()) + "\n"
         (etc / "main.cf").write_text(text)
@@ -91,9 +89,9 @@ class Postfix(PostfixLike):
 
     name, sbin = "postfix", "/usr/sbin"
 
-    def prepare(self, workload):
+    def prepare(self):
         work = self.sandbox.work
-        super().prepare(workload)
+        super().prepare()
         given = [*(self.packages / "etc/postfix").iterdir(), self.packages / "usr/share/postfix/dynamicmaps.cf"]
         subprocess.run(["cp", "-a", *given, work / "etc/postfix"], check=True)
         for name in ("spool", "lib"):

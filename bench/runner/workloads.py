@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The workloads. Each runs one life of one system and yields (metric, value)."""
+import dataclasses
 import json
 import re
 import select
 import subprocess
 import time
+import typing
 
+from runner.profile import Profile
 from runner.sandbox import wait_for
 from runner.stop import Stop
 from runner.systems import LISTEN, NEXT_HOP
@@ -16,14 +19,18 @@ STALL = 40  # seconds without progress after which a run is given up
 class Life:
     """A system that runs, with its next hop."""
 
-    def __init__(self, system, groups, tools, options):
-        self.system, self.sandbox, self.groups, self.tools, self.options = system, system.sandbox, groups, tools, options
+    def __init__(self, system, workload, groups, tools, options):
+        self.system, self.sandbox, self.workload = system, system.sandbox, workload
+        self.groups, self.tools, self.options = groups, tools, options
         self.target = NEXT_HOP if system.name == "direct" else LISTEN
-        self.sink = None
+        self.sink = self.profile = None
 
-    def up(self, workload, sink=True):
+    def sessions(self):
+        return ("-s", self.options.sessions or self.workload.sessions)
+
+    def up(self, sink=True):
         self.sandbox.prepare()
-        self.system.prepare(workload)
+        self.system.prepare()
         self.sandbox.start()
         if sink:
             self.start_sink()
@@ -87,6 +94,13 @@ class Life:
             raise Stop(f"{self.system.name}: {err.strip() or 'smtp-source failed'}\n{self.sandbox.log()[-1500:]}")
         return json.loads(out)
 
+    def measured(self):
+        """The warm-up is over. CPU time, as cpu()."""
+        self.settle()
+        if self.options.profile:
+            self.profile = Profile(self.groups, self.options.work)
+        return self.cpu()
+
     def cpu(self):
         """Seconds of the system with its syslog daemon, and of the latter."""
         log = self.groups.cpu("log")
@@ -108,8 +122,7 @@ def throughput(life, messages, arguments, count):
     warm = messages // 25 + 1
     life.sent(life.source(*arguments, "-m", warm))
     life.wait(count, warm)
-    life.settle()
-    base, cpu = count(), life.cpu()
+    cpu, base = life.measured(), count()
     source = life.source(*arguments, "-m", messages)
     ended, got = life.wait(count, base + messages, 0.005 if count == life.counted else 0.05)
     sent = life.sent(source)
@@ -125,37 +138,32 @@ def throughput(life, messages, arguments, count):
         yield "missing", messages - (got - base)
 
 
-def sessions(life, default=20):
-    return ("-s", life.options.sessions or default, "-l", 4096, "-N")
-
-
 def relay_small(life, messages):
-    life.up("relay-small")
-    yield from throughput(life, life.count_of(messages), (*sessions(life), "-t", "u@dest.test"), life.counted)
+    life.up()
+    yield from throughput(life, life.count_of(messages), (*life.sessions(), "-l", 4096, "-N", "-t", "u@dest.test"), life.counted)
 
 
 def relay_reuse(life, messages):
-    life.up("relay-reuse")
-    yield from throughput(life, life.count_of(messages), (*sessions(life), "-d", "-t", "u@dest.test"), life.counted)
+    life.up()
+    yield from throughput(life, life.count_of(messages), (*life.sessions(), "-l", 4096, "-N", "-d", "-t", "u@dest.test"), life.counted)
 
 
 def local_maildir(life, messages):
-    life.up("local-maildir", sink=False)
-    yield from throughput(life, life.count_of(messages), (*sessions(life), "-t", "u@local.test"), life.sandbox.maildir_files)
+    life.up(sink=False)
+    yield from throughput(life, life.count_of(messages), (*life.sessions(), "-l", 4096, "-N", "-t", "u@local.test"), life.sandbox.maildir_files)
 
 
 def large(life, messages):
-    life.up("large")
-    yield from throughput(life, messages, ("-s", life.options.sessions or 10, "-l", 10 * 1024 * 1024, "-N", "-t", "u@dest.test"), life.counted)
+    life.up()
+    yield from throughput(life, messages, (*life.sessions(), "-l", 10 * 1024 * 1024, "-N", "-t", "u@dest.test"), life.counted)
 
 
 def list_(life, recipients):
     """One message to many recipients in 50 domains, which share the next hop."""
-    life.up("list")
+    life.up()
     life.sent(life.source("-m", 1, "-t", "warm@dest.test"))
     life.wait(life.counted, 1)
-    life.settle()
-    base, transactions, cpu = life.counted("rcpt"), life.counted(), life.cpu()
+    cpu, base, transactions = life.measured(), life.counted("rcpt"), life.counted()
     source = life.source("--pipelining", "--domains", 50, "-r", recipients, "-l", 4096, "-t", "u@list.test")
     ended, got = life.wait(lambda: life.counted("rcpt"), base + recipients)
     sent = life.sent(source)
@@ -170,8 +178,8 @@ def list_(life, recipients):
 
 def drain(life, messages):
     """Messages that were deferred as the next hop was down; it comes back, and the queue is flushed."""
-    life.up("drain", sink=False)
-    life.sent(life.source(*sessions(life), "-d", "-t", "u@dest.test", "-m", messages))
+    life.up(sink=False)
+    life.sent(life.source(*life.sessions(), "-l", 4096, "-N", "-d", "-t", "u@dest.test", "-m", messages))
     life.settle()
     began = time.monotonic()
     queued = life.system.queued()
@@ -179,7 +187,7 @@ def drain(life, messages):
     if queued != messages:
         raise Stop(f"{life.system.name}: {queued} messages are queued, {messages} were sent")
     life.start_sink()
-    base, cpu = life.counted(), life.cpu()
+    cpu, base = life.measured(), life.counted()
     began = time.monotonic()
     life.system.flush()
     ended, got = life.wait(life.counted, base + messages)
@@ -205,8 +213,8 @@ sys.stdin.read()
 
 def idle(life, connections):
     """Connections that have been greeted and say nothing."""
-    life.up("idle", sink=False)
-    life.settle()
+    life.up(sink=False)
+    life.measured()
     before = life.groups.memory_kib("mta")
     holder = subprocess.Popen(life.sandbox.tool("python3", "-c", HOLD, connections), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     line = holder.stdout.readline() if select.select([holder.stdout], [], [], 120)[0] else ""
@@ -220,13 +228,24 @@ def idle(life, connections):
     holder.wait()
 
 
-# name: (function, messages by default, the metric that the table of ratios shows, what it counts)
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    run: typing.Callable
+    messages: int  # by default; or recipients, or connections
+    metric: str  # that the table of ratios shows
+    unit: str
+    sessions: int = 20
+    slow_flush_ms: int = 0  # each flush to disk takes so long
+
+
 WORKLOADS = {
-    "relay-small": (relay_small, 5000, "arrive_per_s", "messages/s"),
-    "relay-reuse": (relay_reuse, 5000, "arrive_per_s", "messages/s"),
-    "local-maildir": (local_maildir, 5000, "arrive_per_s", "messages/s"),
-    "list": (list_, 5000, "rcpts_per_s", "recipients/s"),
-    "drain": (drain, 10000, "drain_per_s", "messages/s"),
-    "large": (large, 60, "arrive_per_s", "messages/s"),
-    "idle": (idle, 1000, "kib_each", "KiB each"),
+    "relay-small": Workload(relay_small, 5000, "arrive_per_s", "messages/s"),
+    "relay-reuse": Workload(relay_reuse, 5000, "arrive_per_s", "messages/s"),
+    "local-maildir": Workload(local_maildir, 5000, "arrive_per_s", "messages/s"),
+    "list": Workload(list_, 5000, "rcpts_per_s", "recipients/s"),
+    "drain": Workload(drain, 10000, "drain_per_s", "messages/s"),
+    "large": Workload(large, 60, "arrive_per_s", "messages/s", sessions=10),
+    "idle": Workload(idle, 1000, "kib_each", "KiB each"),
+    "slow-disk-20": Workload(relay_small, 1000, "arrive_per_s", "messages/s", slow_flush_ms=5),
+    "slow-disk-100": Workload(relay_small, 1000, "arrive_per_s", "messages/s", sessions=100, slow_flush_ms=5),
 }
