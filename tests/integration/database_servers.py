@@ -63,6 +63,10 @@ class MariaDB(Database):
     # what was committed is in the files, if not on the disk: it outlives the kill of the process
     account = "mysql"
 
+    def __init__(self, connections=20):
+        self.connections = connections
+        super().__init__()
+
     def create(self):
         self.socket = self.directory / "s"
         run(shutil.which("mariadb-install-db", path=PROGRAMS), "--no-defaults", f"--datadir={self.directory}/data",
@@ -74,7 +78,7 @@ class MariaDB(Database):
     def command(self):
         return [shutil.which("mariadbd", path=PROGRAMS), "--no-defaults", f"--datadir={self.directory}/data", f"--socket={self.socket}",
                 f"--port={self.port}", "--bind-address=127.0.0.1", "--innodb-buffer-pool-size=8M", f"--pid-file={self.directory}/pid",
-                f"--ssl-cert={self.directory}/cert.pem", f"--ssl-key={self.directory}/key.pem", "--max-connections=20",
+                f"--ssl-cert={self.directory}/cert.pem", f"--ssl-key={self.directory}/key.pem", f"--max-connections={self.connections}",
                 "--innodb-flush-log-at-trx-commit=2"]
 
     def ping(self):

@@ -299,7 +299,8 @@ def test_outages(tmp_path):
         with asker(tmp_path, own, threads=4, max_try=1, backup=f"texthash:{tmp_path}/backup") as a:
             counts, asked = load_with_outage(a, keys * 20, right, own.stop, own.start)
             assert asked >= 10000 and counts["found"] == asked, counts
-            assert "is down: " in a.log() and "answers again after" in a.log()
+            assert "is down: " in a.log()
+            wait_for("the cache to be asked again", lambda: a.found(keys[0]) and "answers again after" in a.log(), 2)
 
             def used():
                 a.found(b"key7")

@@ -2,16 +2,18 @@
 """proxy: tables of a running system: one process asks for all, approval, reload, outage, commands."""
 import asyncio
 import collections
+import os
 import pathlib
 import re
 import smtplib
+import subprocess
 import sys
 import threading
 import urllib.parse
 
 import pytest
 
-from instance import MASTER_CF, wait_for
+from instance import MASTER_CF, STAGE, wait_for
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "integration"))
 from lookup import Asker, Server  # noqa: E402
@@ -253,3 +255,16 @@ def test_check_finds_what_is_not_approved(instance):
     assert len(found) == 2, text
     assert re.search(r"main.cf, line \d+: transport_maps: proxymap\(8\) may not serve proxy:static:one: list it in proxy_read_maps", found[0])
     assert re.search(r"master.cf, line \d+: .*virtual_alias_maps: proxymap\(8\) may not serve proxy:static:three", found[1])
+
+
+def test_sessions_that_ask_a_database():
+    """The measurement itself, with fewer sessions: each answer is right, and MariaDB sees no more connections than are allowed."""
+    if os.geteuid() != 0:
+        pytest.fail("needs root")
+    script = pathlib.Path(__file__).parents[2] / "bench/proxy_mysql.py"
+    done = subprocess.run([script, "--sessions", "200", "--recipients", "6", "--connections", "4"], capture_output=True, text=True, timeout=200,
+                          env=os.environ | {"POSTRIDER_STAGE": str(STAGE)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1200 RCPT" in done.stdout and "; 0 wrong or try again" in done.stdout, done.stdout
+    most = int(re.search(r"Max_used_connections (\d+)", done.stdout)[1])
+    assert 2 <= most <= 4 + 1, done.stdout  # one is the measurement's
