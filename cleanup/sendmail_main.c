@@ -42,6 +42,21 @@ NORETURN static void run(const char *option, const char *argument)
     fatal("cannot run %s: errno %d", buf_cstr(&path), errno);
 }
 
+/* -q: the whole queue (an interval, -q15m, says no more); -qRsite, -qIid. */
+static void take_q(struct options *o, const char *arg)
+{
+    if (arg[0] == 'S')
+        fatal("-qS is not implemented");
+    if (arg[0] == 'R' && arg[1] == '\0')
+        fatal("specify: -qRsitename");
+    if (arg[0] == 'I' && arg[1] == '\0')
+        fatal("specify: -qIqueueid");
+    if (arg[0] == 'R')
+        o->flush_site = arg + 1;
+    else if (arg[0] == 'I')
+        o->flush_id = arg + 1;
+}
+
 static void take_o(struct options *o, const char *value)
 {
     if (strcmp(value, "i") == 0)
@@ -127,10 +142,7 @@ static void take_options(struct options *o, int argc, char **argv)
             break;
         case 'q':
             o->mode = MODE_FLUSH;
-            if (optarg[0] == 'R')
-                o->flush_site = optarg + 1;
-            else if (optarg[0] == 'I')
-                o->flush_id = optarg + 1;
+            take_q(o, optarg);
             break;
         case 't':
             o->extract = true;

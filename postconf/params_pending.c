@@ -72,7 +72,6 @@ const struct param params_pending[] = {
     PENDING("error_notice_recipient", "postmaster", STRING, "smtpd,smtp"),
     PENDING("error_service_name", "error", STRING, "all"),
     PENDING("extract_recipient_limit", "", INT, "obsolete"),
-    PENDING("fast_flush_domains", "$relay_domains", STRING, "flush,sendmail,postqueue"),
     PENDING("fault_injection_code", "0", INT, "all"),
     PENDING("force_mime_input_conversion", "no", BOOL, "cleanup"),
     PENDING("frozen_delivered_to", "yes", BOOL, "local"),

@@ -230,8 +230,10 @@ static void flush(const struct queue_client *q, const struct options *o)
         if (site.len > 2 && site.ptr[0] == '['
                 ? site.ptr[site.len - 1] != ']' ||
                       !address_literal_valid(slice_sub(site, 1, site.len - 1))
-                : !hostname_valid(site))
+                : !hostname_valid(site)) {
+            log_fatal_status(EX_UNAVAILABLE); /* as postqueue has it */
             fatal("Cannot flush mail queue - invalid destination: \"%.100s\"", o->arg);
+        }
     }
     queue_client_authorize(q, "authorized_flush_users", "flush the mail queue");
     c = queue_client_connect(q, &err);
@@ -241,6 +243,8 @@ static void flush(const struct queue_client *q, const struct options *o)
     }
     if (result.status != PROTO_OK) {
         log_fatal_status(EX_UNAVAILABLE);
+        if (o->mode == 's' && result.status == PROTO_NOT_FOUND)
+            fatal("%.*s", SLICE_FMT(result.text)); /* not one of fast_flush_domains */
         fatal("Cannot flush %s: %.*s", o->arg != NULL ? o->arg : "mail queue",
               SLICE_FMT(result.text));
     }

@@ -236,6 +236,8 @@ static struct active *active_new(struct qmgr *q, struct queued *qd, struct arena
     TAILQ_INIT(&m->parts);
     m->queued_us = (uint64_t) wall_now().us;
     m->retry_after_us = -1;
+    m->is_flushed = qd->flushed;
+    qd->flushed = false;
     m->lane = is_first ? SCHED_FRESH : SCHED_RETRY;
     m->traced = (e->flags & MAIL_PROBE) != 0 || ((e->flags & MAIL_TRACE) != 0 && is_first);
     return m;

@@ -48,6 +48,10 @@ static const struct param rows[] = {
     PARAM_STRING("defer_transports", struct qmgr_params, defer_transports, .def = "",
                  .services = "qmgr",
                  .doc = "Transports whose mail waits until it is sent for with a flush."),
+    PARAM_STRING("fast_flush_domains", struct qmgr_params, flush_domains, .def = "$relay_domains",
+                 .services = "qmgr,smtpd,sendmail,postqueue",
+                 .doc = "Destinations whose mail may be sent for with ETRN, sendmail -qR and "
+                        "postqueue -s."),
     PARAM_STRING("retry_schedule_maps", struct qmgr_params, retry_schedule_maps, .def = "",
                  .services = "qmgr",
                  .doc = "Tables with the times of further attempts, by domain, next hop or "
@@ -148,6 +152,10 @@ int qmgr_config_new(const struct config *cfg, struct qmgr_config **out, struct e
     ret = route_new(g->maps, &g->route, err);
     if (ret == 0 && map_list_open(g->maps, g->p.retry_schedule_maps, &g->schedules, err) == -1)
         ret = err_prefix(err, "retry_schedule_maps: ");
+    if (ret == 0 && match_list_open(g->maps, MATCH_DOMAIN, g->p.flush_domains,
+                                    parent_matches_subdomains(g->cfg, "fast_flush_domains"),
+                                    &g->flush_domains, err) == -1)
+        ret = err_prefix(err, "fast_flush_domains: ");
     if (ret == 0)
         g->is_local_only =
             route_is_local_only(g->route) && (map_list_is_empty(g->schedules) ||
@@ -174,6 +182,7 @@ void qmgr_config_unref(struct qmgr_config **gp)
     if (g == NULL || atomic_fetch_sub(&g->refs, 1) > 1)
         return;
     map_list_free(&g->schedules);
+    match_list_free(&g->flush_domains);
     route_free(&g->route);
     map_env_free(&g->maps);
     master_cf_free(&g->services);

@@ -105,20 +105,33 @@ static void defer_dead(struct part *p, struct rcpt *r, const struct sched_dest *
     defer(p, r, sched_dest_reason_code(d), slice_str(text));
 }
 
+static void revive_transport(struct sched_transport *t, void *arg)
+{
+    struct agents *a = sched_transport_data(t);
+
+    (void) arg;
+    a->fails = 0;
+    a->paused_until.us = a->full_until.us = a->suspended_until.us = 0;
+}
+
 static void put_in_line(struct part *p, struct rcpt *r)
 {
     struct agents *a = agents_of(p->m->qmgr, r->transport);
     struct sched_dest *d;
 
+    if (p->m->is_flushed)
+        revive_transport(a->transport, NULL);
     if (a->suspended_until.us != 0) {
         defer(p, r, SLICE_LIT("4.3.0"), slice_str(a->reason));
         return;
     }
-    if (a->defers) {
+    if (a->defers && !p->m->is_flushed) {
         defer(p, r, SLICE_LIT(DEFER_CODE), SLICE_LIT(DEFER_TEXT));
         return;
     }
     d = sched_dest(a->transport, r->nexthop, r->addr);
+    if (p->m->is_flushed)
+        sched_dest_revive(d);
     if (sched_dest_is_dead(d))
         defer_dead(p, r, d);
     else
@@ -536,15 +549,6 @@ static void reconfigure_transport(struct sched_transport *t, void *arg)
 void deliver_reconfigure(struct qmgr *q)
 {
     sched_each_transport(q->sched, reconfigure_transport, NULL);
-}
-
-static void revive_transport(struct sched_transport *t, void *arg)
-{
-    struct agents *a = sched_transport_data(t);
-
-    (void) arg;
-    a->fails = 0;
-    a->paused_until.us = a->full_until.us = a->suspended_until.us = 0;
 }
 
 void deliver_revive(struct qmgr *q)

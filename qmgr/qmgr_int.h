@@ -45,6 +45,7 @@ struct qmgr_params {
     bool feedback_debug;
     const char *defer_transports;
     const char *retry_schedule_maps;
+    const char *flush_domains;
     const char *bounce_service_name;
     const char *filter_nexthop;
 };
@@ -58,7 +59,8 @@ struct qmgr_config {
     struct map_env *maps;
     struct route *route;
     struct map_list *schedules; /* retry_schedule_maps */
-    bool is_local_only;         /* nothing that is asked when a recipient is resolved can block */
+    struct match_list *flush_domains;
+    bool is_local_only; /* nothing that is asked when a recipient is resolved can block */
     struct qmgr_params p;
     struct master_cf *services;
     int64_t daemon_timeout_s, max_idle_s, default_process_limit;
@@ -83,8 +85,10 @@ struct queued {
     TAILQ_ENTRY(queued) all;
     TAILQ_ENTRY(queued) line; /* IN_INCOMING, IN_DUE */
     uint32_t heap_at;         /* IN_DEFERRED: place in the heap plus 1 */
+    uint32_t site;            /* queue_site() of what is deferred, SITE_UNKNOWN, SITE_SEVERAL */
     uint8_t where;            /* enum where */
-    bool removing;            /* to be removed when it comes back from the helper */
+    bool flushed;  /* the next attempt is asked for: no dead site or defer_transports counts */
+    bool removing; /* to be removed when it comes back from the helper */
 };
 TAILQ_HEAD(queued_list, queued);
 
@@ -103,6 +107,10 @@ struct queue {
     size_t nactive;
     bool due_next; /* whose turn it is */
 };
+/* For a flush of one site: the domain of an address as a number; what has another is not looked at. */
+enum { SITE_UNKNOWN, SITE_SEVERAL };
+uint32_t queue_site(struct slice addr);
+
 void queue_init(struct queue *q);
 void queue_fini(struct queue *q); /* the handles are the store's */
 struct queued *queue_add(struct queue *q, struct store_msg *m);
@@ -190,6 +198,8 @@ struct active {
     int64_t
         retry_after_us; /* the earliest of the parts that have ended; -1: none has anything left */
     bool is_left;       /* some recipients of those are not over */
+    bool is_flushed;    /* asked for */
+    uint32_t site;      /* of its deferred recipients */
     bool is_redirected; /* one stands for all, and has been seen to */
     bool wants_delete, wants_hold, wants_expire; /* asked for while it was active */
     bool delay_judged, delay_due;                /* of this attempt */

@@ -295,6 +295,18 @@ static int64_t retry_after_us(const struct part *p)
     return least_us;
 }
 
+/* For the next flush of one site. */
+static void note_sites(const struct part *p)
+{
+    for (size_t i = 0; i < p->nrcpts && p->m->site != SITE_SEVERAL; i++) {
+        uint32_t site = queue_site(p->rcpts[i].s->r.addr);
+
+        if (p->rcpts[i].state == RCPT_DONE)
+            continue;
+        p->m->site = p->m->site == SITE_UNKNOWN || p->m->site == site ? site : SITE_SEVERAL;
+    }
+}
+
 void message_conclude(struct part *p)
 {
     struct active *m = p->m;
@@ -304,6 +316,7 @@ void message_conclude(struct part *p)
         m->is_left = true;
     if (after_us != -1 && (m->retry_after_us == -1 || after_us < m->retry_after_us))
         m->retry_after_us = after_us;
+    note_sites(p);
     active_part_over(p);
 }
 
@@ -330,6 +343,7 @@ void message_over(struct active *m)
 
     if (!over)
         set_next_attempt(m);
+    qd->site = store_cursor_at_end(&m->cursor) ? m->site : SITE_UNKNOWN;
     active_end(&m);
     if (over) {
         message_remove(q, qd);

@@ -27,6 +27,16 @@ void queue_fini(struct queue *q)
     q->heap_cap = 0;
 }
 
+uint32_t queue_site(struct slice addr)
+{
+    ptrdiff_t at = slice_rfind(addr, '@');
+    uint32_t h = 2166136261U; /* FNV-1a: a collision costs one look at a message */
+
+    for (size_t i = (size_t) (at + 1); i < addr.len; i++)
+        h = (h ^ (uint32_t) ascii_lower((unsigned char) addr.ptr[i])) * 16777619U;
+    return h > SITE_SEVERAL ? h : h + SITE_SEVERAL + 1;
+}
+
 /* --- heap -------------------------------------------------------------------------------------- */
 
 static int64_t time_of(const struct queued *qd)

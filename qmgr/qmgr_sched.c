@@ -289,6 +289,14 @@ static void restart(struct sched_dest *d)
     sched_learn_anew(d);
 }
 
+void sched_dest_revive(struct sched_dest *d)
+{
+    if (d->dead_until.us == 0)
+        return;
+    restart(d);
+    sched_update(d, mono_now());
+}
+
 void sched_dest_kill(struct sched_dest *d, struct mono_time until)
 {
     d->dead_until = until;

@@ -94,6 +94,8 @@ bool sched_dest_is_dead(const struct sched_dest *d);
 void sched_dest_set_reason(struct sched_dest *d, struct slice code, struct slice text);
 struct slice sched_dest_reason_code(const struct sched_dest *d);
 struct slice sched_dest_reason_text(const struct sched_dest *d);
+/* Lives again, if it was dead. */
+void sched_dest_revive(struct sched_dest *d);
 /* Dead until then. */
 void sched_dest_kill(struct sched_dest *d, struct mono_time until);
 /* Cuts off one waiting recipient and says whose; NULL: none waits. */

@@ -27,7 +27,8 @@ enum policy_verdict { POLICY_DUNNO, POLICY_PERMIT, POLICY_REJECT, POLICY_DISCONN
 
 /* What the policy knows of the client and the transaction. Slices are the caller's. */
 struct policy_query {
-    struct slice client_name, client_addr, client_reverse_name, helo, sender, recipient, proto;
+    struct slice client_name, client_addr, client_reverse_name, helo, sender, recipient, proto,
+        etrn_domain; /* empty but for ETRN's own list */
     bool name_verified, name_tempfail, has_sender, has_recipient, pipelined;
     size_t rcpt_count;
 };

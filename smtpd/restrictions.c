@@ -20,20 +20,33 @@ FN(do_permit)
     return POLICY_PERMIT;
 }
 
+/* What a restriction judges that names nothing itself. */
+static struct slice subject(const struct policy_query *q, const char **class_)
+{
+    if (q->etrn_domain.len > 0) {
+        *class_ = "Etrn command";
+        return q->etrn_domain;
+    }
+    *class_ = q->has_recipient ? "Recipient address" : "Client host";
+    return q->has_recipient ? q->recipient : q->client_addr;
+}
+
 FN(do_reject)
 {
+    const char *class_;
+    struct slice what = subject(e->q, &class_);
+
     (void) r;
-    return policy_reject(
-        e, e->p->p.reject_code, "5.7.1", e->q->has_recipient ? e->q->recipient : e->q->client_addr,
-        e->q->has_recipient ? "Recipient address" : "Client host", "Access denied");
+    return policy_reject(e, e->p->p.reject_code, "5.7.1", what, class_, "Access denied");
 }
 
 FN(do_defer)
 {
+    const char *class_;
+    struct slice what = subject(e->q, &class_);
+
     (void) r;
-    return policy_reject(
-        e, e->p->p.defer_code, "4.3.2", e->q->has_recipient ? e->q->recipient : e->q->client_addr,
-        e->q->has_recipient ? "Recipient address" : "Client host", "Try again later");
+    return policy_reject(e, e->p->p.defer_code, "4.3.2", what, class_, "Try again later");
 }
 
 FN(do_defer_if_permit)
@@ -503,6 +516,13 @@ FN(check_recipient_access)
                                : POLICY_DUNNO;
 }
 
+FN(check_etrn_access)
+{
+    return e->q->etrn_domain.len > 0
+               ? check_host(e, r, e->q->etrn_domain, SLICE_EMPTY, "Etrn command")
+               : POLICY_DUNNO;
+}
+
 static const struct restriction_def defs[] = {
     {"permit", ARG_NONE, do_permit},
     {"reject", ARG_NONE, do_reject},
@@ -542,6 +562,7 @@ static const struct restriction_def defs[] = {
     {"check_helo_access", ARG_MAPS, check_helo_access},
     {"check_sender_access", ARG_MAPS, check_sender_access},
     {"check_recipient_access", ARG_MAPS, check_recipient_access},
+    {"check_etrn_access", ARG_MAPS, check_etrn_access},
 };
 
 const struct restriction_def *restriction_find(struct slice name)
@@ -558,7 +579,6 @@ static const char *const missing[] = {
     "check_client_a_access",
     "check_client_mx_access",
     "check_client_ns_access",
-    "check_etrn_access",
     "check_helo_a_access",
     "check_helo_mx_access",
     "check_helo_ns_access",

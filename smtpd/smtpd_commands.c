@@ -103,6 +103,7 @@ static void cmd_ehlo(struct session *s, struct slice args)
     } offers[] = {
         {"PIPELINING", "PIPELINING", true},
         {"SIZE", buf_cstr(&size), true},
+        {"ETRN", "ETRN", true},
         {"VRFY", "VRFY", !s->g->p.disable_vrfy},
         {"ENHANCEDSTATUSCODES", "ENHANCEDSTATUSCODES", true},
         {"8BITMIME", "8BITMIME", true},
@@ -197,13 +198,6 @@ static void cmd_vrfy(struct session *s, struct slice args)
     buf_fini(&full);
 }
 
-static void cmd_etrn(struct session *s, struct slice args)
-{
-    (void) args;
-    count_junk(s);
-    smtpd_reply(s, 502, "5.5.2", "Error: ETRN is not supported");
-}
-
 static const struct {
     const char *verb;
     void (*handler)(struct session *s, struct slice args);
@@ -213,7 +207,7 @@ static const struct {
     {"MAIL", smtpd_mail, CMD_MAIL}, {"RCPT", smtpd_rcpt, CMD_RCPT},
     {"DATA", cmd_data, CMD_DATA},   {"BDAT", smtpd_bdat_begin, CMD_BDAT},
     {"RSET", cmd_rset, CMD_RSET},   {"NOOP", cmd_noop, CMD_NOOP},
-    {"VRFY", cmd_vrfy, CMD_VRFY},   {"ETRN", cmd_etrn, CMD_ETRN},
+    {"VRFY", cmd_vrfy, CMD_VRFY},   {"ETRN", smtpd_etrn, CMD_ETRN},
     {"QUIT", cmd_quit, CMD_QUIT},
 };
 

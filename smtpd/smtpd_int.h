@@ -115,6 +115,7 @@ struct session {
     struct slice name, addr, port, reverse_name, namaddr; /* NAME[ADDR] */
     bool name_verified, name_tempfail;
     struct slice helo;
+    struct slice etrn_domain; /* while smtpd_etrn_restrictions judge it; else empty */
     bool esmtp;
     bool is_mynetwork, rewrites_headers, bare_excluded;
     struct buf in; /* bytes not yet handled */
@@ -135,7 +136,7 @@ struct session {
     bool chunk_last, chunk_cr;
 };
 
-/* smtpd_reply.c */
+/* smtpd_reply.c. dsn: "" for replies that have none. */
 void smtpd_reply(struct session *s, int code, const char *dsn, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
 void smtpd_reply_line(struct session *s, const char *text); /* as it is, CRLF added */
@@ -157,6 +158,9 @@ void smtpd_rcpt(struct session *s, struct slice args);
 /* Evaluates lists in turn; side effects go to the transaction. False: refused, and answered. */
 bool smtpd_judge(struct session *s, const enum policy_list *lists, size_t n, const char *stage,
                  struct slice rcpt, bool has_rcpt);
+
+/* smtpd_etrn.c */
+void smtpd_etrn(struct session *s, struct slice args);
 
 /* smtpd_data.c: each takes what it can from s->in; true: there was progress. */
 void smtpd_data_begin(struct session *s);

@@ -140,6 +140,7 @@ static struct policy_query query(const struct session *s, struct slice rcpt, boo
         .helo = s->helo,
         .sender = s->t.sender,
         .recipient = rcpt,
+        .etrn_domain = s->etrn_domain,
         .proto = s->esmtp ? SLICE_LIT("ESMTP") : SLICE_LIT("SMTP"),
         .name_verified = s->name_verified,
         .name_tempfail = s->name_tempfail,

@@ -17,9 +17,11 @@ void smtpd_reply(struct session *s, int code, const char *dsn, const char *fmt, 
 
     if (s->g->p.soft_bounce && code >= 500) {
         code -= 100;
-        buf_printf(&s->out, "%d %c%s ", code, dsn[0] == '5' ? '4' : dsn[0], dsn + 1);
+        buf_printf(&s->out, "%d ", code);
+        if (dsn[0] != '\0')
+            buf_printf(&s->out, "%c%s ", dsn[0] == '5' ? '4' : dsn[0], dsn + 1);
     } else {
-        buf_printf(&s->out, "%d %s ", code, dsn);
+        buf_printf(&s->out, "%d %s%s", code, dsn, dsn[0] != '\0' ? " " : "");
     }
     va_start(ap, fmt);
     buf_vprintf(&s->out, fmt, ap);
