@@ -8,11 +8,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/num.h"
+#include "descriptors.h"
 #include "endpoint.h"
 #include "sink.h"
 #include "tls/tls_certificate.h"
@@ -291,20 +291,6 @@ static void drop_privileges(const struct command *c)
         fatal("-u: %s: %s", c->user, err_errno_text(errno, (char[128]){0}, 128));
 }
 
-/* As many descriptors as -m asks for, if we may. */
-static void raise_limit(int64_t sessions)
-{
-    struct rlimit limit;
-    rlim_t wanted = (rlim_t) sessions * 2 + 32; /* a dump each */
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
-        limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
-        if (setrlimit(RLIMIT_NOFILE, &limit) == -1)
-            log_warning("the limit of open files stays: %s",
-                        err_errno_text(errno, (char[128]){0}, 128));
-    }
-}
-
 static void log_to(bool syslog)
 {
     log_open(&(struct log_target){.syslog_name = "smtp-sink",
@@ -363,7 +349,7 @@ int main(int argc, char **argv)
     c.o.dump_start = buf_view(&c.start);
     if (logs_commands(&c))
         log_to(true);
-    raise_limit(c.o.max_sessions);
+    descriptors_raise(c.o.max_sessions * 2); /* a dump each */
     if (c.cert != NULL)
         c.o.tls_context = make_tls(&c);
     if (endpoint_parse(argv[optind], c.family, true, &where, &err) == -1 ||

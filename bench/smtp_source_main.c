@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
+#include "descriptors.h"
 #include "message.h"
 #include "progress.h"
 #include "tls/tls_certificate.h"
@@ -295,6 +296,7 @@ int main(int argc, char **argv)
     c.o.ehlo = c.o.pipelining || c.o.tls != SOURCE_CLEAR;
     if (c.o.sessions > c.o.messages)
         c.o.sessions = c.o.messages;
+    descriptors_raise(c.o.sessions);
     if (c.o.tls != SOURCE_CLEAR)
         c.o.tls_context = make_tls(&c);
     int status = run(&c);

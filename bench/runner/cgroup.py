@@ -39,6 +39,13 @@ class Groups:
                 return int(value) / 1e6
         raise Stop(f"{self.top / name}/cpu.stat: no usage_usec")
 
+    def others(self):
+        """Seconds of CPU time that all other processes of the machine have had, and that there were in all."""
+        _, *ticks = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()
+        user, nice, system, idle, iowait, irq, softirq, steal = (int(t) / os.sysconf("SC_CLK_TCK") for t in ticks[:8])
+        busy = user + nice + system + irq + softirq + steal
+        return busy - sum(self.cpu(name) for name in self.NAMES), busy + idle + iowait
+
     def pids(self, *names):
         return [int(p) for name in names or self.NAMES for p in (self.top / name / "cgroup.procs").read_text().split()]
 

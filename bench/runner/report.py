@@ -2,7 +2,8 @@
 """Tables of what was measured: medians with their ranges, and ratios of values of the same round."""
 import statistics
 
-YARDSTICK, FLOOR = "postfix", "floor"
+# what others are compared with
+YARDSTICK, FLOOR, BEFORE = "postfix", "floor", "before"
 
 
 def number(x):
@@ -29,6 +30,9 @@ class Results:
         mine, others = (self.rows.get((workload, s, metric), {}) for s in (system, other))
         return [mine[r] / others[r] for r in mine if others.get(r)]
 
+    def everywhere(self, metric):
+        return [v for (_, _, m), rounds in self.rows.items() if m == metric for v in rounds.values()]
+
     def workloads(self):
         return list(dict.fromkeys(w for w, _, _ in self.rows))
 
@@ -42,21 +46,19 @@ class Results:
 def ratio_table(results, main_metric):
     """One line a workload. main_metric(workload): the metric and its unit."""
     systems = results.systems()
-    ours = [s for s in systems if s not in (YARDSTICK, FLOOR)]
+    pairs = [(s, other) for s in systems for other in (YARDSTICK, FLOOR, BEFORE)
+             if other in systems and s not in (YARDSTICK, FLOOR, BEFORE, other)]
     head = ["workload", "unit", *systems]
-    for s in ours:
-        head += [f"{s}/{YARDSTICK}"] if YARDSTICK in systems else []
-        head += [f"{s}/{FLOOR}"] if FLOOR in systems else []
-        head += [f"CPU {s}/{YARDSTICK}"] if YARDSTICK in systems else []
+    for s, other in pairs:
+        head += [f"{s}/{other}"] + ([f"CPU {s}/{other}"] if other != FLOOR else [])
     lines = [head]
     for w in results.workloads():
         metric, unit = main_metric(w)
         cell = lambda values: spread(values) if values else "-"  # noqa: E731
         line = [w, unit, *(cell(results.values(w, s, metric)) for s in systems)]
-        for s in ours:
-            line += [cell(results.ratios(w, metric, s, YARDSTICK))] if YARDSTICK in systems else []
-            line += [cell(results.ratios(w, metric, s, FLOOR))] if FLOOR in systems else []
-            line += [cell(results.ratios(w, "cpu_ms", s, YARDSTICK))] if YARDSTICK in systems else []
+        for s, other in pairs:
+            line += [cell(results.ratios(w, metric, s, other))]
+            line += [cell(results.ratios(w, "cpu_ms", s, other))] if other != FLOOR else []
         lines.append(line)
     return markdown(lines)
 

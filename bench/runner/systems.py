@@ -106,6 +106,12 @@ class Postrider(PostfixLike):
         return "daemon_directory = /opt/postrider/libexec/postrider\ncommand_directory = /opt/postrider/sbin\n"
 
 
+class Before(Postrider):
+    """Another build, from --before, to see what a change is worth."""
+
+    name = "before"
+
+
 class Floor(System):
     """The bare durable relay: no product, but the bound."""
 
@@ -126,4 +132,4 @@ class Direct(System):
         pass
 
 
-SYSTEMS = {s.name: s for s in (Postfix, Postrider, Floor, Direct)}
+SYSTEMS = {s.name: s for s in (Postfix, Postrider, Before, Floor, Direct)}

@@ -99,7 +99,13 @@ class Life:
         self.settle()
         if self.options.profile:
             self.profile = Profile(self.groups, self.options.work)
+        self.others = self.groups.others()
         return self.cpu()
+
+    def disturbed(self):
+        """Since measured(): the share of the machine that processes had which have no part in this, in percent."""
+        others, there_was = (after - before for after, before in zip(self.groups.others(), self.others))
+        return max(0, 100 * others / there_was)
 
     def cpu(self):
         """Seconds of the system with its syslog daemon, and of the latter."""
@@ -118,20 +124,22 @@ class Life:
 
 
 def throughput(life, messages, arguments, count):
-    """Rates at which messages are taken in, and arrive; CPU time of each."""
+    """Rates at which messages are taken in, and arrive; CPU time of each, of the system and of the load tools."""
     warm = messages // 25 + 1
     life.sent(life.source(*arguments, "-m", warm))
     life.wait(count, warm)
-    cpu, base = life.measured(), count()
+    cpu, base, load = life.measured(), count(), life.groups.cpu("load")
     source = life.source(*arguments, "-m", messages)
     ended, got = life.wait(count, base + messages, 0.005 if count == life.counted else 0.05)
     sent = life.sent(source)
+    yield "others_pct", life.disturbed()
     life.settle()
     after = life.cpu()
     yield "arrive_per_s", (got - base) / (ended - sent["began"])
     yield "accept_per_s", messages / sent["seconds"]
     yield "cpu_ms", (after[0] - cpu[0]) * 1000 / messages
     yield "log_cpu_ms", (after[1] - cpu[1]) * 1000 / messages
+    yield "load_cpu_ms", (life.groups.cpu("load") - load) * 1000 / messages
     for share in ("p50", "p90", "p99", "p99.9", "max"):
         yield f"final_{share}_ms", sent["final_ms"][share]
     if got - base != messages:
@@ -167,6 +175,7 @@ def list_(life, recipients):
     source = life.source("--pipelining", "--domains", 50, "-r", recipients, "-l", 4096, "-t", "u@list.test")
     ended, got = life.wait(lambda: life.counted("rcpt"), base + recipients)
     sent = life.sent(source)
+    yield "others_pct", life.disturbed()
     life.settle()
     yield "rcpts_per_s", (got - base) / (ended - sent["began"])
     yield "accept_s", sent["seconds"]
@@ -191,6 +200,7 @@ def drain(life, messages):
     began = time.monotonic()
     life.system.flush()
     ended, got = life.wait(life.counted, base + messages)
+    yield "others_pct", life.disturbed()
     life.settle()
     yield "drain_per_s", (got - base) / (ended - began)
     yield "cpu_ms", (life.cpu()[0] - cpu[0]) * 1000 / messages
@@ -221,6 +231,7 @@ def idle(life, connections):
     if not line:
         holder.kill()
         raise Stop(f"{life.system.name} does not greet {connections} connections")
+    yield "others_pct", life.disturbed()
     life.settle()
     yield "connect_s", float(line)
     yield "kib_each", (life.groups.memory_kib("mta") - before) / connections

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import signal
 import smtplib
 import socket
 import ssl
@@ -23,7 +24,7 @@ ROOT = os.geteuid() == 0
 class SinkProcess:
     """A running smtp-sink. out: its counters; err: what it said, after end()."""
 
-    def __init__(self, tmp_path, *options, where=None, backlog="100", ready=True, env=None):
+    def __init__(self, tmp_path, *options, where=None, backlog="1000", ready=True, env=None):
         self.port = free_port()
         self.where = where or f"127.0.0.1:{self.port}"
         self.files = [open(tmp_path / f"sink-{self.port}.{name}", "w+b") for name in ("out", "err")]
@@ -516,6 +517,57 @@ def test_no_more_sessions_than_allowed(sinks):
     third.close()
 
 
+def pushed(send):
+    """How many bytes go out before the other side takes no more."""
+    total = 0
+    while True:
+        try:
+            total += send(b"x" * 65536)
+        except BlockingIOError:
+            return total
+
+
+def test_the_window_of_the_sink(sinks):
+    got = {}
+    for window in (None, 2000):
+        sink = sinks("-A", 60, *(["-T", window] if window else []))
+        with talk(sink.port) as t:
+            t.reply()
+            for line in ("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA"):
+                t.say(line)
+            t.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            t.socket.setblocking(False)
+            got[window] = pushed(t.socket.send)
+    assert got[2000] * 2 < got[None], got
+
+
+def test_the_window_of_the_source():
+    got = {}
+    for window in (None, 2000):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            process = subprocess.Popen([BENCH / "smtp-source", *(["-T", str(window)] if window else []), "127.0.0.1:%d" % server.getsockname()[1]],
+                                       stdin=subprocess.DEVNULL)
+            try:
+                conn, _ = server.accept()
+                process.send_signal(signal.SIGSTOP)
+                with conn:
+                    conn.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                    conn.setblocking(False)
+                    got[window] = pushed(conn.send)
+            finally:
+                process.kill()
+                process.wait()
+    assert got[2000] * 2 < got[None], got
+
+
+def test_more_sessions_than_descriptors_by_default(sinks):
+    sink = sinks("-m", 1500)
+    command = f"ulimit -Sn 200; exec {BENCH}/smtp-source --json -s 400 -m 400 -d {sink.where}"
+    done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == 0 and json.loads(done.stdout)["connections"] == 400, done.stderr
+    assert sink.end()["mesg"] == 400
+
+
 def test_a_silent_client_is_hung_up_on(sinks):
     sink = sinks("-t", 1)
     with talk(sink.port) as t:
@@ -651,11 +703,3 @@ def test_every_option_is_in_the_manual():
         assert len(letters) > 15
         for option in [*(f"-{c}" for c in letters), *re.findall(r"--[\w-]+", usage)]:
             assert re.search(rf"^\.I?[BP].*{option}\b", page, re.M), f"{name}: {option}"
-
-
-def test_the_runner_says_what_is_wrong():
-    run = os.path.join(os.path.dirname(__file__), "../../bench/run")
-    for arguments, status, said in ((["--help"], 0, "--slow-flush"), (["-w", "x"], 2, "unknown workload: x"), (["-n", "0"], 2, "at least 1"),
-                                    (["-s", "sendmail"], 2, "unknown system: sendmail"), (["--stage", "/nonexistent"], 1, "bench/run: ")):
-        done = subprocess.run([run, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE)
-        assert done.returncode == status and said in done.stdout + done.stderr and "Traceback" not in done.stderr
