@@ -17,6 +17,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/blocking.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "maps/map_int.h"
@@ -426,6 +427,7 @@ int map_servers_ask(struct map_servers *s,
     bool *tried = xcalloc(s->c.nservers, sizeof(*tried));
     int ret = -1;
 
+    blocking_begin();
     for (;;) {
         enum map_servers_answer answer;
         struct lease l;
@@ -447,6 +449,7 @@ int map_servers_ask(struct map_servers *s,
         if (answer == MAP_SERVERS_WRONG || mono_diff_us(deadline, mono_now()) <= 0)
             break;
     }
+    blocking_end();
     free(tried);
     return ret;
 }

@@ -7,9 +7,9 @@
  * thread that got it; a listener that is paused (the worker is full) belongs to whoever clears `paused` under the lock.
  * Threads are started when the last idle one gets work, up to worker_threads.
  *
- * Linger: a client that goes on within milliseconds keeps its thread, as parking it and handing it to another one costs several
- * system calls and a change of the processor's owner. Only while another thread is idle, for whoever else has input, and only
- * with clients with whom it pays.
+ * Linger: where the work for a client makes its thread wait for others (a delivery), another thread has taken over the poller
+ * meanwhile, and a client that goes on within milliseconds keeps the thread that it has. Only while another thread is idle, for
+ * whoever else has input, and only with clients with whom it pays.
  *
  * Drain: `draining` is set, then every item is woken. The thread that gets a listener closes it: a service that is gone
  * from master.cf must not keep its port. Sessions see POLLER_WOKEN. When the last session has gone, the poller is stopped.
@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/blocking.h"
+#include "base/crew.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "master/worker_int.h"
@@ -227,15 +229,18 @@ static bool linger(struct worker_session *s, unsigned *events)
     struct pollfd p = {.fd = s->wait_fd, .events = POLLIN | POLLRDHUP};
     int n = 0;
 
-    if (s->wait_fd == -1 || s->wait_events != POLLER_READ || atomic_load(&s->worker->draining) ||
-        atomic_load(&t->idle) <= 0)
+    if (!crew_has_blocked() || s->wait_fd == -1 || s->wait_events != POLLER_READ ||
+        atomic_load(&s->worker->draining) || atomic_load(&t->idle) <= 0)
         return false;
     if (s->linger_pause > 0) {
         s->linger_pause--;
         return false;
     }
-    if (atomic_fetch_add(&t->lingering, 1) < LINGER_MAX)
+    if (atomic_fetch_add(&t->lingering, 1) < LINGER_MAX) {
+        blocking_begin();
         n = poll(&p, 1, LINGER_MS);
+        blocking_end();
+    }
     atomic_fetch_sub(&t->lingering, 1);
     if (n <= 0) {
         s->linger_pause = LINGER_PAUSE;

@@ -16,6 +16,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "base/blocking.h"
 #include "base/file.h"
 #include "mail/content.h"
 
@@ -57,6 +58,7 @@ struct smtp_conn *smtp_conn_open(struct smtp *s, const struct smtp_address *a, s
     struct smtp_conn *c = xcalloc(1, sizeof(*c));
     char why[128];
     int one = 1;
+    int res;
 
     c->host = xstrdup(a->host);
     buf_init(&c->relay, 1024);
@@ -76,7 +78,10 @@ struct smtp_conn *smtp_conn_open(struct smtp *s, const struct smtp_address *a, s
     if (bind_source(s, c->fd, a->addr.ss_family, err) == -1)
         goto fail;
     set_timeout(c, SO_SNDTIMEO, s->p.connect_timeout_s);
-    if (connect(c->fd, (const struct sockaddr *) &a->addr, a->len) == -1) {
+    blocking_begin();
+    res = connect(c->fd, (const struct sockaddr *) &a->addr, a->len);
+    blocking_end();
+    if (res == -1) {
         int code = errno == EINPROGRESS || errno == EAGAIN ? ETIMEDOUT : errno;
 
         err_set(err, ERR_TEMPORARY, "4.4.1", "connect to %s: %s", buf_cstr(&c->relay),
@@ -120,8 +125,13 @@ static enum smtp_io send_all(struct smtp_conn *c, const char *data, size_t len, 
     int wait = MSG_DONTWAIT;
 
     while (len > 0) {
-        ssize_t n = send(c->fd, data, len, MSG_NOSIGNAL | wait);
+        ssize_t n;
 
+        if (wait == 0)
+            blocking_begin();
+        n = send(c->fd, data, len, MSG_NOSIGNAL | wait);
+        if (wait == 0)
+            blocking_end();
         if (n == -1) {
             if (errno == EINTR)
                 continue;
@@ -164,9 +174,11 @@ static enum smtp_io fill(struct smtp_conn *c, int64_t timeout_s)
     if (room == NULL)
         return SMTP_IO_BAD;
     set_timeout(c, SO_RCVTIMEO, timeout_s);
+    blocking_begin();
     do
         n = recv(c->fd, room, REPLY_LINE_MAX, 0);
     while (n == -1 && errno == EINTR);
+    blocking_end();
     if (n == -1)
         return errno == EAGAIN ? SMTP_IO_TIMEOUT : SMTP_IO_LOST;
     if (n == 0)
@@ -368,8 +380,11 @@ enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_re
     }
     set_timeout(c, SO_SNDTIMEO, timeout_s);
     while (left > 0) {
-        ssize_t n = sendfile(c->fd, r->fd, &at, left < (1U << 20) ? left : 1U << 20);
+        ssize_t n;
 
+        blocking_begin();
+        n = sendfile(c->fd, r->fd, &at, left < (1U << 20) ? left : 1U << 20);
+        blocking_end();
         if (n == -1) {
             if (errno == EINTR)
                 continue;

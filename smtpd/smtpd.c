@@ -166,6 +166,7 @@ static bool fill(struct session *s, bool *full)
         n = recv(s->fd, room, size, MSG_DONTWAIT);
     while (n == -1 && errno == EINTR);
     *full = n == (ssize_t) size;
+    s->drained = n < (ssize_t) size;
     if (n > 0)
         buf_advance(&s->in, (size_t) n);
     return n > 0 || (n == -1 && errno == EAGAIN);
@@ -264,7 +265,9 @@ static enum worker_verdict park(struct session *s)
     else if (s->state == STATE_SLEEP)
         worker_wait_for(s->ws, -1, 0, s->wake_at);
     else
-        worker_wait_for(s->ws, s->fd, POLLER_READ, s->deadline);
+        worker_wait_for(s->ws, s->fd,
+                        POLLER_READ | POLLER_STAYS | (s->drained ? (unsigned) POLLER_DRAINED : 0),
+                        s->deadline);
     return WORKER_WAIT;
 }
 
@@ -299,6 +302,8 @@ static enum worker_verdict session_work(void *arg, unsigned events)
         s->state = STATE_COMMAND;
     else if ((events & (POLLER_READ | POLLER_HANGUP)) != 0)
         alive = fill(s, &more);
+    if ((events & POLLER_HANGUP) != 0)
+        s->drained = false; /* the end is still to be read */
     if ((events & (POLLER_WOKEN)) == 0 || s->deadline.us == 0)
         s->deadline = mono_after_ms(mono_now(), s->g->p.timeout_s * 1000);
     handle(s);

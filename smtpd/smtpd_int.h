@@ -128,6 +128,7 @@ struct session {
     int64_t errors, junk;
     struct mono_time wake_at, deadline;
     bool greeted, lost, logged_end, last_failed;
+    bool drained;      /* all input that was there has been read */
     const char *where; /* the last command, for "lost connection after" */
     /* DATA and BDAT */
     bool line_start; /* the last line ended in CRLF */

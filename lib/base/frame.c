@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/blocking.h"
 #include "base/file.h"
 #include "base/mtime.h"
 
@@ -223,8 +224,11 @@ static enum chan_result wait_for(struct chan *c, short events, struct mono_time 
 {
     for (;;) {
         struct pollfd p = {.fd = c->fd, .events = events};
-        int n = poll(&p, 1, mono_poll_ms(deadline));
+        int n;
 
+        blocking_begin();
+        n = poll(&p, 1, mono_poll_ms(deadline));
+        blocking_end();
         if (n > 0)
             return CHAN_OK;
         if (n == 0)

@@ -15,7 +15,6 @@
 enum lock_rank {
     LOCK_SESSION = 5,         /* one session's, where two threads meet in it */
     LOCK_WORKER = 10,         /* master/worker: session table, counters */
-    LOCK_POLLER = 20,         /* lib/base/poller: slots and time-outs */
     LOCK_MAP_DOMAINS = 23,    /* maps: the list of a table's domains is opened */
     LOCK_MAP_PROXY = 24,      /* maps: the connections to proxymap are made */
     LOCK_CONFIG = 25,         /* postconf/config: the values that were expanded */
@@ -33,8 +32,9 @@ enum lock_rank {
     LOCK_INTAKE = 70,         /* lib/mail/intake: idle connections to cleanup */
     LOCK_POOL = 80,
     LOCK_LOOP_POST = 81,
-    LOCK_BENCH = 85, /* bench/floor: its queue, its journal; never both */
-    LOCK_LOG = 90,   /* leaf */
+    LOCK_BENCH = 84,  /* bench/floor: its queue, its journal; never both */
+    LOCK_POLLER = 85, /* lib/base/poller: slots, time-outs, who is at work */
+    LOCK_LOG = 90,    /* leaf */
 };
 
 struct CAPABILITY("mutex") lock {

@@ -2,14 +2,17 @@
 /*
  * poller.c - see poller.h. With loop.c, the only user of epoll.
  *
- * Threads wait in epoll_wait themselves; each descriptor is armed for one event (EPOLLONESHOT).
+ * Threads wait in epoll_wait themselves, one at a time (crew.h); what it brings goes to the ready list. Each descriptor is
+ * armed for one event (EPOLLONESHOT).
  *
  * Invariants, all under the one lock:
- * (1) An event names its slot and the slot's generation, which each arm raises: one that comes late (the item was
- *     woken, timed out, armed anew or freed meanwhile) is recognised and dropped.
+ * (1) An event names its descriptor and the number of the epoll_ctl call that asked for it: one that comes late, of a
+ *     descriptor that was closed or is another item's by now, is recognised and dropped.
  * (2) An item leaves the parked state once for each arm; whoever changes it has the item.
  * (3) A descriptor number has one owner, the item that armed it last. An item whose descriptor was closed and whose
  *     number came back in another session cannot touch that one's registration.
+ * (4) A descriptor with POLLER_STAYS is registered for edges: each change is reported once, and remembered while its item is not
+ *     parked for it. So nothing is missed between a read that found the end and the arm after it.
  * epoll_ctl is called with the lock held: it does not block, and (3) would not hold otherwise.
  *
  * Time-outs: a wheel of 100 ms ticks, turned by whoever gets the event of a timer descriptor, which runs only while
@@ -18,37 +21,47 @@
 #include "base/poller.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/queue.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "base/crew.h"
 #include "base/file.h"
 #include "base/lock.h"
 #include "base/log.h"
 
 #define TICK_MS 100
 #define WHEEL   1024             /* ticks in one turn; later deadlines go round again */
+#define EVENTS  64               /* taken from the kernel at once */
 #define WAKE_ID UINT64_MAX       /* the event of the event descriptor */
 #define TICK_ID (UINT64_MAX - 1) /* the timer's */
 
 struct poller_item {
     struct poller *poller;
     void *arg;
-    uint32_t slot;
+    TAILQ_ENTRY(poller_item) all GUARDED_BY(poller->lock);
     bool parked GUARDED_BY(poller->lock);
-    bool woken GUARDED_BY(poller->lock);        /* wake came while it was not parked */
-    int registered_fd GUARDED_BY(poller->lock); /* in the epoll set, or -1 */
+    bool woken GUARDED_BY(poller->lock); /* wake came while it was not parked */
+    int fd GUARDED_BY(poller->lock);     /* what it is parked for, or -1 */
+    int last_watch
+        GUARDED_BY(poller->lock); /* the descriptors that it owns, linked by number; -1: none */
     uint64_t due_tick;
     struct poller_item *next, *prev; /* in its wheel slot, or in the ready list (next only) */
     bool on_wheel;
     unsigned ready_events;
 };
 
-struct slot {
-    struct poller_item *item; /* NULL: free */
-    uint32_t generation;
+/* A descriptor. */
+struct watch {
+    struct poller_item *owner; /* NULL: nobody's */
+    int next;                  /* of the same owner */
+    uint32_t call;             /* invariant (1) */
+    unsigned asked;            /* POLLER_ bits, if it is registered for edges; else 0 */
+    unsigned pending;          /* what happened while its owner was not parked for it */
 };
 
 struct poller {
@@ -56,16 +69,17 @@ struct poller {
     int eventfd;
     int timerfd;
     struct lock lock;
-    struct slot *slots;
-    uint32_t nslots;
-    uint32_t *free_slots;
-    uint32_t nfree;
-    struct poller_item **owners; /* by descriptor: invariant (3) */
-    size_t nowners;
+    TAILQ_HEAD(, poller_item) items;
+    struct watch *watches; /* by descriptor */
+    size_t nwatches;
+    uint32_t calls; /* of epoll_ctl */
     struct poller_item *wheel[WHEEL];
     uint64_t tick; /* the last one that was turned */
     size_t timed;  /* items on the wheel */
     struct poller_item *ready, **ready_tail;
+    size_t nready;
+    struct crew crew;
+    bool poked;   /* the event descriptor has been written to, for the leader */
     bool ticking; /* the timer runs */
     bool stopping;
 };
@@ -75,6 +89,15 @@ static uint64_t tick_of(struct mono_time t)
     return t.us > 0 ? (uint64_t) (t.us / 1000 / TICK_MS) : 0;
 }
 
+/* Threads at work at once. Two where there is one processor, so that a long piece of work does not stop all others. */
+static unsigned work_limit(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 2;
+
+    return n > 2 ? (unsigned) n : 2;
+}
+
 struct poller *poller_new(struct err *err)
 {
     struct poller *p = xcalloc(1, sizeof(*p));
@@ -82,7 +105,7 @@ struct poller *poller_new(struct err *err)
     struct epoll_event tick = {.events = EPOLLIN | EPOLLET, .data.u64 = TICK_ID};
 
     p->epfd = epoll_create1(EPOLL_CLOEXEC);
-    p->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+    p->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     p->timerfd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (p->epfd == -1 || p->eventfd == -1 || p->timerfd == -1 ||
         epoll_ctl(p->epfd, EPOLL_CTL_ADD, p->eventfd, &ev) == -1 ||
@@ -95,6 +118,8 @@ struct poller *poller_new(struct err *err)
         return NULL;
     }
     lock_init(&p->lock, LOCK_POLLER);
+    crew_init(&p->crew, &p->lock, work_limit());
+    TAILQ_INIT(&p->items);
     p->ready_tail = &p->ready;
     p->tick = tick_of(mono_now());
     return p;
@@ -109,10 +134,9 @@ void poller_free(struct poller **poller)
     fd_close(&p->epfd);
     fd_close(&p->eventfd);
     fd_close(&p->timerfd);
+    crew_fini(&p->crew);
     lock_fini(&p->lock);
-    free(p->slots);
-    free(p->free_slots);
-    free(p->owners);
+    free(p->watches);
     free(p);
     *poller = NULL;
 }
@@ -123,21 +147,9 @@ struct poller_item *poller_item_new(struct poller *p, void *arg)
 
     item->poller = p;
     item->arg = arg;
-    item->registered_fd = -1;
+    item->fd = item->last_watch = -1;
     lock_take(&p->lock);
-    if (p->nfree == 0) {
-        uint32_t n = p->nslots == 0 ? 64 : p->nslots * 2;
-
-        p->slots = xrealloc(p->slots, n * sizeof(*p->slots));
-        p->free_slots = xrealloc(p->free_slots, n * sizeof(*p->free_slots));
-        for (uint32_t i = n; i-- > p->nslots;) {
-            p->slots[i] = (struct slot){NULL, 0};
-            p->free_slots[p->nfree++] = i;
-        }
-        p->nslots = n;
-    }
-    item->slot = p->free_slots[--p->nfree];
-    p->slots[item->slot].item = item;
+    TAILQ_INSERT_TAIL(&p->items, item, all);
     lock_release(&p->lock);
     return item;
 }
@@ -157,17 +169,17 @@ static void unlink_timer_locked(struct poller *p, struct poller_item *item) REQU
     p->timed--;
 }
 
-static void forget_fd_locked(struct poller *p, struct poller_item *item) REQUIRES(p->lock)
+/* Takes the descriptor out of its owner's list. */
+static void disown_locked(struct poller *p, int fd) REQUIRES(p->lock)
 {
-    int fd = item->registered_fd;
+    struct watch *w = &p->watches[fd];
+    int *at = &w->owner->last_watch;
 
-    if (fd == -1)
-        return;
-    item->registered_fd = -1;
-    if (p->owners[fd] != item)
-        return;
-    p->owners[fd] = NULL;
-    (void) epoll_ctl(p->epfd, EPOLL_CTL_DEL, fd, NULL); /* fails if it is closed: just as well */
+    while (*at != fd)
+        at = &p->watches[*at].next;
+    *at = w->next;
+    w->owner = NULL;
+    w->asked = w->pending = 0;
 }
 
 void poller_forget_fd(struct poller_item *item)
@@ -175,7 +187,13 @@ void poller_forget_fd(struct poller_item *item)
     struct poller *p = item->poller;
 
     lock_take(&p->lock);
-    forget_fd_locked(p, item);
+    while (item->last_watch != -1) {
+        int fd = item->last_watch;
+
+        disown_locked(p, fd);
+        (void) epoll_ctl(p->epfd, EPOLL_CTL_DEL, fd,
+                         NULL); /* fails if it is closed: just as well */
+    }
     lock_release(&p->lock);
 }
 
@@ -187,19 +205,23 @@ void poller_item_free(struct poller_item **item)
         return;
     p = (*item)->poller;
     lock_take(&p->lock);
-    forget_fd_locked(p, *item);
-    p->slots[(*item)->slot].item = NULL;
-    p->slots[(*item)->slot].generation++;
-    p->free_slots[p->nfree++] = (*item)->slot;
+    /* they are closed soon, which takes them out of the set; until then their events are nobody's */
+    while ((*item)->last_watch != -1)
+        disown_locked(p, (*item)->last_watch);
+    TAILQ_REMOVE(&p->items, *item, all);
     lock_release(&p->lock);
     free(*item);
     *item = NULL;
 }
 
-static void poke(struct poller *p)
+/* Whoever leads comes back from epoll_wait. */
+static void poke_locked(struct poller *p) REQUIRES(p->lock)
 {
     uint64_t one = 1;
 
+    if (p->poked)
+        return;
+    p->poked = true;
     if (write(p->eventfd, &one, sizeof(one)) == -1 && errno != EAGAIN)
         panic("poller: cannot be woken");
 }
@@ -214,7 +236,11 @@ static void make_ready_locked(struct poller *p, struct poller_item *item, unsign
     item->next = NULL;
     *p->ready_tail = item;
     p->ready_tail = &item->next;
-    poke(p);
+    p->nready++;
+    if (p->crew.has_leader)
+        poke_locked(p);
+    else if (p->crew.at_work == 0)
+        crew_offer_locked(&p->crew);
 }
 
 static void run_timer_locked(struct poller *p, bool on) REQUIRES(p->lock)
@@ -247,32 +273,32 @@ static void start_timer_locked(struct poller *p, struct poller_item *item,
     p->timed++;
 }
 
-/* 0, or -1 with errno: the item's descriptor is in the epoll set, for one event of this generation. */
+static struct watch *watch_of_locked(struct poller *p, int fd) REQUIRES(p->lock)
+{
+    if ((size_t) fd >= p->nwatches) {
+        size_t n = (size_t) fd < 512 ? 1024 : 2 * (size_t) fd;
+
+        p->watches = xrealloc(p->watches, n * sizeof(*p->watches));
+        for (size_t i = p->nwatches; i < n; i++)
+            p->watches[i] = (struct watch){.next = -1};
+        p->nwatches = n;
+    }
+    return &p->watches[fd];
+}
+
+/* 0, or -1 with errno: the descriptor is the item's, and in the epoll set. */
 static int watch_locked(struct poller *p, struct poller_item *item, int fd, unsigned events)
     REQUIRES(p->lock)
 {
-    struct epoll_event ev = {
-        .events = EPOLLONESHOT | EPOLLRDHUP,
-        .data.u64 = (uint64_t) item->slot << 32 | p->slots[item->slot].generation,
-    };
-    int op = EPOLL_CTL_MOD;
+    struct watch *w = watch_of_locked(p, fd);
+    struct epoll_event ev = {.data.u64 = (uint64_t) (uint32_t) fd << 32 | ++p->calls};
+    int op = w->owner == item ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
 
+    ev.events = EPOLLRDHUP | ((events & POLLER_STAYS) != 0 ? EPOLLET : EPOLLONESHOT);
     if ((events & POLLER_READ) != 0)
         ev.events |= EPOLLIN;
     if ((events & POLLER_WRITE) != 0)
         ev.events |= EPOLLOUT;
-    if (item->registered_fd != fd) {
-        forget_fd_locked(p, item);
-        op = EPOLL_CTL_ADD;
-    }
-    if ((size_t) fd >= p->nowners) {
-        size_t n = (size_t) fd < 512 ? 1024 : 2 * (size_t) fd;
-
-        p->owners = xrealloc(p->owners, n * sizeof(struct poller_item *));
-        for (size_t i = p->nowners; i < n; i++)
-            p->owners[i] = NULL;
-        p->nowners = n;
-    }
     /* ENOENT: the number was closed and opened again; EEXIST: the set still has it from an earlier owner */
     if (epoll_ctl(p->epfd, op, fd, &ev) == -1) {
         if (errno == ENOENT && op == EPOLL_CTL_MOD)
@@ -284,9 +310,26 @@ static int watch_locked(struct poller *p, struct poller_item *item, int fd, unsi
         if (epoll_ctl(p->epfd, op, fd, &ev) == -1)
             return -1;
     }
-    p->owners[fd] = item;
-    item->registered_fd = fd;
+    if (w->owner != item) {
+        if (w->owner != NULL)
+            disown_locked(p, fd);
+        w->owner = item;
+        w->next = item->last_watch;
+        item->last_watch = fd;
+    }
+    w->call = p->calls;
+    w->asked = (events & POLLER_STAYS) != 0 ? events & (POLLER_READ | POLLER_WRITE) : 0;
+    w->pending = 0;
     return 0;
+}
+
+/* The descriptor need not be asked for again: invariant (4). */
+static bool is_watched_locked(const struct poller *p, const struct poller_item *item, int fd,
+                              unsigned events) REQUIRES(p->lock)
+{
+    return (events & POLLER_DRAINED) != 0 && (size_t) fd < p->nwatches &&
+           p->watches[fd].owner == item && p->watches[fd].asked != 0 &&
+           p->watches[fd].asked == (events & (POLLER_READ | POLLER_WRITE));
 }
 
 void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_time deadline)
@@ -295,20 +338,24 @@ void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_t
     int why = 0;
 
     lock_take(&p->lock);
-    p->slots[item->slot].generation++;
     item->parked = true;
+    item->fd = fd;
     if (item->woken) {
         item->woken = false;
         make_ready_locked(p, item, POLLER_WOKEN);
+    } else if (fd != -1 && is_watched_locked(p, item, fd, events)) {
+        struct watch *w = &p->watches[fd];
+
+        if (w->pending != 0) {
+            make_ready_locked(p, item, w->pending);
+            w->pending = 0;
+        }
     } else if (fd != -1 && watch_locked(p, item, fd, events) == -1) {
         why = errno;
         make_ready_locked(p, item, POLLER_HANGUP);
-    } else {
-        if (fd == -1)
-            forget_fd_locked(p, item);
-        if (deadline.us != INT64_MAX)
-            start_timer_locked(p, item, deadline);
     }
+    if (item->parked && deadline.us != INT64_MAX)
+        start_timer_locked(p, item, deadline);
     lock_release(&p->lock);
     /* the item may be another thread's by now */
     if (why != 0)
@@ -330,11 +377,10 @@ void poller_wake(struct poller_item *item)
 void poller_wake_all(struct poller *p)
 {
     lock_take(&p->lock);
-    for (uint32_t i = 0; i < p->nslots; i++) {
-        struct poller_item *item = p->slots[i].item;
+    struct poller_item *item;
 
-        if (item == NULL)
-            continue;
+    TAILQ_FOREACH(item, &p->items, all)
+    {
         if (item->parked)
             make_ready_locked(p, item, POLLER_WOKEN);
         else
@@ -347,8 +393,9 @@ void poller_stop(struct poller *p)
 {
     lock_take(&p->lock);
     p->stopping = true;
+    poke_locked(p);
+    crew_call_all_locked(&p->crew);
     lock_release(&p->lock);
-    poke(p);
 }
 
 /* Turns the wheel up to now. */
@@ -373,18 +420,73 @@ static void turn_locked(struct poller *p) REQUIRES(p->lock)
     }
 }
 
-static void *take_ready_locked(struct poller *p, unsigned *events) REQUIRES(p->lock)
+static struct poller_item *take_ready_locked(struct poller *p) REQUIRES(p->lock)
 {
     struct poller_item *item = p->ready;
 
-    if (item == NULL)
-        return NULL;
     p->ready = item->next;
     if (p->ready == NULL)
         p->ready_tail = &p->ready;
+    p->nready--;
     item->next = NULL;
-    *events = item->ready_events;
-    return item->arg;
+    return item;
+}
+
+static void note_event_locked(struct poller *p, const struct epoll_event *ev) REQUIRES(p->lock)
+{
+    size_t fd = (size_t) (ev->data.u64 >> 32);
+    struct watch *w;
+    uint64_t count;
+    unsigned events = 0;
+
+    if (ev->data.u64 == WAKE_ID) {
+        /* at the end it stays readable, for every thread */
+        if (!p->stopping && read(p->eventfd, &count, sizeof(count)) == -1 && errno != EAGAIN)
+            panic("poller: eventfd (errno %d)", errno);
+        p->poked = p->stopping;
+        return;
+    }
+    if (ev->data.u64 == TICK_ID) {
+        /* without this read the timer would not go on */
+        if (read(p->timerfd, &count, sizeof(count)) == -1 && errno != EAGAIN)
+            panic("poller: timer (errno %d)", errno);
+        turn_locked(p);
+        if (p->timed == 0 && p->ticking)
+            run_timer_locked(p, false);
+        return;
+    }
+    w = fd < p->nwatches ? &p->watches[fd] : NULL;
+    if (w == NULL || w->owner == NULL || w->call != (uint32_t) ev->data.u64)
+        return;
+    if ((ev->events & EPOLLIN) != 0)
+        events |= POLLER_READ;
+    if ((ev->events & EPOLLOUT) != 0)
+        events |= POLLER_WRITE;
+    if ((ev->events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0)
+        events |= POLLER_HANGUP;
+    if (w->owner->parked && w->owner->fd == (int) fd)
+        make_ready_locked(p, w->owner, events);
+    else
+        w->pending |= events;
+}
+
+/* Waits for events, as the only thread that does. */
+static void lead_locked(struct poller *p) REQUIRES(p->lock)
+{
+    struct epoll_event ev[EVENTS];
+    int n;
+
+    crew_lead_locked(&p->crew);
+    lock_release(&p->lock);
+    n = epoll_wait(p->epfd, ev, EVENTS, -1);
+    if (n == -1 && errno != EINTR)
+        panic("poller: epoll_wait (errno %d)", errno);
+    lock_take(&p->lock);
+    crew_led_locked(&p->crew);
+    p->crew.called++; /* this thread itself is up: nobody else is wanted for what it brings */
+    for (int i = 0; i < n; i++)
+        note_event_locked(p, &ev[i]);
+    p->crew.called--;
 }
 
 void *poller_next(struct poller *p, unsigned *events)
@@ -392,55 +494,20 @@ void *poller_next(struct poller *p, unsigned *events)
     void *arg = NULL;
 
     lock_take(&p->lock);
+    crew_return_locked(&p->crew);
     while (!p->stopping) {
-        struct epoll_event ev;
-        struct poller_item *item;
-        uint32_t slot;
-        int n;
+        if (p->ready != NULL && crew_may_work_locked(&p->crew)) {
+            struct poller_item *item = take_ready_locked(p);
 
-        arg = take_ready_locked(p, events);
-        if (arg != NULL)
+            *events = item->ready_events;
+            arg = item->arg;
+            crew_begin_locked(&p->crew, p->nready);
             break;
-        lock_release(&p->lock);
-        n = epoll_wait(p->epfd, &ev, 1, -1);
-        if (n == -1 && errno != EINTR)
-            panic("poller: epoll_wait (errno %d)", errno);
-        lock_take(&p->lock);
-        if (n != 1)
-            continue;
-        if (ev.data.u64 == WAKE_ID) {
-            uint64_t count;
-
-            if (!p->stopping && read(p->eventfd, &count, sizeof(count)) == -1 && errno != EAGAIN)
-                panic("poller: eventfd (errno %d)", errno);
-            continue;
         }
-        if (ev.data.u64 == TICK_ID) {
-            uint64_t ticks;
-
-            /* without this read the timer would not go on */
-            if (read(p->timerfd, &ticks, sizeof(ticks)) == -1 && errno != EAGAIN)
-                panic("poller: timer (errno %d)", errno);
-            turn_locked(p);
-            if (p->timed == 0 && p->ticking)
-                run_timer_locked(p, false);
-            continue;
-        }
-        slot = (uint32_t) (ev.data.u64 >> 32);
-        item = slot < p->nslots ? p->slots[slot].item : NULL;
-        if (item == NULL || !item->parked || p->slots[slot].generation != (uint32_t) ev.data.u64)
-            continue;
-        unlink_timer_locked(p, item);
-        item->parked = false;
-        *events = 0;
-        if ((ev.events & EPOLLIN) != 0)
-            *events |= POLLER_READ;
-        if ((ev.events & EPOLLOUT) != 0)
-            *events |= POLLER_WRITE;
-        if ((ev.events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0)
-            *events |= POLLER_HANGUP;
-        arg = item->arg;
-        break;
+        if (p->ready == NULL && crew_may_lead_locked(&p->crew))
+            lead_locked(p);
+        else
+            crew_sleep_locked(&p->crew);
     }
     lock_release(&p->lock);
     return arg;

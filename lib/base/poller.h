@@ -17,7 +17,12 @@ enum {
     POLLER_WRITE = 2,
     POLLER_HANGUP = 4,
     POLLER_TIMEOUT = 8,
-    POLLER_WOKEN = 16
+    POLLER_WOKEN = 16,
+    /* Of poller_arm() only. STAYS: the descriptor is the item's until poller_forget_fd() or poller_item_free(), and is not closed
+     * before. DRAINED, with STAYS: all that was there has been read (a read got less than it asked for, or EAGAIN). Together they
+     * save a system call for each arm; a hand-out may then find that nothing is there. */
+    POLLER_STAYS = 32,
+    POLLER_DRAINED = 64
 };
 
 struct poller;

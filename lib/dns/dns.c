@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/blocking.h"
 #include "base/num.h"
 
 #define ADDRESSES_MAX 100 /* of one host; a name server that gives more is not believed further */
@@ -272,7 +273,9 @@ enum dns_result dns_native_addresses(struct dns *d, const char *host, struct vec
     int res;
 
     hints.ai_family = d->ipv4 && d->ipv6 ? AF_UNSPEC : d->ipv6 ? AF_INET6 : AF_INET;
+    blocking_begin();
     res = getaddrinfo(host, NULL, &hints, &list);
+    blocking_end();
     if (res != 0) {
         bool later = res == EAI_AGAIN || res == EAI_MEMORY || res == EAI_SYSTEM || res == EAI_FAIL;
 

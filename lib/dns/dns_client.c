@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/blocking.h"
 #include "base/htable.h"
 #include "dns/dns_int.h"
 
@@ -106,7 +107,9 @@ enum dns_result dns_client_name(struct dns *d, const struct sockaddr *sa, sockle
         return result == DNS_OK ? DNS_OK
                                 : (err_set(err, ERR_PERMANENT, "5.7.25", "client name: not found"),
                                    DNS_NOTFOUND);
+    blocking_begin();
     res = getnameinfo(sa, len, host, sizeof(host), NULL, 0, NI_NAMEREQD);
+    blocking_end();
     if (res == EAI_AGAIN || res == EAI_SYSTEM || res == EAI_MEMORY) {
         err_set(err, ERR_TEMPORARY, "4.7.25", "client name: %s", gai_strerror(res));
         return DNS_RETRY;

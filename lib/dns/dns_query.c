@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/blocking.h"
 #include "base/num.h"
 #include "base/slice.h"
 
@@ -134,7 +135,9 @@ enum dns_result dns_query(struct dns *d, const char *name, int type, dns_record_
     }
     set_servers(d, &state);
     answer = xmalloc(ANSWER_MAX);
+    blocking_begin();
     len = res_nquery(&state, name, ns_c_in, type, answer, ANSWER_MAX);
+    blocking_end();
     if (len < 0)
         result = failed(state.res_h_errno, name, type, err);
     else

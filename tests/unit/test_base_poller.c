@@ -193,6 +193,68 @@ static void test_other_descriptor(void **state)
     poller_free(&p);
 }
 
+/* Registered once: what happens meanwhile is not lost, and what was not read is reported again unless one says that there is nothing. */
+static void test_stays(void **state)
+{
+    const unsigned stays = POLLER_READ | POLLER_STAYS;
+    const unsigned drained = stays | POLLER_DRAINED;
+    struct poller *p = new_poller();
+    int x;
+    struct poller_item *item = poller_item_new(p, &x);
+    int pair[2];
+    int other[2];
+    char c;
+
+    (void) state;
+    new_pair(pair);
+    new_pair(other);
+    assert_int_equal(fd_write_all(pair[1], "ab", 2), 0);
+    poller_arm(item, pair[0], drained, MONO_NEVER); /* never before: it is looked at all the same */
+    check_next("what is there already", p, &x, POLLER_READ);
+    assert_int_equal(fd_read_some(pair[0], &c, 1), 1);
+    poller_arm(item, pair[0], stays, MONO_NEVER);
+    check_next("what was left", p, &x, POLLER_READ);
+    assert_int_equal(fd_read_some(pair[0], &c, 1), 1);
+    poller_arm(item, pair[0], drained, in_ms(10));
+    check_next("nothing", p, &x, POLLER_TIMEOUT);
+    assert_int_equal(fd_write_all(pair[1], "c", 1), 0);
+    poller_arm(item, pair[0], drained, in_ms(60000));
+    check_next("came while it was not parked", p, &x, POLLER_READ);
+    assert_int_equal(fd_read_some(pair[0], &c, 1), 1);
+    /* it comes while the item waits for another descriptor, or for nothing */
+    poller_arm(item, other[0], POLLER_READ, in_ms(10));
+    assert_int_equal(fd_write_all(pair[1], "d", 1), 0);
+    check_next("another", p, &x, POLLER_TIMEOUT);
+    poller_arm(item, -1, 0, in_ms(10));
+    check_next("none", p, &x, POLLER_TIMEOUT);
+    poller_arm(item, pair[0], drained, in_ms(60000));
+    check_next("not forgotten", p, &x, POLLER_READ);
+    assert_int_equal(fd_read_some(pair[0], &c, 1), 1);
+    poller_arm(item, pair[0], drained, in_ms(10));
+    check_next("once", p, &x, POLLER_TIMEOUT);
+    /* other events than before */
+    poller_arm(item, pair[0], POLLER_WRITE, in_ms(60000));
+    check_next("write", p, &x, POLLER_WRITE);
+    poller_arm(item, pair[0], drained, in_ms(10));
+    check_next("read again", p, &x, POLLER_TIMEOUT);
+    fd_close(&pair[1]);
+    poller_arm(item, pair[0], drained, in_ms(60000));
+    check_next("the end", p, &x, POLLER_READ | POLLER_HANGUP);
+    /* forgotten, then another connection of the same number */
+    poller_forget_fd(item);
+    fd_close(&pair[0]);
+    new_pair(pair);
+    assert_int_equal(fd_write_all(pair[1], "e", 1), 0);
+    poller_arm(item, pair[0], drained, in_ms(60000));
+    check_next("the next one", p, &x, POLLER_READ);
+    poller_item_free(&item);
+    fd_close(&pair[0]);
+    fd_close(&pair[1]);
+    fd_close(&other[0]);
+    fd_close(&other[1]);
+    poller_free(&p);
+}
+
 static void test_number_comes_back(void **state)
 {
     struct poller *p = new_poller();
@@ -428,13 +490,10 @@ static void test_come_and_go(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ready),
-        cmocka_unit_test(test_timeouts),
-        cmocka_unit_test(test_wake),
-        cmocka_unit_test(test_other_descriptor),
-        cmocka_unit_test(test_number_comes_back),
-        cmocka_unit_test(test_unwatchable),
-        cmocka_unit_test(test_many_threads),
+        cmocka_unit_test(test_ready),       cmocka_unit_test(test_timeouts),
+        cmocka_unit_test(test_wake),        cmocka_unit_test(test_other_descriptor),
+        cmocka_unit_test(test_stays),       cmocka_unit_test(test_number_comes_back),
+        cmocka_unit_test(test_unwatchable), cmocka_unit_test(test_many_threads),
         cmocka_unit_test(test_come_and_go),
     };
 
