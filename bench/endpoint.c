@@ -146,14 +146,15 @@ static int bind_one(const struct endpoint *e, size_t which, int backlog, int win
     return fd;
 }
 
-int endpoint_listen(const struct endpoint *e, int backlog, int window, int *fd, struct err *err)
+int endpoint_listen(const struct endpoint *e, const char *text, int backlog, int window, int *fd,
+                    struct err *err)
 {
     for (size_t i = 0; i < e->count; i++) {
         *fd = bind_one(e, i, backlog, window);
         if (*fd != -1)
             return 0;
     }
-    return err_sys(err, "listen");
+    return err_sys(err, "%s", text);
 }
 
 int endpoint_connect(const struct endpoint *e, size_t which, int window)

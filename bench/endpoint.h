@@ -26,10 +26,10 @@ struct endpoint {
  */
 NODISCARD int endpoint_parse(const char *text, int family, bool listens, struct endpoint *out,
                              struct err *err);
-/* The first address that can be bound (all of them are one host's); a listening, non-blocking socket.
+/* The first address that can be bound (all of them are one host's; text is for the error); a listening, non-blocking socket.
  * window: bytes of the receive buffer, 0 for the system's own. */
-NODISCARD int endpoint_listen(const struct endpoint *e, int backlog, int window, int *fd,
-                              struct err *err);
+NODISCARD int endpoint_listen(const struct endpoint *e, const char *text, int backlog, int window,
+                              int *fd, struct err *err);
 /* Begins to connect to address `which` without waiting; -1 with errno. */
 NODISCARD int endpoint_connect(const struct endpoint *e, size_t which, int window);
 /* "127.0.0.1", "ipv6:::1"; "unix" for a UNIX-domain socket. */

@@ -302,7 +302,7 @@ int main(int argc, char **argv)
     if (endpoint_parse(argv[optind], AF_UNSPEC, true, &here, &err) == -1 ||
         endpoint_parse(argv[optind + 1], AF_UNSPEC, false, &r.next_hop, &err) == -1 ||
         floor_journal_open(argv[optind + 2], JOURNAL_BYTES, &r.journal, &err) == -1 ||
-        endpoint_listen(&here, 1024, 0, &r.listen_fd, &err) == -1)
+        endpoint_listen(&here, argv[optind], 1024, 0, &r.listen_fd, &err) == -1)
         fatal("%s", err.text);
     if (fd_set_nonblocking(r.listen_fd, false) == -1)
         fatal("the socket cannot be made to block");

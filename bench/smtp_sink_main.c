@@ -353,8 +353,9 @@ int main(int argc, char **argv)
     if (c.cert != NULL)
         c.o.tls_context = make_tls(&c);
     if (endpoint_parse(argv[optind], c.family, true, &where, &err) == -1 ||
-        endpoint_listen(&where, (int) number("backlog", slice_str(argv[optind + 1]), 1, INT_MAX),
-                        c.window, &fd, &err) == -1)
+        endpoint_listen(&where, argv[optind],
+                        (int) number("backlog", slice_str(argv[optind + 1]), 1, INT_MAX), c.window,
+                        &fd, &err) == -1)
         fatal("%s", err.text);
     drop_privileges(&c);
     if (sink_run(&c.o, fd, &err) == -1)

@@ -16,46 +16,12 @@
  *   PAUSE     nothing is waited for but the timer, or the session is over
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "source_int.h"
 
-enum { RETRY_MS = 100 }; /* between attempts to connect */
-
-enum state {
-    S_PAUSE,
-    S_CONNECT,
-    S_BANNER,
-    S_HELLO,
-    S_STARTTLS,
-    S_MAIL,
-    S_RCPT,
-    S_DATA,
-    S_FINAL,
-    S_RSET,
-    S_QUIT,
-};
-
-struct source_session {
-    struct source *src;
-    unsigned number;
-    enum state state;
-    struct stream stream;
-    bool open, secure, can_pipeline, can_starttls;
-    bool sent_ahead; /* the commands up to DATA have left together */
-    int64_t connect_tries;
-    size_t address; /* of the endpoint's, which is tried */
-    bool has_message, refused;
-    bool needs_reset, sent_one;
-    int64_t message; /* its number, from 1 */
-    int64_t rcpts_sent, rcpts_left, rcpts_taken, replies_left;
-    struct mono_time began, heard;
-    struct loop_timer *timer;
-    SSL_SESSION *resume;
-};
+enum { RETRY_MS = 100, BACKLOG_MS = 5 }; /* between attempts to connect */
 
 static void go_after_pause(void *arg);
 static void next_message(struct source_session *s);
@@ -72,12 +38,9 @@ struct source_session *source_session_new(struct source *src, unsigned number)
 
 static void hang_up(struct source_session *s)
 {
-    if (s->open && s->stream.ssl != NULL) {
-        if (s->src->o->tls_resume) {
-            SSL_SESSION_free(s->resume);
-            s->resume = SSL_get1_session(s->stream.ssl);
-        }
-        (void) SSL_shutdown(s->stream.ssl); /* without it the session could not be resumed */
+    if (s->open && s->stream.ssl != NULL && s->src->o->tls_resume) {
+        SSL_SESSION_free(s->resume);
+        s->resume = SSL_get1_session(s->stream.ssl);
     }
     stream_fini(&s->stream);
     s->open = false;
@@ -137,109 +100,24 @@ static void message_done(struct source_session *s)
         src->o->progress(src->o->progress_arg);
 }
 
-static void put_command(struct source_session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void put_command(struct source_session *s, const char *fmt, ...)
-{
-    size_t at = s->stream.out.len;
-    va_list ap;
-
-    va_start(ap, fmt);
-    buf_vprintf(&s->stream.out, fmt, ap);
-    va_end(ap);
-    if (s->src->o->verbose)
-        (void) fprintf(stderr, "%u: %.*s\n", s->number, (int) (s->stream.out.len - at),
-                       s->stream.out.ptr + at);
-    stream_put(&s->stream, SLICE_LIT("\r\n"));
-}
-
-static void put_rcpt(struct source_session *s)
-{
-    const struct source_options *o = s->src->o;
-    int64_t number = o->number_all       ? ++s->src->recipient
-                     : o->recipients > 1 ? s->rcpts_sent + 1
-                                         : 0;
-    struct slice to = slice_str(o->recipient);
-    ptrdiff_t at = o->domains > 0 ? slice_rfind(to, '@') : -1;
-    char prefix[24] = "";
-    char domain[24] = "";
-
-    if (number > 0)
-        (void) snprintf(prefix, sizeof(prefix), "%lld", (long long) number);
-    if (o->domains > 0)
-        (void) snprintf(domain, sizeof(domain), "d%lld.",
-                        (long long) (s->src->o->number_all ? number : s->rcpts_sent) % o->domains);
-    s->rcpts_sent++;
-    if (at == -1)
-        put_command(s, "RCPT TO:<%s%s>", prefix, o->recipient);
-    else
-        put_command(s, "RCPT TO:<%s%.*s%s%s>", prefix, (int) at + 1, to.ptr, domain,
-                    to.ptr + at + 1);
-}
-
-static void begin_message(struct source_session *s)
-{
-    const struct source_options *o = s->src->o;
-
-    put_command(s, "MAIL FROM:<%s>", o->sender);
-    s->state = S_MAIL;
-    s->rcpts_left = o->recipients;
-    s->sent_ahead = o->pipelining && s->can_pipeline;
-    if (!s->sent_ahead)
-        return;
-    for (int64_t i = 0; i < o->recipients; i++)
-        put_rcpt(s);
-    put_command(s, "DATA");
-}
-
-static void put_content(struct source_session *s)
-{
-    const struct source *src = s->src;
-    const struct source_options *o = src->o;
-
-    if (!o->old && !o->body_is_message) {
-        stream_printf(&s->stream,
-                      "From: <%s>\r\nTo: <%s>\r\nDate: %s\r\nMessage-Id: <%04x.%04x.%04llx@%s>\r\n",
-                      o->sender, o->recipient, src->date, (unsigned) getpid(), s->number,
-                      (unsigned long long) s->message, o->hostname);
-        if (o->subject != NULL)
-            stream_printf(&s->stream, "Subject: %s\r\n", o->subject);
-        stream_put(&s->stream, SLICE_LIT("\r\n"));
-    }
-    stream_put_borrowed(&s->stream, buf_view(&src->content));
-    if (o->verbose)
-        (void) fprintf(stderr, "%u: .\n", s->number);
-}
-
 /* --- what follows a good reply ---------------------------------------------------------------------- */
-
-static void say_hello(struct source_session *s)
-{
-    const struct source_options *o = s->src->o;
-
-    s->can_pipeline = s->can_starttls = false;
-    s->state = S_HELLO;
-    if (o->lmtp)
-        put_command(s, "LHLO %s", o->hostname);
-    else
-        put_command(s, "%s %s", o->ehlo ? "EHLO" : "HELO", o->hostname);
-}
 
 static void after_banner(struct source_session *s)
 {
     if (s->src->o->old)
-        begin_message(s);
+        source_say_message(s);
     else
-        say_hello(s);
+        source_say_hello(s);
 }
 
 static void after_hello(struct source_session *s)
 {
     if (s->src->o->tls != SOURCE_STARTTLS || s->secure) {
-        begin_message(s);
+        source_say_message(s);
     } else if (!s->can_starttls) {
         source_fail(s->src, "the server does not announce STARTTLS");
     } else {
-        put_command(s, "STARTTLS");
+        source_say(s, "STARTTLS");
         s->state = S_STARTTLS;
     }
 }
@@ -255,7 +133,7 @@ static void after_mail(struct source_session *s)
 {
     s->state = S_RCPT;
     if (!s->sent_ahead)
-        put_rcpt(s);
+        source_say_rcpt(s);
 }
 
 static void rcpt_answered(struct source_session *s)
@@ -263,7 +141,7 @@ static void rcpt_answered(struct source_session *s)
     s->rcpts_left--;
     if (s->rcpts_left > 0) {
         if (!s->sent_ahead)
-            put_rcpt(s);
+            source_say_rcpt(s);
         return;
     }
     if (!s->sent_ahead && s->rcpts_taken == 0) { /* all were refused */
@@ -273,7 +151,7 @@ static void rcpt_answered(struct source_session *s)
         return;
     }
     if (!s->sent_ahead)
-        put_command(s, "DATA");
+        source_say(s, "DATA");
     s->state = S_DATA;
 }
 
@@ -285,7 +163,7 @@ static void after_rcpt(struct source_session *s)
 
 static void after_data(struct source_session *s)
 {
-    put_content(s);
+    source_say_content(s);
     s->replies_left = s->src->o->lmtp && s->rcpts_taken > 0 ? s->rcpts_taken : 1;
     s->state = S_FINAL;
 }
@@ -300,7 +178,7 @@ static void after_final(struct source_session *s)
 
 static void after_rset(struct source_session *s)
 {
-    begin_message(s);
+    source_say_message(s);
 }
 
 static void after_quit(struct source_session *s)
@@ -332,6 +210,7 @@ static const struct {
 /* --- between messages ---------------------------------------------------------------------------------- */
 
 static bool on_stream(void *arg, enum stream_event event);
+static void go(void *arg);
 
 static int64_t pause_ms(const struct source_session *s)
 {
@@ -344,13 +223,32 @@ static int64_t pause_ms(const struct source_session *s)
     return o->wait_s * 1000;
 }
 
+/* Another address, the same again, or the end of the run. */
+static void connect_failed(struct source_session *s, int error)
+{
+    struct source *src = s->src;
+
+    if (s->address + 1 < src->o->to.count) {
+        s->address++;
+        loop_defer(src->loop, go, s);
+    } else if (error ==
+               EAGAIN) { /* a UNIX-domain socket with a full backlog: as TCP would, waits */
+        loop_timer_set(s->timer, BACKLOG_MS);
+    } else if (error == ECONNREFUSED && ++s->connect_tries < src->o->connect_tries) {
+        s->address = 0;
+        loop_timer_set(s->timer, RETRY_MS);
+    } else {
+        source_fail(src, "connect: %s", err_errno_text(error, (char[128]){0}, 128));
+    }
+}
+
 static void connect_now(struct source_session *s)
 {
     const struct source_options *o = s->src->o;
     int fd = endpoint_connect(&o->to, s->address, o->window);
 
-    if (fd == -1) {
-        source_fail(s->src, "connect: %s", err_errno_text(errno, (char[128]){0}, 128));
+    if (fd == -1) { /* UNIX-domain sockets tell at once */
+        connect_failed(s, errno);
         return;
     }
     s->src->totals->connections++;
@@ -371,10 +269,10 @@ static void go(void *arg)
         connect_now(s);
     } else if (s->needs_reset) {
         s->needs_reset = false;
-        put_command(s, "RSET");
+        source_say(s, "RSET");
         s->state = S_RSET;
     } else {
-        begin_message(s);
+        source_say_message(s);
     }
 }
 
@@ -393,7 +291,7 @@ static void next_message(struct source_session *s)
     bool refused = s->refused;
 
     if (s->open && (!src->o->keep_connection || !claim(s))) {
-        put_command(s, "QUIT");
+        source_say(s, "QUIT");
         s->state = S_QUIT;
         return;
     }
@@ -496,7 +394,7 @@ static void on_line(struct source_session *s, struct slice line)
     if (s->src->o->verbose)
         (void) fprintf(stderr, "%u: <<< %.*s\n", s->number, SLICE_FMT(line));
     if (line.len < 3 || !ascii_is_digit(line.ptr[0]) || s->state == S_PAUSE ||
-        (s->state == S_FINAL && stream_unsent(&s->stream))) {
+        s->state == S_CONNECT || (s->state == S_FINAL && stream_unsent(&s->stream))) {
         /* not SMTP, unasked for, or the message's fate before its end was sent */
         if (s->src->o->carry_on) {
             note_refusal(s, line);
@@ -531,19 +429,8 @@ static void on_closed(struct source_session *s)
         return;
     }
     if (s->state == S_CONNECT && s->stream.ssl == NULL) {
-        if (s->address + 1 < src->o->to.count) {
-            s->address++;
-            hang_up(s);
-            loop_defer(src->loop, go, s);
-            return;
-        }
-        if (error == ECONNREFUSED && ++s->connect_tries < src->o->connect_tries) {
-            s->address = 0;
-            hang_up(s);
-            loop_timer_set(s->timer, RETRY_MS);
-            return;
-        }
-        source_fail(src, "connect: %s", stream_error(&s->stream, why, sizeof(why)));
+        hang_up(s);
+        connect_failed(s, error);
     } else if (!src->o->carry_on) {
         source_fail(src, "connection lost while waiting for %s: %s",
                     s->state == S_CONNECT ? "TLS" : states[s->state].what,
@@ -562,7 +449,7 @@ static void on_tls(struct source_session *s)
     if (s->src->o->tls == SOURCE_WRAPPED)
         s->state = S_BANNER;
     else
-        say_hello(s);
+        source_say_hello(s);
 }
 
 static bool on_stream(void *arg, enum stream_event event)

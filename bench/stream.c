@@ -102,6 +102,8 @@ static ssize_t write_some(struct stream *s)
 /* False: the connection is broken. */
 static bool send_all(struct stream *s)
 {
+    bool any = stream_unsent(s);
+
     while (s->out_at < s->out.len || s->tail.len > 0) {
         ssize_t n = write_some(s);
         size_t sent = (size_t) n;
@@ -118,7 +120,7 @@ static bool send_all(struct stream *s)
         s->out_at += from_out;
         s->tail = slice_sub(s->tail, sent - from_out, s->tail.len);
     }
-    if (s->out.len > 0)
+    if (any)
         s->sent = mono_now();
     s->unsent = false;
     s->out_at = 0;
@@ -242,8 +244,8 @@ void stream_fini(struct stream *s)
 {
     if (s->io == NULL)
         return;
-    if (s->error == 0 && !s->connecting && !s->handshake)
-        (void) send_all(s);
+    if (s->error == 0 && !s->connecting && !s->handshake && send_all(s) && s->ssl != NULL)
+        (void) SSL_shutdown(s->ssl); /* our word of the end; the peer's is not waited for */
     loop_io_free(&s->io);
     SSL_free(s->ssl);
     s->ssl = NULL;

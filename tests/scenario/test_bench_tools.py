@@ -167,6 +167,13 @@ def test_unix_domain_sockets(sinks, tmp_path):
     assert sink.ended()["mesg"] == 2
 
 
+def test_unix_domain_sockets_with_a_full_backlog(sinks, tmp_path):
+    sink = sinks("-n", 200, where=f"unix:{tmp_path}/socket", backlog="1")
+    source("-s", 50, "-m", 200, sink.where)
+    assert sink.ended()["mesg"] == 200
+    assert source("-C", 2, sink.where, check=False).stderr == "smtp-source: fatal: connect: Connection refused\n"
+
+
 def test_ipv6_and_the_choice_of_a_family(sinks):
     port = free_port()
     try:
@@ -348,6 +355,14 @@ def test_latencies_are_ordered_and_cover_the_delay(sinks):
     text = source("--latency", sink.where).stdout
     assert re.fullmatch(r"1 messages accepted, 0 refused, in [\d.]+ s: [\d.]+/s, 1 connections\n"
                         r"latency, ms +p50 +p90 +p99 +p99.9 +max\nmessage( +\d+\.\d{3}){5}\nfinal reply( +\d+\.\d{3}){5}\n", text), text
+
+
+@pytest.mark.parametrize("options", [[], ["-o"], ["-F"], ["--pipelining"]])
+def test_the_final_reply_is_timed_from_the_last_byte(sinks, tmp_path, options):
+    (tmp_path / "message").write_text("Subject: x\n\nx\n")
+    sink = sinks("-w", 1)
+    got = figures(*options, *([tmp_path / "message"] if options == ["-F"] else []), sink.where)
+    assert got["message_ms"]["max"] >= 990 and got["final_ms"]["max"] < 900
 
 
 @pytest.mark.parametrize("options, shown", [([], True), (["--quiet"], False)])
@@ -685,7 +700,7 @@ def test_addresses_that_cannot_be_listened_on():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         for where, said in ((f"127.0.0.1:{taken.getsockname()[1]}", "Address already in use"), ("127.0.0.1", "want"), ("unix:/nonexistent/x", "No such file")):
             done = subprocess.run([BENCH / "smtp-sink", "-u", "daemon", where, "10"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE)
-            assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+            assert done.returncode == 1 and said in done.stderr and where in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
 @pytest.mark.parametrize("name", ["smtp-source", "smtp-sink", "floor"])
