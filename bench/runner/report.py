@@ -2,8 +2,14 @@
 """Tables of what was measured: medians with their ranges, and ratios of values of the same round."""
 import statistics
 
+from runner.stop import Stop
+
 # what others are compared with
 YARDSTICK, FLOOR, BEFORE = "postfix", "floor", "before"
+
+
+# around what --update replaces
+BEGIN, END = "<!-- begin: bench/run -->\n", "<!-- end: bench/run -->\n"
 
 
 def number(x):
@@ -70,6 +76,15 @@ def detail_table(results, workload):
     for s in results.systems(workload):
         lines.append([s, *(spread(v) if (v := results.values(workload, s, m)) else "-" for m in metrics)])
     return markdown(lines)
+
+
+def replaced(text, tables):
+    """The text with these tables between its marks."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise Stop(f"no lines {BEGIN.strip()} and {END.strip()} to put the tables between")
+    return before + begin + tables + end + after
 
 
 def markdown(lines):
