@@ -78,7 +78,7 @@ class MariaDB(Database):
     def command(self):
         return [shutil.which("mariadbd", path=PROGRAMS), "--no-defaults", f"--datadir={self.directory}/data", f"--socket={self.socket}",
                 f"--port={self.port}", "--bind-address=127.0.0.1", "--innodb-buffer-pool-size=8M", f"--pid-file={self.directory}/pid",
-                f"--ssl-cert={self.directory}/cert.pem", f"--ssl-key={self.directory}/key.pem", f"--max-connections={self.connections}",
+                f"--ssl-ca={self.directory}/cert.pem", f"--ssl-cert={self.directory}/cert.pem", f"--ssl-key={self.directory}/key.pem", f"--max-connections={self.connections}",
                 "--innodb-flush-log-at-trx-commit=2"]
 
     def ping(self):
@@ -97,10 +97,14 @@ class PostgreSQL(Database):
         self.programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
         run(self.programs / "initdb", "-D", self.directory / "data", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N",
             user=self.user, cwd=self.directory)
+        make_certificate(self.directory)
+        if self.user:
+            os.chown(self.directory / "key.pem", pwd.getpwnam(self.user).pw_uid, -1)
 
     def command(self):
         return [self.programs / "postgres", "-D", self.directory / "data", "-k", self.directory, "-p", str(self.port),
-                "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+                "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "ssl=on", "-c", f"ssl_cert_file={self.directory}/cert.pem",
+                "-c", f"ssl_key_file={self.directory}/key.pem"]
 
     def ping(self):
         return [self.programs / "pg_isready", "-q", "-h", str(self.directory), "-p", str(self.port)]
@@ -121,7 +125,10 @@ attributetype ( 1.1.1.2 NAME 'memberdn' EQUALITY caseExactMatch SYNTAX 1.3.6.1.4
 objectclass ( 1.1.2.1 NAME 'mailthing' SUP top AUXILIARY MAY ( maildrop $ memberdn $ mail ) )
 TLSCertificateFile {d}/cert.pem
 TLSCertificateKeyFile {d}/key.pem
+TLSCACertificateFile {d}/cert.pem
+TLSVerifyClient try
 sasl-auxprops slapd
+authz-regexp cn=localhost cn=reader,dc=t
 authz-regexp uid=([^,]*),cn=[^,]*,cn=auth cn=$1,dc=t
 password-hash {{CLEARTEXT}}
 allow bind_v2
@@ -134,20 +141,28 @@ index mail eq
 access to attrs=userPassword by anonymous auth
 access to dn.subtree=ou=closed,dc=t by dn.exact=cn=reader,dc=t read by * none
 access to * by * read
+database mdb
+suffix dc=u
+directory {d}/db-u
+dbnosync
+index mail eq
 """
 
 
 class Slapd(Database):
-    def __init__(self, ldif):
-        self.ldif = ldif
+    def __init__(self, ldif, more):
+        """ldif: of dc=t; more: of dc=u, with @PORT@ for the port."""
+        self.ldif, self.more = ldif, more
         self.tls_port = free_port()
         super().__init__()
 
     def create(self):
-        (self.directory / "db").mkdir()
+        for name in ("db", "db-u"):
+            (self.directory / name).mkdir()
         make_certificate(self.directory)
         (self.directory / "slapd.conf").write_text(SLAPD_CONF.format(d=self.directory))
-        run(shutil.which("slapadd", path=PROGRAMS), "-q", "-f", self.directory / "slapd.conf", text=self.ldif)
+        for suffix, ldif in (("dc=t", self.ldif), ("dc=u", self.more.replace("@PORT@", str(self.port)))):
+            run(shutil.which("slapadd", path=PROGRAMS), "-q", "-b", suffix, "-f", self.directory / "slapd.conf", text=ldif)
 
     @property
     def socket_url(self):

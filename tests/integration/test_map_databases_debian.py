@@ -72,7 +72,7 @@ def databases(tmp_path_factory):
     with sqlite3.connect(path) as db:
         db.executescript(create + insert())
     db.close()
-    mariadb, postgres, slapd = MariaDB(), PostgreSQL(), Slapd(ldif())
+    mariadb, postgres, slapd = MariaDB(), PostgreSQL(), Slapd(*ldif())
     try:
         mariadb.sql("create database m character set utf8mb4 collate utf8mb4_bin; use m;" + create + insert() +
                     "create user p@'%' identified by 'pw'; grant all on m.* to p@'%';")
@@ -147,3 +147,11 @@ def test_ldap(pair, databases, tmp_path, monkeypatch):
     # Debian's takes a bind that is weaker than sasl_minssf
     cases = [(key, options) for key, options, _ in LDAP_RESULTS if options.get("sasl_minssf") != 4000]
     same_for_all(pair, [(table("ldap", databases, tmp_path / str(n), **options), key) for n, (key, options) in enumerate(cases)])
+
+
+@pytest.mark.parametrize("options", [{}, {"query_filter": "(|(mail=%s)(mail=%u))"}, {"result_attribute": "mail, maildrop", "result_format": "%s|%S|%U"},
+                                     {"domain": "d1.example.com d2.example.com"}, {"search_base": "cn=%s,dc=t", "query_filter": "objectClass=*"}], ids=str)
+def test_many_ldap_keys(pair, databases, tmp_path, options):
+    asked = [f"key{i}" for i in range(0, 400, 2)] + [f"key{i}@d{i % 7}.example.com" for i in range(60)] + keys()
+    status, out, _ = pair.same(table("ldap", databases, tmp_path, **options), "-", "\n".join(asked).encode() + b"\n")
+    assert len(asked) > 600 and (status == 0) == (out != b"")

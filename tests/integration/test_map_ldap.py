@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """ldap: tables against a real slapd: options, references, quoting, bind, TLS, failover, outages."""
 import base64
+import shutil
+import socket
+import time
 
 import pytest
-from database_servers import Slapd, write_table
+from database_servers import Slapd, run, write_table
 from lookup import HOSTILE_KEYS, Asker, free_port, load_with_outage
 
 ROWS = 300
@@ -23,6 +26,44 @@ def value(data):
 def entry(cn, *attributes, below="dc=t"):
     lines = [f"dn: cn={cn},{below}", "objectClass: inetOrgPerson", "objectClass: mailthing", f"cn: {cn}", "sn: x"]
     return "\n".join(lines + [name + value(data) for name, data in attributes]) + "\n\n"
+
+
+ELSEWHERE = """\
+dn: dc=u
+objectClass: dcObject
+objectClass: organization
+o: u
+dc: u
+
+dn: ou=aliases,dc=u
+objectClass: organizationalUnit
+ou: aliases
+
+dn: cn=real,dc=u
+objectClass: inetOrgPerson
+objectClass: mailthing
+cn: real
+sn: x
+mail: real@a.test
+maildrop: 1
+
+dn: cn=alias,ou=aliases,dc=u
+objectClass: alias
+objectClass: extensibleObject
+cn: alias
+aliasedObjectName: cn=real,dc=u
+
+dn: ou=referrals,dc=u
+objectClass: organizationalUnit
+ou: referrals
+
+dn: cn=there,ou=referrals,dc=u
+objectClass: referral
+objectClass: extensibleObject
+cn: there
+ref: ldap://127.0.0.1:@PORT@/cn=one,dc=t??base
+
+"""
 
 
 def ldif():
@@ -47,12 +88,12 @@ def ldif():
     people += [entry(f"key{i}", ("maildrop", f"value{i}"), ("mail", f"key{i}")) for i in range(ROWS)]
     # sn is compared without regard to case and spaces, description as well: one with an exact rule
     people += [entry(f"h{i}", ("memberdn", key), ("maildrop", f"hostile{i}")) for i, key in enumerate(HOSTILE_KEYS) if is_text(key)]
-    return top + closed + "".join(people)
+    return top + closed + "".join(people), ELSEWHERE
 
 
 @pytest.fixture(scope="module")
 def directory():
-    one = Slapd(ldif())
+    one = Slapd(*ldif())
     yield one
     one.remove()
 
@@ -125,9 +166,18 @@ RESULTS = [
     ("secret@a.test", SASL | {"bind_pw": "bad"}, "Invalid credentials"),
     ("secret@a.test", SASL | {"sasl_mechs": "NOPE"}, "SASL bind"),
     ("secret@a.test", SASL | {"sasl_authz_id": "u:nobody"}, "SASL bind"),
+    # asked for by mechanisms, and for DIGEST-MD5 by servers, that offer several
+    ("secret@a.test", SASL | {"sasl_realm": "realm.test"}, b"s"),
     ("one@a.test", {"version": 2}, b"1"),
     ("one@a.test", {"chase_referrals": "yes"}, b"1"),
-    ("one@a.test", {"dereference": 3}, b"1"),
+    ("one@a.test", {"search_base": "ou=referrals,dc=u", "chase_referrals": "yes"}, b"1"),
+    ("one@a.test", {"search_base": "ou=referrals,dc=u", "chase_referrals": "no"}, None),
+    ("real@a.test", {"search_base": "ou=aliases,dc=u", "dereference": 0}, None),
+    ("real@a.test", {"search_base": "ou=aliases,dc=u", "dereference": 1}, b"1"),
+    ("real@a.test", {"search_base": "ou=aliases,dc=u", "dereference": 2}, None),
+    ("real@a.test", {"search_base": "cn=alias,ou=aliases,dc=u", "scope": "base", "dereference": 1}, None),
+    ("real@a.test", {"search_base": "cn=alias,ou=aliases,dc=u", "scope": "base", "dereference": 2}, b"1"),
+    ("real@a.test", {"search_base": "ou=aliases,dc=u", "dereference": 3}, b"1"),
     ("one@a.test", {"dereference": 9}, b"1"),
     ("one@a.test", {"timeout": 3}, b"1"),
     ("one@a.test", {"cache": "yes", "cache_size": 1, "cache_expiry": 1}, b"1"),
@@ -203,6 +253,35 @@ def test_tls(directory, tmp_path):
     for n, (options, works) in enumerate(cases):
         answer, _ = ask(directory, tmp_path / str(n), "one@a.test", **options)
         assert (answer.value == b"1") if works else (answer.result == "retry"), (options, answer)
+
+
+def test_client_certificate(directory, tmp_path, monkeypatch):
+    """tls_cert and tls_key are shown to the server, which knows us by them."""
+    monkeypatch.setenv("ASAN_OPTIONS", "detect_leaks=0")  # libsasl, as above
+    external = {"bind": "sasl", "sasl_mechs": "EXTERNAL", "start_tls": "yes"}
+    own = {"tls_cert": directory.directory / "cert.pem", "tls_key": directory.directory / "key.pem"}
+    assert ask(directory, tmp_path / "a", "secret@a.test", **external, **own)[0].value == b"s"
+    answer, _ = ask(directory, tmp_path / "b", "secret@a.test", **external)
+    assert answer.result == "retry" and "SASL bind" in answer.text, answer
+    authorities = tmp_path / "authorities"
+    authorities.mkdir()
+    shutil.copy(directory.directory / "cert.pem", authorities)
+    run("openssl", "rehash", authorities)
+    checked = {"start_tls": "yes", "tls_require_cert": "yes", "tls_ca_cert_dir": authorities}
+    assert ask(directory, tmp_path / "c", "one@a.test", **checked)[0].value == b"1"
+
+
+def test_timeout(directory, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        answer, _ = ask(directory, tmp_path, "one@a.test", server_host=f"ldap://127.0.0.1:{silent.getsockname()[1]}", timeout=1)
+    assert answer.result == "retry" and 0.9 < answer.seconds < 2.5 and time.monotonic() - begun < 10, answer
+
+
+def test_debuglevel(directory, tmp_path):
+    """The library writes to standard error what it does."""
+    assert "ldap_" in ask(directory, tmp_path / "a", "one@a.test", debuglevel=1)[1]
+    assert "ldap_" not in ask(directory, tmp_path / "b", "one@a.test")[1]
 
 
 def test_hostile_keys(directory, tmp_path):

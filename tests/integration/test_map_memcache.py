@@ -239,6 +239,10 @@ def test_max_try(tmp_path):
         begun = time.monotonic()
         assert a.ask("key").result == "retry"
         assert len(server.requests) == 3 and 1.9 < time.monotonic() - begun < 4  # two pauses of a second
+    with Server(line, lambda _: b"SERVER_ERROR busy\r\n") as server, asker(tmp_path, server.port, max_try=2, retry_pause=2) as a:
+        begun = time.monotonic()
+        assert a.ask("key").result == "retry"
+        assert len(server.requests) == 2 and 1.9 < time.monotonic() - begun < 4
     replies = iter([b"SERVER_ERROR busy\r\n", b"END\r\n"])
     with Server(line, lambda _: next(replies)) as server, asker(tmp_path, server.port) as a:
         assert a.ask("key").result == "notfound"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """mysql: tables against a real MariaDB: options, hostile keys, TLS, procedures, failover, outages."""
+import shutil
 import time
 
 import pytest
-from database_servers import MariaDB, write_table
+from database_servers import MariaDB, run, write_table
 from lookup import HOSTILE_KEYS, Asker, free_port, load_with_outage
 
 ROWS = 500
@@ -12,6 +13,7 @@ create database m character set utf8mb4 collate utf8mb4_bin; use m;
 create table a(id int auto_increment primary key, k varbinary(11000), v varbinary(11000), w varchar(255), index(k(100)));
 insert into a(k, v, w) values ('one', '1', null), ('multi', 'x', 'y'), ('multi', '', 'z'), ('addr', 'joe@a.test', null), ('addr', 'bare', null);
 create user p@'%' identified by 'pw'; grant all on m.* to p@'%';
+create user x509@'%' identified by 'pw' require x509; grant all on m.* to x509@'%';
 create user tls@'%' identified by 'pw' require ssl; grant all on m.* to tls@'%';
 delimiter //
 create procedure lk(in p varchar(255)) select v from a where k = p//
@@ -150,12 +152,27 @@ def is_utf8(key):
 def test_tcp_and_tls(db, tmp_path):
     hosts = {"hosts": f"127.0.0.1:{db.port}"}
     ca = {"tls_CAfile": str(db.directory / "cert.pem")}
+    key = tmp_path / "key.pem"
+    shutil.copy(db.directory / "key.pem", key)
+    own = {"tls_cert_file": db.directory / "cert.pem", "tls_key_file": key}
+    authorities, nobody = tmp_path / "authorities", tmp_path / "nobody"
+    authorities.mkdir()
+    nobody.mkdir()
+    shutil.copy(db.directory / "cert.pem", authorities)
+    run("openssl", "rehash", authorities)
     status = "select variable_value <> '' from information_schema.session_status where variable_name = 'ssl_cipher'"
     cases = [
         (hosts, b"0"),
         ({"hosts": f"inet:127.0.0.1:{db.port}", "user": "tls"}, "Access denied"),
         (hosts | ca | {"user": "tls"}, b"1"),
         (hosts | ca | {"tls_verify_cert": "yes", "hosts": f"127.0.0.1:{db.port}"}, b"1"),
+        (hosts | ca | {"user": "x509"}, "Access denied"),
+        (hosts | ca | own | {"user": "x509"}, b"1"),
+        (hosts | own | {"user": "x509"}, b"1"),  # TLS as soon as there is something to say about it
+        (hosts | ca | own | {"user": "x509", "tls_key_file": "/nonexistent/key.pem"}, "table mysql"),
+        (hosts | {"tls_CApath": authorities, "tls_verify_cert": "yes"}, b"1"),
+        (hosts | {"tls_CApath": nobody, "tls_verify_cert": "yes"}, "table mysql"),
+        (hosts | ca | {"tls_verify_cert": "yes", "hosts": f"127.0.0.2:{db.port}"}, "table mysql"),
         (hosts | {"tls_CAfile": "/nonexistent/ca.pem"}, "table mysql"),
         (hosts | ca | {"tls_ciphers": "NO-SUCH-CIPHER"}, "table mysql"),
     ]
@@ -174,6 +191,10 @@ def test_option_file(db, tmp_path):
     none = {"user": None, "password": None, "option_file": file}
     assert ask(db, tmp_path / "a", "one", **none)[0].result == "retry"
     assert ask(db, tmp_path / "b", "one", option_group="mail", **none)[0].value == b"1"
+    # localhost is the library's own socket, with inet: in front, too
+    file.write_text(f"[client]\nuser=p\npassword=pw\nsocket={db.socket}\n")
+    for n, hosts in enumerate(("localhost", "inet:localhost", None)):
+        assert ask(db, tmp_path / f"local{n}", "one", hosts=hosts, **none)[0].value == b"1", hosts
 
 
 def test_unknown_option(db, tmp_path):

@@ -46,6 +46,7 @@ def table(path, **more):
     ("u@b.test", {"query": "select '%u|%d|%2|%1', 'second column'"}, b"u|b.test|b|test"),
     ("u@c.test", {"query": "select 1", "domain": "b.test"}, None),
     ("one", {"query": None, "table": "a", "select_field": "v", "where_field": "k"}, b"1"),
+    ("multi", {"query": None, "table": "a", "select_field": "v", "where_field": "k", "additional_conditions": "and v like '%%@%%'"}, b"y@b.test"),
     ("one", {"query": None, "table": "a"}, "query is not set"),
     ("one", {"query": "update a set v = 1"}, "readonly"),
     ("one", {"query": "selec"}, "syntax"),
