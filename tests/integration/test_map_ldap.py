@@ -302,6 +302,17 @@ def same_but_spaces(key):
     return [f"hostile{i}".encode() for i, other in enumerate(HOSTILE_KEYS) if other.split() == key.split()]
 
 
+def test_stale_connection(directory, tmp_path):
+    """The server was restarted since the last lookup: the connection that is kept is dead, and the lookup is found at the first try."""
+    with Asker(tmp_path / "etc", table(directory, tmp_path)) as asker:
+        for _ in range(3):
+            assert asker.found("one@a.test") == b"1"
+            directory.stop()
+            directory.start()
+        assert asker.found("one@a.test") == b"1"
+        assert "is down" not in asker.log()
+
+
 def test_outages(directory, tmp_path):
     keys = [f"key{i % ROWS}".encode() for i in range(10000)]
     with Asker(tmp_path / "etc", table(directory, tmp_path), threads=4) as asker:

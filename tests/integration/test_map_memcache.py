@@ -290,6 +290,22 @@ def test_wrong_options(option, text, tmp_path):
         assert answer.result == "retry" and text in answer.text, answer
 
 
+def test_stale_connection(tmp_path):
+    """The server was restarted since the last lookup: the connection that is kept is dead, and the lookup is answered at the first try."""
+    own = Memcached()
+    try:
+        with asker(tmp_path, own, max_try=1) as a:
+            for _ in range(3):
+                own.set(b"one", b"1")
+                assert a.found(b"one") == b"1"
+                own.stop()
+                own.start()
+            assert a.ask(b"one").result == "notfound"
+            assert "is down" not in a.log()
+    finally:
+        own.stop()
+
+
 def test_outages(tmp_path):
     """With a table behind it, a cache that dies costs no lookup; it is used again when it is back, and filled."""
     own = Memcached()

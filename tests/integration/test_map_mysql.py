@@ -233,6 +233,16 @@ def test_slow_query(db, tmp_path):
     assert answer.result == "retry" and time.monotonic() - begun < 5, answer
 
 
+def test_stale_connection(db, tmp_path):
+    """The server was restarted since the last lookup: the connection that is kept is dead, and the lookup is found at the first try."""
+    with Asker(tmp_path / "etc", table(db, tmp_path)) as asker:
+        assert asker.found("one") == b"1"
+        db.stop()
+        db.start()
+        assert asker.found("one") == b"1"
+        assert "is down" not in asker.log()
+
+
 def test_outages(db, tmp_path):
     """10,000 lookups while the server is killed and started: each answer is right or "try again"."""
     keys = [f"key{i % ROWS}".encode() for i in range(10000)]

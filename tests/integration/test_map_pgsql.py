@@ -135,6 +135,17 @@ def test_slow_query(db, tmp_path):
     assert answer.result == "retry" and "time limit" in answer.text and time.monotonic() - begun < 3, answer
 
 
+def test_stale_connection(db, tmp_path):
+    """The server was restarted since the last lookup: the connection that is kept is dead, and the lookup is found at the first try."""
+    with Asker(tmp_path / "etc", table(db, tmp_path)) as asker:
+        for _ in range(3):
+            assert asker.found("one") == b"1"
+            db.stop()
+            db.start()
+        assert asker.found("one") == b"1"
+        assert "is down" not in asker.log()
+
+
 def test_outages(db, tmp_path):
     keys = [f"key{i % ROWS}".encode() for i in range(10000)]
     with Asker(tmp_path / "etc", table(db, tmp_path), threads=4) as asker:

@@ -190,6 +190,22 @@ def test_failover(redis, tmp_path):
     first.stop()
 
 
+def test_stale_connection(tmp_path):
+    """The server was restarted since the last lookup: the connection that is kept is dead, and the lookup is found at the first try."""
+    server = Redis(tmp_path / "data")
+    try:
+        with asker(tmp_path, server) as a:
+            for _ in range(3):
+                server.set(b"one", b"1")
+                assert a.found(b"one") == b"1"
+                server.stop()
+                server.start()
+            assert a.ask(b"one").result != "retry"
+            assert "is down" not in a.log()
+    finally:
+        server.stop()
+
+
 def test_outages(tmp_path):
     server = Redis(tmp_path / "data")
     keys = [(b"no%d" if i % 5 == 0 else b"key%d") % i for i in range(500)]

@@ -3,14 +3,16 @@
 import json
 import os
 import re
+import subprocess
 import threading
 import time
 
 import pytest
 
-from instance import MASTER_CF, wait_for
+from instance import MASTER_CF, STAGE, wait_for
 
-KINDS = ("hash", "btree", "lmdb", "cdb", "texthash", "regexp", "cidr")
+TYPES = subprocess.run([STAGE / "sbin/postconf", "-m"], capture_output=True, text=True).stdout.split()
+KINDS = [kind for kind in ("hash", "btree", "lmdb", "cdb", "texthash", "regexp", "cidr") if kind in TYPES]
 BUILT = ("hash", "btree", "lmdb", "cdb")
 
 
@@ -89,7 +91,7 @@ def test_changed_files_serve_soon(instance, chroot, how):
     waits = {}
     try:
         for number in (1, 2) if how == "plain" else (1,):
-            for kind in KINDS if how == "plain" else ("hash", "lmdb", "regexp"):
+            for kind in KINDS if how == "plain" else ("hash", "cdb", "regexp"):
                 tables.write(kind, number)
                 known[kind] = number
                 begun = time.monotonic()
@@ -169,8 +171,9 @@ def test_what_is_loaded(instance):
         assert f"smtpd[{smtpd}]\told@example.org" in lines, lines
         assert all(line.endswith("\told@example.org") for line in lines)
         # a broken file: it is not what is asked
-        (inst.etc / "virtual.db").unlink()
-        (inst.etc / "virtual.db").write_bytes(b"no table at all" * 100)
+        built = next(inst.etc.glob("virtual.*"))
+        built.unlink()
+        built.write_bytes(b"no table at all" * 100)
         inst.wait_log("the old table goes on")
         assert inst.run("postmap", "-q", "a@v.test", table, check=False).returncode == 1
         assert sorted(live(inst, "-q", "a@v.test", table)) == sorted(lines)
