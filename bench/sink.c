@@ -25,9 +25,9 @@ static void show_counters(void *arg)
     struct sink *sink = arg;
 
     sink->counters_due = false;
-    (void) printf("sess=%lld quit=%lld mesg=%lld rcpt=%lld\r", (long long) sink->sessions,
-                  (long long) sink->quits, (long long) sink->messages,
-                  (long long) sink->recipients);
+    (void) printf("sess=%lld quit=%lld mesg=%lld rcpt=%lld last=%.6f\r", (long long) sink->sessions,
+                  (long long) sink->quits, (long long) sink->messages, (long long) sink->recipients,
+                  (double) sink->last.us / 1e6);
     (void) fflush(stdout);
 }
 

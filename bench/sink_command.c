@@ -224,6 +224,7 @@ static void do_dot(struct sink_session *s, struct slice args)
         return;
     }
     s->sink->messages++;
+    s->sink->last = loop_now(s->sink->loop);
     s->sink->recipients += s->rcpt_count;
     end_of_message(s, s->sink->o->lmtp ? "250 2.2.0 Ok" : "250 2.0.0 Ok");
     sink_counted(s->sink);

@@ -15,7 +15,7 @@ struct sink {
     struct loop_timer *watchdog, *counters;
     int listen_fd, signal_fd;
     int64_t open, sessions, quits, messages, recipients;
-    int64_t messages_shown; /* with -c, of the counters */
+    struct mono_time last; /* when the last message was taken */
     bool counters_due, full;
     struct sink_session *first;  /* of those that are open */
     struct sink_session *closed; /* to be freed at the end of the turn */

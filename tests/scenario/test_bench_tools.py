@@ -58,7 +58,7 @@ class SinkProcess:
         return self.counters()
 
     def counters(self):
-        found = re.findall(r"sess=(\d+) quit=(\d+) mesg=(\d+) rcpt=(\d+)", self.text(0))
+        found = re.findall(r"sess=(\d+) quit=(\d+) mesg=(\d+) rcpt=(\d+) last=[\d.]+[\r]", self.text(0))
         return dict(zip(("sess", "quit", "mesg", "rcpt"), map(int, found[-1]))) if found else {}
 
 
