@@ -121,5 +121,5 @@ class Sandbox:
         return done.stdout
 
     def tool(self, *argv):
-        """A load tool: the host's files, the sandbox's network."""
-        return self.groups.enter("load", ["nsenter", "-t", self.pid, "-n", *argv])
+        """A load tool: the host's files, the sandbox's network; and its processes, so that it ends with it."""
+        return self.groups.enter("load", ["nsenter", "-t", self.pid, "-n", "-p", *argv])
