@@ -41,12 +41,14 @@ class Life:
         if self.sink is not None:
             self.sink.kill()
             self.sink.wait()
+            self.counters.close()
         self.sandbox.stop()
 
     def start_sink(self):
-        self.counters = open(self.sandbox.work / "sink", "w+b")
         command = [self.tools / "smtp-sink", "-c", "-u", "nobody", "-m", "2000", NEXT_HOP, "2000"]
-        self.sink = subprocess.Popen(self.sandbox.tool(*command), stdin=subprocess.DEVNULL, stdout=self.counters)
+        with open(self.sandbox.work / "sink", "wb") as out:
+            self.sink = subprocess.Popen(self.sandbox.tool(*command), stdin=subprocess.DEVNULL, stdout=out)
+        self.counters = open(self.sandbox.work / "sink", "rb", buffering=0)  # with an offset of its own
         wait_for("smtp-sink", lambda: self.sandbox_connects(NEXT_HOP), 10)
 
     def sandbox_connects(self, where):
@@ -59,11 +61,8 @@ class Life:
 
     def counted(self, name="mesg", kind=int):
         """A counter of the sink's."""
-        self.counters.flush()
-        size = self.counters.seek(0, 2)
-        self.counters.seek(max(0, size - 400))
+        self.counters.seek(max(0, self.counters.seek(0, 2) - 400))
         found = re.findall(rb"\b%s=([\d.]+)[ \r]" % name.encode(), self.counters.read())
-        self.counters.seek(0, 2)
         return kind(found[-1]) if found else 0
 
     def last_message(self):
