@@ -2,10 +2,12 @@
 /*
  * qmgr_active.c - which messages are being delivered, and how many of their recipients are in memory.
  *
- * qmgr_message_active_limit bounds the messages. Of their recipients, qmgr_message_recipient_limit are in memory at once: a
+ * qmgr_message_active_limit bounds the messages; those that are tried again have no more than four fifths of it, so that a
+ * large backlog that is due (a flush, a site that is back) does not keep new mail waiting. Of their recipients, qmgr_message_recipient_limit are in memory at once: a
  * message's recipients come in parts, the next when there is room; one message has no more than half of the limit, so that
  * another with very many need not wait for its end. qmgr_message_recipient_minimum of a message may come whether there is room or
- * not, if none of it is in memory: so every active message makes progress, and small ones never wait.
+ * not, if none of it is in memory: so every active message makes progress, and small ones never wait. Nor do large ones for many
+ * small ones: half of the limit is theirs in any case.
  */
 #include <stdlib.h>
 
@@ -13,7 +15,9 @@
 #include "qmgr/qmgr_int.h"
 
 #define ACTIVATE_A_TURN 128
+#define ACTIVATE_US     2000
 #define DUE_A_TURN      512
+#define RETRY_SHARE     5 /* one of so many active messages is none that is tried again */
 #define FEEDS_A_TURN    16
 #define FEED_LEAST      100 /* not worth reading fewer, if the message has others in memory */
 #define READ_RETRY_S    60
@@ -89,6 +93,8 @@ static struct part *part_new(struct active *m, struct arena *a, const struct sto
     TAILQ_INSERT_TAIL(&m->parts, p, list);
     m->loaded += n;
     m->qmgr->nrcpts += n;
+    if (m->is_large)
+        m->qmgr->nlarge += n;
     return p;
 }
 
@@ -99,6 +105,8 @@ static void part_free(struct part *p)
 
     m->loaded -= p->nrcpts;
     m->qmgr->nrcpts -= p->nrcpts;
+    if (m->is_large)
+        m->qmgr->nlarge -= p->nrcpts;
     TAILQ_REMOVE(&m->parts, p, list);
     if (a != m->arena)
         arena_free(&a);
@@ -125,7 +133,9 @@ static void set_feed(struct active *m, enum feed feed)
 static size_t allowance(const struct qmgr *q, size_t loaded)
 {
     const struct qmgr_params *p = &q->gen->p;
-    int64_t room = p->recipient_limit - (int64_t) q->nrcpts;
+    int64_t left = p->recipient_limit - (int64_t) q->nrcpts;
+    int64_t reserved = p->recipient_limit / 2 - (int64_t) q->nlarge;
+    int64_t room = left > reserved ? left : reserved;
     int64_t own = p->recipient_limit / 2 - (int64_t) loaded;
     int64_t n = room < own ? room : own;
     int64_t least = p->recipient_limit / 8 < FEED_LEAST ? p->recipient_limit / 8 : FEED_LEAST;
@@ -236,6 +246,7 @@ static struct active *active_new(struct qmgr *q, struct queued *qd, struct arena
     TAILQ_INIT(&m->parts);
     m->queued_us = (uint64_t) wall_now().us;
     m->retry_after_us = -1;
+    m->is_large = c->total > (size_t) q->gen->p.recipient_minimum;
     m->is_flushed = qd->flushed;
     qd->flushed = false;
     m->lane = is_first ? SCHED_FRESH : SCHED_RETRY;
@@ -360,15 +371,19 @@ static void activate(struct qmgr *q, struct queued *qd)
 bool message_activate_some(struct qmgr *q)
 {
     bool more = queue_take_due(&q->queue, qmgr_now_us(q), DUE_A_TURN);
+    int64_t until_us = mono_now().us + ACTIVATE_US;
+    size_t limit = (size_t) q->gen->p.active_limit;
+    size_t retry_limit = limit - limit / RETRY_SHARE;
 
-    for (size_t i = 0; q->queue.nactive < (size_t) q->gen->p.active_limit; i++) {
+    for (size_t i = 0; q->queue.nactive < limit; i++) {
         struct queued *qd;
 
-        if (i == ACTIVATE_A_TURN)
+        /* the shorter a turn, the sooner is seen to what comes meanwhile */
+        if (i == ACTIVATE_A_TURN || (i % 8 == 7 && mono_now().us > until_us))
             return true;
-        qd = queue_next(&q->queue);
+        qd = queue_next(&q->queue, q->queue.nactive < retry_limit);
         if (qd == NULL)
-            return more;
+            return more && q->queue.nactive < retry_limit;
         activate(q, qd);
     }
     return false; /* the end of a message wakes the pump */

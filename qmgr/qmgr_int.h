@@ -118,8 +118,8 @@ struct queued *queue_add(struct queue *q, struct store_msg *m);
 void queue_forget(struct queue *q, struct queued **qd);
 /* Puts it into the line, heap or nothing that belongs to `where`. */
 void queue_place(struct queue *q, struct queued *qd, enum where where);
-/* The next one to activate, taken out of its line; NULL: none. */
-struct queued *queue_next(struct queue *q);
+/* The next one to activate, taken out of its line; NULL: none. retries: also those that are due again. */
+struct queued *queue_next(struct queue *q, bool retries);
 /* Deferred ones whose time has come get in line, at most `limit`. True when there are more. */
 bool queue_take_due(struct queue *q, int64_t wall_us, size_t limit);
 void queue_cursor_begin(struct queue *q, struct queue_cursor *c);
@@ -198,6 +198,7 @@ struct active {
     int64_t
         retry_after_us; /* the earliest of the parts that have ended; -1: none has anything left */
     bool is_left;       /* some recipients of those are not over */
+    bool is_large;      /* has more than qmgr_message_recipient_minimum recipients */
     bool is_flushed;    /* asked for */
     uint32_t site;      /* of its deferred recipients */
     bool is_redirected; /* one stands for all, and has been seen to */
@@ -335,6 +336,7 @@ struct qmgr {
     struct qmgr_clock clock;
     uint64_t random;
     size_t nrcpts; /* in memory */
+    size_t nlarge; /* of them: of messages with more than qmgr_message_recipient_minimum */
     struct active_list hungry, starving;
     struct pool *resolvers;
     struct pool *movers;

@@ -174,9 +174,9 @@ void queue_forget(struct queue *q, struct queued **qdp)
     free(qd);
 }
 
-struct queued *queue_next(struct queue *q)
+struct queued *queue_next(struct queue *q, bool retries)
 {
-    struct queued *due = TAILQ_FIRST(&q->due);
+    struct queued *due = retries ? TAILQ_FIRST(&q->due) : NULL;
     struct queued *fresh = TAILQ_FIRST(&q->incoming);
     struct queued *qd = fresh == NULL || (due != NULL && q->due_next) ? due : fresh;
 

@@ -17,6 +17,8 @@
 
 #define FLUSH_BYTES  (256U << 10)
 #define WINDOW_BYTES (64U << 10)
+#define WINDOW_SMALL 4096U
+#define NOTE_SMALL   512U /* few are longer */
 
 /* --- writing ----------------------------------------------------------------------------------- */
 
@@ -379,6 +381,7 @@ done:
 struct note_window {
     struct buf data;
     uint64_t at;
+    unsigned reads;
 };
 
 static bool in_window(const struct note_window *w, const struct segment *seg, uint64_t offset,
@@ -388,6 +391,21 @@ static bool in_window(const struct note_window *w, const struct segment *seg, ui
         return false;
     return journal_note_get(w->data.ptr + (offset - w->at), w->data.len - (size_t) (offset - w->at),
                             seg->epoch, n) > 0;
+}
+
+/* `bytes` of the companion, from `before` bytes before the offset on. */
+static int read_window(struct store *s, const struct segment *seg, uint64_t offset, size_t before,
+                       size_t bytes, struct note_window *w, struct err *err)
+{
+    ssize_t got;
+
+    w->at = offset > before ? offset - before : 0;
+    buf_reset(&w->data);
+    got = s->io->pread(s->io->ctx, seg->companion_fd, buf_reserve(&w->data, bytes), bytes, w->at);
+    if (got < 0)
+        return store_err_sys(err, "read", "completion records");
+    w->data.len = (size_t) got;
+    return 0;
 }
 
 /* The note at `offset` of the companion, from the file or from what waits to be written. Read from the back to the front,
@@ -402,16 +420,19 @@ static int note_at(struct store *s, const struct segment *seg, uint64_t offset, 
             journal_note_get(seg->notes.ptr + at, seg->notes.len - at, seg->epoch, n) == 0)
             panic("a note on a message is not where it was put");
     } else if (!in_window(w, seg, offset, n)) {
-        uint64_t end = offset + JOURNAL_NOTE_MAX;
-        ssize_t got;
+        /* most messages have few notes, written together: a page has them all */
+        bool is_small = w->reads++ == 0 && !forward;
 
-        w->at = forward ? offset : end > WINDOW_BYTES ? end - WINDOW_BYTES : 0;
-        buf_reset(&w->data);
-        got = s->io->pread(s->io->ctx, seg->companion_fd, buf_reserve(&w->data, WINDOW_BYTES),
-                           WINDOW_BYTES, w->at);
-        if (got < 0)
-            return store_err_sys(err, "read", "completion records");
-        w->data.len = (size_t) got;
+        if (read_window(s, seg, offset,
+                        forward    ? 0
+                        : is_small ? WINDOW_SMALL - NOTE_SMALL
+                                   : WINDOW_BYTES - JOURNAL_NOTE_MAX,
+                        is_small ? WINDOW_SMALL : WINDOW_BYTES, w, err) == -1)
+            return -1;
+        if (is_small && !in_window(w, seg, offset, n) && /* a long one */
+            read_window(s, seg, offset, WINDOW_BYTES - JOURNAL_NOTE_MAX, WINDOW_BYTES, w, err) ==
+                -1)
+            return -1;
         if (!in_window(w, seg, offset, n))
             return err_temporary(err, "damaged completion record");
     }
@@ -424,7 +445,7 @@ int store_notes_each_locked(struct store *s, const struct store_msg *m, uint64_t
                             void (*fn)(const struct journal_note *n, void *arg), void *arg,
                             struct err *err)
 {
-    struct note_window window = {BUF_INIT(SIZE_MAX), 0};
+    struct note_window window = {BUF_INIT(SIZE_MAX), 0, 0};
     uint64_t *offsets = NULL;
     size_t count = 0;
     size_t cap = 0;

@@ -199,6 +199,66 @@ static void done_ones_take_no_room(void **state)
     end(&f);
 }
 
+/* The room is full of small messages that wait for agents: a large one goes on nevertheless. */
+static bool large_is_served(struct fixture *f)
+{
+    return active_of(f, "AAAA01") != NULL && active_of(f, "AAAA01")->loaded >= 8;
+}
+
+static void small_ones_do_not_starve_large(void **state)
+{
+    struct fixture f;
+    char id[8];
+
+    (void) state;
+    begin(&f, BOUNDED, ANSWER_WAIT);
+    for (int i = 10; i < 50; i++) {
+        snprintf(id, sizeof(id), "AAAA%d", i);
+        submit(&f, id, "me@example.org", "s@one.test", 0, 0);
+    }
+    submit(&f, "AAAA01", "me@example.org", names(300, "s"), 0, 0);
+    run_until(&f, "the large one", large_is_served);
+    assert_in_range(f.q->nrcpts, 48, 40 + 8);
+    assert_in_range(f.q->nlarge, 8, 8);
+    set_answer(&f, ANSWER_SENT);
+    run_until(&f, "delivery", is_empty);
+    assert_int_equal(f.rcpts, 340);
+    assert_int_equal(f.q->nlarge, 0);
+    end(&f);
+}
+
+/* What is tried again has four of five active messages at most. */
+static void retries_leave_room(void **state)
+{
+    struct fixture f;
+    char id[8];
+
+    (void) state;
+    begin(&f, BOUNDED "qmgr_message_active_limit = 5\n", ANSWER_DEFER);
+    for (int i = 10; i < 30; i++) {
+        snprintf(id, sizeof(id), "AAAA%d", i);
+        submit(&f, id, "me@example.org", "s@one.test", 0, 0);
+    }
+    run_until(&f, "attempts", is_idle);
+    assert_int_equal(store_count(f.q->store), 20);
+    set_answer(&f, ANSWER_WAIT);
+    for (int i = 10; i < 30; i++) {
+        snprintf(id, sizeof(id), "AAAA%d", i);
+        queue_place(&f.q->queue, store_msg_data(store_find(f.q->store, slice_str(id))), IN_DUE);
+    }
+    f.requests = 0;
+    qmgr_wake(f.q);
+    run_until(&f, "requests", waits_for_agents);
+    assert_int_equal(f.q->queue.nactive, 4);
+    submit(&f, "AAAA99", "me@example.org", "s@one.test", 0, 0);
+    assert_true(message_activate_some(f.q) == false);
+    assert_non_null(active_of(&f, "AAAA99"));
+    assert_int_equal(f.q->queue.nactive, 5);
+    set_answer(&f, ANSWER_SENT);
+    run_until(&f, "delivery", is_empty);
+    end(&f);
+}
+
 static void redirected_in_parts(void **state)
 {
     struct fixture f;
@@ -245,6 +305,8 @@ int main(void)
         cmocka_unit_test(withdrawn_in_the_middle),
         cmocka_unit_test(restarted_in_the_middle),
         cmocka_unit_test(done_ones_take_no_room),
+        cmocka_unit_test(small_ones_do_not_starve_large),
+        cmocka_unit_test(retries_leave_room),
         cmocka_unit_test(redirected_in_parts),
         cmocka_unit_test(expired_by_force_in_parts),
     };
