@@ -18,6 +18,8 @@ def number(x):
 
 def spread(values):
     """Median (least-greatest)."""
+    if not values:
+        return "-"
     text = number(statistics.median(values))
     return text if len(values) == 1 else f"{text} ({number(min(values))}–{number(max(values))})"
 
@@ -35,6 +37,10 @@ class Results:
     def ratios(self, workload, metric, system, other):
         mine, others = (self.rows.get((workload, s, metric), {}) for s in (system, other))
         return [mine[r] / others[r] for r in mine if others.get(r)]
+
+    def rounds(self):
+        """That were begun."""
+        return max(round_ for rounds in self.rows.values() for round_ in rounds)
 
     def everywhere(self, metric):
         return [v for (_, _, m), rounds in self.rows.items() if m == metric for v in rounds.values()]
@@ -60,11 +66,10 @@ def ratio_table(results, main_metric):
     lines = [head]
     for w in results.workloads():
         metric, unit = main_metric(w)
-        cell = lambda values: spread(values) if values else "-"  # noqa: E731
-        line = [w, unit, *(cell(results.values(w, s, metric)) for s in systems)]
+        line = [w, unit, *(spread(results.values(w, s, metric)) for s in systems)]
         for s, other in pairs:
-            line += [cell(results.ratios(w, metric, s, other))]
-            line += [cell(results.ratios(w, "cpu_ms", s, other))] if other != FLOOR else []
+            line += [spread(results.ratios(w, metric, s, other))]
+            line += [spread(results.ratios(w, "cpu_ms", s, other))] if other != FLOOR else []
         lines.append(line)
     return markdown(lines)
 
@@ -74,7 +79,7 @@ def detail_table(results, workload):
     metrics = results.metrics(workload)
     lines = [["", *metrics]]
     for s in results.systems(workload):
-        lines.append([s, *(spread(v) if (v := results.values(workload, s, m)) else "-" for m in metrics)])
+        lines.append([s, *(spread(results.values(workload, s, m)) for m in metrics)])
     return markdown(lines)
 
 

@@ -40,6 +40,7 @@ def test_a_round_that_one_system_has_not_finished_has_no_ratio():
     r = results((1, "w", "postfix", "rate", 5), (1, "w", "postrider", "rate", 10), (2, "w", "postrider", "rate", 10))
     assert r.ratios("w", "rate", "postrider", "postfix") == [2]
     assert r.ratios("w", "rate", "postrider", "floor") == []
+    assert r.rounds() == 2
 
 
 def test_the_columns_of_ratios():
@@ -51,6 +52,7 @@ def test_the_columns_of_ratios():
 
 
 def test_what_was_not_measured_is_a_dash():
+    assert report.spread([]) == "-"
     r = results((1, "w", "postfix", "rate", 1), (1, "v", "postrider", "rate", 1))
     table = report.ratio_table(r, lambda _: ("rate", "u"))
     assert cells(table, 2)[2:] == ["1", "-", "-", "-"] and cells(table, 3)[2:] == ["-", "1", "-", "-"]
