@@ -3,7 +3,7 @@
  * cleanup_params.c - the parameters of cleanup(8), and the list of this folder's parameter sets.
  */
 #include "cleanup/cleanup_int.h"
-#include "cleanup/maildrop.h"
+#include "cleanup/postdrop.h"
 #include "cleanup/receive.h"
 #include "postconf/findings.h"
 

@@ -14,7 +14,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "cleanup/import_int.h"
-#include "cleanup/maildrop.h"
+#include "mail/maildrop.h"
 
 /* Reads the content again, and hands it to fn. */
 static int read_content(const struct import_put *p, import_content_fn fn, void *arg,

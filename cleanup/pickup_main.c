@@ -16,9 +16,9 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "cleanup/maildrop.h"
 #include "cleanup/receive.h"
 #include "mail/intake.h"
+#include "mail/maildrop.h"
 #include "mail/queue_id.h"
 #include "master/worker.h"
 

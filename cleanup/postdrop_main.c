@@ -21,7 +21,7 @@
 #include "base/log.h"
 #include "base/mtime.h"
 #include "base/num.h"
-#include "cleanup/maildrop.h"
+#include "mail/maildrop.h"
 #include "maps/policy.h"
 
 static struct buf temporary = {.limit = 4096};
@@ -198,8 +198,8 @@ int main(int argc, char **argv)
     signal(SIGHUP, clean_up);
     umask(077);
     struct wall_time now = wall_now();
-    /* a name that cannot be taken for a message's: pickup passes over files that are not executable yet, too */
-    buf_printf(&temporary, "maildrop/%llX.%d", (unsigned long long) now.us, (int) getpid());
+    /* listed as a message's name; until the file is executable, pickup and lists pass it over */
+    buf_printf(&temporary, "maildrop/%llX%05X", (unsigned long long) now.us, (unsigned) getpid());
     fd = open(buf_cstr(&temporary), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd == -1) {
         int code = errno;

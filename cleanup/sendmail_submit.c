@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "cleanup/maildrop.h"
 #include "mail/address.h"
 #include "mail/content.h"
+#include "mail/maildrop.h"
 
 #define DATA_PIECE 65536
 

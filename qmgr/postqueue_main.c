@@ -4,29 +4,124 @@
  * public/qmgr; authorized_mailq_users and authorized_flush_users say who may go it.
  */
 #include <errno.h>
+#include <getopt.h>
 #include <stdlib.h>
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/log.h"
+#include "base/mtime.h"
+#include "base/num.h"
 #include "mail/address.h"
 #include "mail/queue_id.h"
 #include "qmgr/postqueue_print.h"
-#include "qmgr/queue_client.h"
-
-#define LIST_MS 3600000
+#include "qmgr/queue_list.h"
 
 struct options {
     const char *config_dir;
-    char mode; /* p j f i s, 0: none yet */
+    char mode; /* p j f i s, n: names of what is selected */
     const char *arg;
+    struct proto_queue_select select;
+    bool has_select;
 };
 
 NORETURN static void usage(void)
 {
     fatal(
-        "usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site");
+        "usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site"
+        " | postqueue [-p | -j] [--queue name] [--id queueid] [--sender address]"
+        " [--recipient address] [--domain name] [--reason text] [--older time]");
+}
+
+enum { OPT_QUEUE = 256, OPT_ID, OPT_SENDER, OPT_RECIPIENT, OPT_DOMAIN, OPT_REASON, OPT_OLDER };
+
+static const struct option long_options[] = {
+    {"queue", required_argument, NULL, OPT_QUEUE},
+    {"id", required_argument, NULL, OPT_ID},
+    {"sender", required_argument, NULL, OPT_SENDER},
+    {"recipient", required_argument, NULL, OPT_RECIPIENT},
+    {"domain", required_argument, NULL, OPT_DOMAIN},
+    {"reason", required_argument, NULL, OPT_REASON},
+    {"older", required_argument, NULL, OPT_OLDER},
+    {"json", no_argument, NULL, 'j'},
+    {NULL, 0, NULL, 0},
+};
+
+static void set_mode(struct options *o, int ch)
+{
+    if (o->mode != '\0')
+        usage();
+    o->mode = (char) ch;
+    o->arg = optarg;
+}
+
+static uint64_t arrived_to(const char *text)
+{
+    struct err err = ERR_INIT;
+    int64_t age_s;
+
+    if (num_parse_time(slice_str(text), 's', 100LL * 366 * 86400, &age_s, &err) == -1)
+        fatal("--older %s: %s", text, err.text);
+    return (uint64_t) (wall_now().us - age_s * 1000000);
+}
+
+/* What would select nothing, and so everything, is a mistake. */
+static void select_by(struct options *o, struct slice *field)
+{
+    *field = slice_str(optarg);
+    if (field->len == 0)
+        fatal("an empty value selects nothing: the null sender is \"<>\"");
+    o->has_select = true;
+}
+
+static void select_option(struct options *o, int ch)
+{
+    struct proto_queue_select *s = &o->select;
+    struct slice older;
+
+    switch (ch) {
+    case OPT_QUEUE:
+        select_by(o, &s->queues);
+        break;
+    case OPT_ID:
+        select_by(o, &s->queue_id);
+        if (!queue_id_valid(s->queue_id))
+            fatal("invalid name of a message: \"%.100s\"", optarg);
+        break;
+    case OPT_SENDER:
+        select_by(o, &s->sender);
+        break;
+    case OPT_RECIPIENT:
+        select_by(o, &s->recipient);
+        break;
+    case OPT_DOMAIN:
+        select_by(o, &s->domain);
+        break;
+    case OPT_REASON:
+        select_by(o, &s->reason);
+        break;
+    case OPT_OLDER:
+        select_by(o, &older);
+        s->arrived_to_us = arrived_to(optarg);
+        break;
+    default:
+        usage();
+    }
+}
+
+static void check_queues(struct slice queues)
+{
+    static const char *const known[] = {"maildrop", "incoming", "active", "deferred", "hold"};
+    struct slice name;
+
+    while (slice_token(&queues, ", ", &name)) {
+        size_t i = 0;
+
+        while (i < ARRAY_LEN(known) && !slice_eq_str(name, known[i]))
+            i++;
+        if (i == ARRAY_LEN(known))
+            fatal("--queue %.*s: there is no such queue", SLICE_FMT(name));
+    }
 }
 
 static struct options parse(int argc, char **argv)
@@ -35,7 +130,7 @@ static struct options parse(int argc, char **argv)
     int ch;
 
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
-    while ((ch = getopt(argc, argv, "c:fi:jps:v")) != -1) {
+    while ((ch = getopt_long(argc, argv, "c:fi:jps:v", long_options, NULL)) != -1) {
         switch (ch) {
         case 'c':
             o.config_dir = optarg;
@@ -45,170 +140,75 @@ static struct options parse(int argc, char **argv)
         case 'j':
         case 'p':
         case 's':
-            if (o.mode != '\0')
-                usage();
-            o.mode = (char) ch;
-            o.arg = optarg;
+            set_mode(&o, ch);
             break;
         case 'v':
             if (getuid() == 0)
                 log_verbose(log_verbosity() + 1);
             break;
         default:
-            usage();
+            select_option(&o, ch);
         }
     }
-    if (o.mode == '\0' || optind < argc)
+    if (o.mode == '\0' && o.has_select)
+        o.mode = 'n';
+    if (o.mode == '\0' || optind < argc || (o.has_select && strchr("pjn", o.mode) == NULL))
         usage();
+    check_queues(o.select.queues);
     return o;
 }
 
 /* --- listing ----------------------------------------------------------------------------------- */
 
-static int list_from_qmgr(struct chan *c, struct queue_printer *p, struct err *err)
+static void print_item(void *arg, const struct proto_queue_item *item)
 {
-    struct proto_queue_item item;
-    struct proto_queue_rcpt rcpt;
-    struct frame f;
-
-    proto_put_empty(c, PROTO_QUEUE_LIST);
-    if (chan_flush_wait(c, LIST_MS, err) != CHAN_OK)
-        return -1;
-    for (;;) {
-        switch (proto_get_wait(c, &f, LIST_MS, err)) {
-        case CHAN_OK:
-            break;
-        case CHAN_AGAIN:
-        case CHAN_EOF:
-            return err_temporary(err, "the list of the queue ends before its end");
-        case CHAN_ERROR:
-            return -1;
-        }
-        if (f.type == PROTO_END)
-            return 0;
-        if (f.type == PROTO_QUEUE_ITEM) {
-            if (proto_decode(&f, &msg_queue_item, &item, err) == -1)
-                return -1;
-            queue_print_item(p, &item);
-        } else {
-            if (proto_decode(&f, &msg_queue_rcpt, &rcpt, err) == -1)
-                return -1;
-            queue_print_rcpt(p, &rcpt);
-        }
-    }
+    queue_print_item(arg, item);
 }
 
-struct direct {
-    struct store *store;
-    struct queue_printer *printer;
-    struct arena *arena;
-};
-
-static bool list_direct_one(struct store_msg *m, void *arg)
+static void print_rcpt(void *arg, const struct proto_queue_rcpt *rcpt)
 {
-    struct direct *d = arg;
-    const struct store_state *s = store_msg_state(m);
-    struct mail_envelope env;
-    struct store_rcpt *rcpts;
-    size_t n;
-    struct err err = ERR_INIT;
-
-    arena_reset(d->arena);
-    if (store_msg_read(d->store, m, d->arena, &env, &rcpts, &n, &err) == -1) {
-        log_warning("%.*s: cannot be read: %s", SLICE_FMT(store_msg_id(m)), err.text);
-        return true;
-    }
-    struct proto_queue_item item = {
-        .queue = store_msg_queue(m) == STORE_HOLD ? SLICE_LIT("hold")
-                 : s->attempts == 0               ? SLICE_LIT("incoming")
-                                                  : SLICE_LIT("deferred"),
-        .queue_id = store_msg_id(m),
-        .sender = env.sender,
-        .arrival_us = env.arrival_us,
-        .size = store_msg_bytes(m),
-        .forced_expire = s->forced_expire ? 1 : 0,
-    };
-    queue_print_item(d->printer, &item);
-    for (size_t i = 0; i < n; i++) {
-        struct proto_queue_rcpt r = {.addr = rcpts[i].r.addr, .reason = rcpts[i].reason};
-
-        if (!rcpts[i].done)
-            queue_print_rcpt(d->printer, &r);
-    }
-    return true;
+    queue_print_rcpt(arg, rcpt);
 }
 
-static void damaged(void *arg, const char *text)
+/* A list of names, for postsuper. */
+static void print_id(void *arg, const struct proto_queue_item *item)
+{
+    fprintf(arg, "%.*s\n", SLICE_FMT(item->queue_id));
+}
+
+static void skip_rcpt(void *arg, const struct proto_queue_rcpt *rcpt)
 {
     (void) arg;
-    log_warning("%s", text);
+    (void) rcpt;
 }
 
-/* While the system is stopped. Looks only. */
-static int list_from_store(const struct queue_client *q, struct queue_printer *p, struct err *err)
+NORETURN static void output_failed(void)
 {
-    static const struct store_events events = {NULL, damaged};
-    struct direct d = {.printer = p, .arena = arena_new(0)};
-    struct store_options opt;
-    int ret = -1;
-
-    queue_client_store_options(q, &opt);
-    if (store_open_readonly(&opt, &events, &d, &d.store, err) == -1 ||
-        store_recover(d.store, err) == -1)
-        goto done;
-    store_each(d.store, list_direct_one, &d);
-    ret = 0;
-done:
-    if (d.store != NULL)
-        store_close(&d.store);
-    arena_free(&d.arena);
-    return ret;
+    log_fatal_status(EX_IOERR);
+    fatal("output write error: errno %d", errno);
 }
 
-/* By the real uid: the group that opens the way to qmgr does not open the journal. */
-static bool may_read_queue(const struct queue_client *q)
-{
-    struct buf path = BUF_INIT(SIZE_MAX);
-    bool ok;
-
-    path_join(&path, q->common.queue_directory, "journal");
-    ok = access(buf_cstr(&path), R_OK | X_OK) == 0;
-    buf_fini(&path);
-    return ok;
-}
-
-static void list(const struct queue_client *q, bool json)
+static void list(const struct queue_client *q, const struct options *o)
 {
     struct queue_printer p = {
         .out = stdout,
-        .json = json,
+        .json = o->mode == 'j',
         .long_ids = q->common.enable_long_queue_ids,
         .null_sender = config_get(q->cfg, "empty_address_recipient"),
     };
-    struct err err = ERR_INIT;
-    struct chan *c;
-    int ret;
+    const struct queue_listener full = {print_item, print_rcpt, &p};
+    const struct queue_listener names = {print_id, skip_rcpt, stdout};
 
     queue_client_authorize(q, "authorized_mailq_users", "view the mail queue");
-    c = queue_client_connect(q, &err);
-    if (c != NULL) {
-        ret = list_from_qmgr(c, &p, &err);
-        chan_free(&c);
-    } else if (may_read_queue(q)) {
-        log_warning("Mail system is down -- accessing queue directly (%s)", err.text);
-        ret = list_from_store(q, &p, &err);
-    } else {
-        log_fatal_status(EX_UNAVAILABLE);
-        fatal("Queue report unavailable - mail system is down (%s)", err.text);
+    if (o->mode == 'n') {
+        queue_list(q, &o->select, &names);
+        if (fflush(stdout) == EOF || ferror(stdout) != 0)
+            output_failed();
+        return;
     }
-    if (ret == -1) {
-        log_fatal_status(EX_SOFTWARE);
-        fatal("%s", err.text);
-    }
-    if (queue_print_end(&p) == -1) {
-        log_fatal_status(EX_IOERR);
-        fatal("output write error: errno %d", errno);
-    }
+    queue_list(q, &o->select, &full);
+    if (queue_print_end(&p) == -1)
+        output_failed();
 }
 
 /* --- flushing ---------------------------------------------------------------------------------- */
@@ -261,8 +261,8 @@ int main(int argc, char **argv)
     log_fatal_status(EX_USAGE);
     o = parse(argc, argv);
     queue_client_init(&q, "postqueue", o.config_dir);
-    if (o.mode == 'p' || o.mode == 'j')
-        list(&q, o.mode == 'j');
+    if (o.mode == 'p' || o.mode == 'j' || o.mode == 'n')
+        list(&q, &o);
     else
         flush(&q, &o);
     queue_client_fini(&q);

@@ -2,9 +2,12 @@
 /* postqueue_print.c - see postqueue_print.h. */
 #include "qmgr/postqueue_print.h"
 
+#include <stdlib.h>
+
 #include "base/mtime.h"
 
-#define REASON_COLUMN 76 /* a reason ends here, if it is shorter */
+#define REASON_COLUMN 76   /* a reason ends here, if it is shorter */
+#define WAITS_MAX     4096 /* bytes of what is said about recipients that wait */
 
 /* Widths and order are those that the tools which read mailq's output know. */
 static void put_line(struct queue_printer *p, const char *id, const char *size, const char *when,
@@ -27,11 +30,52 @@ static const char *printable(struct slice s, struct buf *out)
     return buf_cstr(out);
 }
 
+/* A remark in parentheses: what reads mailq's output takes those for reasons, or leaves them out. */
+static void put_remark(FILE *out, const char *text)
+{
+    int pad = strlen(text) < REASON_COLUMN ? (int) (REASON_COLUMN - strlen(text)) : 0;
+
+    fprintf(out, "%*s(%s)\n", pad, "", text);
+}
+
+/* What a message or recipient waits for, as text behind the recipients. */
+static void text_wait(struct queue_printer *p, struct slice text, uint64_t until_us)
+{
+    struct buf line = BUF_INIT(SIZE_MAX);
+    struct buf shown = BUF_INIT(SIZE_MAX);
+
+    if (text.len == 0 || p->waits.len > WAITS_MAX)
+        return;
+    buf_puts(&line, "waits");
+    if (until_us != 0) {
+        buf_puts(&line, " until ");
+        wall_mailq((struct wall_time){(int64_t) until_us}, &line);
+    }
+    buf_printf(&line, ": %.*s", SLICE_FMT(text));
+    (void) printable(buf_view(&line), &shown);
+    buf_putc(&shown, '\0');
+    if (!slice_eq(buf_view(&shown), buf_view(&p->last_wait)))
+        buf_put_slice(&p->waits, buf_view(&shown));
+    buf_reset(&p->last_wait);
+    buf_put_slice(&p->last_wait, buf_view(&shown));
+    buf_fini(&line);
+    buf_fini(&shown);
+}
+
 static void end_item(struct queue_printer *p)
 {
     if (!p->in_item)
         return;
-    fputs(p->json ? "]}\n" : "\n", p->out);
+    if (p->json) {
+        fputs("]", p->out);
+        if (p->waits.len > 0)
+            fwrite(p->waits.ptr, 1, p->waits.len, p->out);
+        fputs("}\n", p->out);
+    } else {
+        for (size_t at = 0; at < p->waits.len; at += strlen(p->waits.ptr + at) + 1)
+            put_remark(p->out, p->waits.ptr + at);
+        fputs("\n", p->out);
+    }
     p->in_item = false;
 }
 
@@ -54,39 +98,52 @@ static size_t utf8_len(const unsigned char *s, size_t n)
     return want;
 }
 
-static void put_json(struct queue_printer *p, const char *name, struct slice value)
+static void put_json(FILE *out, const char *name, struct slice value)
 {
     const unsigned char *s = (const unsigned char *) value.ptr;
 
-    fprintf(p->out, "\"%s\": \"", name);
+    fprintf(out, "\"%s\": \"", name);
     for (size_t i = 0; i < value.len; i++) {
         size_t len;
 
         if (s[i] == '"' || s[i] == '\\') {
-            fprintf(p->out, "\\%c", s[i]);
+            fprintf(out, "\\%c", s[i]);
         } else if (s[i] >= 32 && s[i] < 127) {
-            fputc(s[i], p->out);
+            fputc(s[i], out);
         } else if ((len = utf8_len(s + i, value.len - i)) > 0) {
-            fwrite(s + i, 1, len, p->out);
+            fwrite(s + i, 1, len, out);
             i += len - 1;
         } else {
-            fprintf(p->out, "\\u%04X", s[i]);
+            fprintf(out, "\\u%04X", s[i]);
         }
     }
-    fputc('"', p->out);
+    fputc('"', out);
+}
+
+/* Members of ours: "waits_for" and what belongs to it. */
+static void json_wait(FILE *out, struct slice word, struct slice text, uint64_t until_us)
+{
+    if (word.len == 0)
+        return;
+    fputs(", ", out);
+    put_json(out, "waits_for", word);
+    fputs(", ", out);
+    put_json(out, "waits_text", text);
+    if (until_us != 0)
+        fprintf(out, ", \"waits_until\": %llu", (unsigned long long) (until_us / 1000000));
 }
 
 static void json_item(struct queue_printer *p, const struct proto_queue_item *item,
                       struct slice sender)
 {
     fputc('{', p->out);
-    put_json(p, "queue_name", item->queue);
+    put_json(p->out, "queue_name", item->queue);
     fputs(", ", p->out);
-    put_json(p, "queue_id", item->queue_id);
+    put_json(p->out, "queue_id", item->queue_id);
     fprintf(p->out, ", \"arrival_time\": %lld, \"message_size\": %llu, \"forced_expire\": %s, ",
             (long long) (item->arrival_us / 1000000), (unsigned long long) item->size,
             item->forced_expire != 0 ? "true" : "false");
-    put_json(p, "sender", sender);
+    put_json(p->out, "sender", sender);
     fputs(", \"recipients\": [", p->out);
 }
 
@@ -118,13 +175,31 @@ static void text_item(struct queue_printer *p, const struct proto_queue_item *it
     buf_fini(&who);
 }
 
+/* It goes behind the recipients: readers that know Postfix's members only find them where they were. */
+static void json_keep_wait(struct queue_printer *p, const struct proto_queue_item *item)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out;
+
+    if (item->waits_for.len == 0)
+        return;
+    out = open_memstream(&text, &len);
+    if (out == NULL)
+        return;
+    json_wait(out, item->waits_for, item->waits_text, item->waits_until_us);
+    if (fclose(out) == 0)
+        buf_put(&p->waits, text, len);
+    free(text);
+}
+
 void queue_print_item(struct queue_printer *p, const struct proto_queue_item *item)
 {
     struct slice sender = item->sender.len > 0 ? item->sender : slice_str(p->null_sender);
 
     end_item(p);
     if (p->reason.limit == 0)
-        p->reason = BUF_INIT(SIZE_MAX);
+        p->reason = p->waits = p->last_wait = BUF_INIT(SIZE_MAX);
     if (p->json)
         json_item(p, item, sender);
     else
@@ -134,6 +209,12 @@ void queue_print_item(struct queue_printer *p, const struct proto_queue_item *it
     p->bytes += item->size;
     p->rcpts = 0;
     buf_reset(&p->reason);
+    buf_reset(&p->waits);
+    buf_reset(&p->last_wait);
+    if (p->json)
+        json_keep_wait(p, item);
+    else
+        text_wait(p, item->waits_text, item->waits_until_us);
 }
 
 static void text_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rcpt)
@@ -141,15 +222,13 @@ static void text_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rc
     struct buf text = BUF_INIT(SIZE_MAX);
 
     if (rcpt->reason.len > 0 && !slice_eq(rcpt->reason, buf_view(&p->reason))) {
-        const char *why = printable(rcpt->reason, &text);
-        int pad = strlen(why) < REASON_COLUMN ? (int) (REASON_COLUMN - strlen(why)) : 0;
-
-        fprintf(p->out, "%*s(%s)\n", pad, "", why);
+        put_remark(p->out, printable(rcpt->reason, &text));
         buf_reset(&text);
     }
     buf_reset(&p->reason);
     buf_put_slice(&p->reason, rcpt->reason);
     put_line(p, "", "", "", printable(rcpt->addr, &text));
+    text_wait(p, rcpt->waits_text, rcpt->waits_until_us);
     buf_fini(&text);
 }
 
@@ -159,11 +238,12 @@ void queue_print_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rc
         return;
     if (p->json) {
         fputs(p->rcpts > 0 ? ", {" : "{", p->out);
-        put_json(p, "address", rcpt->addr);
+        put_json(p->out, "address", rcpt->addr);
         if (rcpt->reason.len > 0) {
             fputs(", ", p->out);
-            put_json(p, "delay_reason", rcpt->reason);
+            put_json(p->out, "delay_reason", rcpt->reason);
         }
+        json_wait(p->out, rcpt->waits_for, rcpt->waits_text, rcpt->waits_until_us);
         fputc('}', p->out);
     } else {
         text_rcpt(p, rcpt);
@@ -175,6 +255,8 @@ int queue_print_end(struct queue_printer *p)
 {
     end_item(p);
     buf_fini(&p->reason);
+    buf_fini(&p->waits);
+    buf_fini(&p->last_wait);
     if (!p->json && p->messages == 0)
         fputs("Mail queue is empty\n", p->out);
     else if (!p->json)

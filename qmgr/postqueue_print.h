@@ -20,6 +20,8 @@ struct queue_printer {
     bool in_item;
     unsigned long rcpts;
     struct buf reason; /* the one that was printed last */
+    struct buf waits;  /* said behind the recipients */
+    struct buf last_wait;
 };
 
 /* The caller has set the first four members and zeroed the rest. */

@@ -557,6 +557,18 @@ void deliver_revive(struct qmgr *q)
     sched_each_transport(q->sched, revive_transport, NULL);
 }
 
+void deliver_pause(struct qmgr *q, struct slice transport, struct deliver_pause *out)
+{
+    const struct agents *a = agents_of(q, transport);
+
+    *out = (struct deliver_pause){
+        .paused_until = a->paused_until.us != 0 ? a->paused_until : a->full_until,
+        .reason = a->paused_until.us != 0 ? a->reason : "takes no more connections",
+        .busy = sched_transport_busy(a->transport),
+        .processes = sched_transport_limits(a->transport)->processes,
+    };
+}
+
 static void fini_transport(struct sched_transport *t, void *arg)
 {
     struct agents *a = sched_transport_data(t);

@@ -262,6 +262,13 @@ void deliver_delay_over(void *qmgr); /* a rate delay has ended: a timer's callba
 /* New limits for every transport. */
 void deliver_reconfigure(struct qmgr *q);
 void deliver_fini(struct qmgr *q);
+/* What a transport as a whole waits for. */
+struct deliver_pause {
+    struct mono_time paused_until; /* us 0: it is not paused */
+    const char *reason;            /* why it is */
+    unsigned busy, processes;      /* requests under way, and how many there may be; 0: no limit */
+};
+void deliver_pause(struct qmgr *q, struct slice transport, struct deliver_pause *out);
 /* Flush: nothing is dead or suspended any more. */
 void deliver_revive(struct qmgr *q);
 
@@ -318,7 +325,7 @@ struct command {
     struct client *client; /* NULL: it has gone */
 };
 /* NULL: answered already (client_answer). */
-struct command *list_command(struct client *c);
+struct command *list_command(struct client *c, const struct proto_queue_select *select);
 struct command *edit_command(struct client *c, const struct proto_queue_op *op);
 struct command *flush_command(struct client *c, const struct proto_queue_op *op);
 /* Runs the next bit of the client's command at the end of this turn. */

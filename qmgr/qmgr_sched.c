@@ -183,6 +183,37 @@ static void forget_idle(struct sched_transport *t, struct mono_time now)
     }
 }
 
+const struct sched_dest *sched_dest_find(const struct sched *s, struct slice transport,
+                                         struct slice nexthop, struct slice recipient)
+{
+    const struct sched_transport *t = htable_get(s->transports, transport);
+    struct buf key = BUF_INIT(SIZE_MAX);
+    const struct sched_dest *d;
+
+    if (t == NULL)
+        return NULL;
+    buf_put_slice(&key, nexthop);
+    if (t->limits.recipients == 1) {
+        buf_putc(&key, NEXTHOP_MARK);
+        buf_put_slice(&key, recipient);
+    }
+    d = htable_get(t->dests, buf_view(&key));
+    buf_fini(&key);
+    return d;
+}
+
+const struct sched_dest *sched_find_dead(const struct sched *s, struct slice nexthop)
+{
+    for (size_t i = 0; i < s->list.len; i++) {
+        const struct sched_transport *t = s->list.items[i];
+        const struct sched_dest *d = TAILQ_EMPTY(&t->dead) ? NULL : htable_get(t->dests, nexthop);
+
+        if (d != NULL && sched_dest_is_dead(d))
+            return d;
+    }
+    return NULL;
+}
+
 struct sched_dest *sched_dest(struct sched_transport *t, struct slice nexthop,
                               struct slice recipient)
 {
@@ -280,7 +311,10 @@ void sched_dest_info(const struct sched_dest *d, struct sched_dest_info *out)
                                     .busy = d->busy,
                                     .success = d->success,
                                     .failure = d->failure,
-                                    .failed_cohorts = d->failed_cohorts};
+                                    .failed_cohorts = d->failed_cohorts,
+                                    .dead_until = d->dead_until,
+                                    .not_before = d->not_before,
+                                    .transport_not_before = d->transport->not_before};
 }
 
 static void restart(struct sched_dest *d)

@@ -88,6 +88,10 @@ struct sched_dest *sched_dest(struct sched_transport *t, struct slice nexthop,
                               struct slice recipient);
 struct slice sched_dest_nexthop(const struct sched_dest *d);
 struct sched_transport *sched_dest_transport(const struct sched_dest *d);
+/* The same, if it is there; and the dead one, of any transport, that has this next hop. NULL: none. */
+const struct sched_dest *sched_dest_find(const struct sched *s, struct slice transport,
+                                         struct slice nexthop, struct slice recipient);
+const struct sched_dest *sched_find_dead(const struct sched *s, struct slice nexthop);
 /* Dead: nothing of it is handed out; what is added stays until the caller takes it (sched_dest_take()). */
 bool sched_dest_is_dead(const struct sched_dest *d);
 /* Code and text of the failure that made it dead; "" before. */
@@ -141,6 +145,8 @@ bool sched_done(const struct sched_request *r, enum sched_outcome outcome, struc
 struct sched_dest_info {
     unsigned limit, window, busy;
     double success, failure, failed_cohorts;
+    struct mono_time dead_until;                       /* us 0: alive */
+    struct mono_time not_before, transport_not_before; /* rate delays; us 0: none is under way */
 };
 void sched_dest_info(const struct sched_dest *d, struct sched_dest_info *out);
 

@@ -175,6 +175,7 @@ static bool take_frame(struct client *c, const struct frame *f, struct proto_com
                        struct err *err)
 {
     struct proto_committed msg;
+    struct proto_queue_select select;
 
     if (f->type == PROTO_HELLO) {
         c->greeted = true;
@@ -201,7 +202,9 @@ static bool take_frame(struct client *c, const struct frame *f, struct proto_com
     case PROTO_QUEUE_EDIT:
         return take_queue_op(c, f, err);
     case PROTO_QUEUE_LIST:
-        c->command = list_command(c);
+        if (proto_decode(f, &msg_queue_select, &select, err) == -1)
+            return false;
+        c->command = list_command(c, &select);
         client_continue(c);
         return true;
     default:

@@ -38,6 +38,19 @@ static const struct msg_field queue_op_fields[] = {
 const struct msg_def msg_queue_op = {PROTO_QUEUE_EDIT, "queue_op", sizeof(struct proto_queue_op),
                                      queue_op_fields, ARRAY_LEN(queue_op_fields)};
 
+static const struct msg_field queue_select_fields[] = {
+    MSG_FIELD_BYTES(1, proto_queue_select, queues, 100),
+    MSG_FIELD_BYTES(2, proto_queue_select, queue_id, QUEUE_ID_MAX),
+    MSG_FIELD_BYTES(3, proto_queue_select, sender, MAIL_ADDR_MAX),
+    MSG_FIELD_BYTES(4, proto_queue_select, recipient, MAIL_ADDR_MAX),
+    MSG_FIELD_BYTES(5, proto_queue_select, domain, MAIL_ADDR_MAX),
+    MSG_FIELD_BYTES(6, proto_queue_select, reason, MAIL_REASON_MAX),
+    MSG_FIELD_U64(7, proto_queue_select, arrived_to_us),
+};
+const struct msg_def msg_queue_select = {PROTO_QUEUE_LIST, "queue_select",
+                                         sizeof(struct proto_queue_select), queue_select_fields,
+                                         ARRAY_LEN(queue_select_fields)};
+
 static const struct msg_field queue_item_fields[] = {
     MSG_FIELD_BYTES(1, proto_queue_item, queue, 32),
     MSG_FIELD_BYTES_REQUIRED(2, proto_queue_item, queue_id, QUEUE_ID_MAX),
@@ -46,6 +59,9 @@ static const struct msg_field queue_item_fields[] = {
     MSG_FIELD_U64(5, proto_queue_item, size),
     MSG_FIELD_U64(6, proto_queue_item, next_retry_us),
     MSG_FIELD_U32(7, proto_queue_item, forced_expire, 0),
+    MSG_FIELD_BYTES(8, proto_queue_item, waits_for, 32),
+    MSG_FIELD_BYTES(9, proto_queue_item, waits_text, MAIL_REASON_MAX),
+    MSG_FIELD_U64(10, proto_queue_item, waits_until_us),
 };
 const struct msg_def msg_queue_item = {PROTO_QUEUE_ITEM, "queue_item",
                                        sizeof(struct proto_queue_item), queue_item_fields,
@@ -54,6 +70,9 @@ const struct msg_def msg_queue_item = {PROTO_QUEUE_ITEM, "queue_item",
 static const struct msg_field queue_rcpt_fields[] = {
     MSG_FIELD_BYTES(1, proto_queue_rcpt, addr, MAIL_ADDR_MAX),
     MSG_FIELD_BYTES(2, proto_queue_rcpt, reason, 4096),
+    MSG_FIELD_BYTES(3, proto_queue_rcpt, waits_for, 32),
+    MSG_FIELD_BYTES(4, proto_queue_rcpt, waits_text, MAIL_REASON_MAX),
+    MSG_FIELD_U64(5, proto_queue_rcpt, waits_until_us),
 };
 const struct msg_def msg_queue_rcpt = {PROTO_QUEUE_RCPT, "queue_rcpt",
                                        sizeof(struct proto_queue_rcpt), queue_rcpt_fields,
@@ -206,10 +225,13 @@ const struct msg_def msg_table_said = {PROTO_TABLE_SAID, "table_said",
                                        ARRAY_LEN(table_said_fields)};
 
 const struct msg_def *const proto_all[] = {
-    &msg_envelope,    &msg_rcpt,       &msg_hello,       &msg_result,        &msg_committed,
-    &msg_queue_op,    &msg_queue_item, &msg_queue_rcpt,  &msg_deliver,       &msg_deliver_rcpt,
-    &msg_status,      &msg_report,     &msg_report_rcpt, &msg_worker_status, &msg_control,
-    &msg_map_request, &msg_map_answer, &msg_table_ask,   &msg_table_said,    NULL,
+    &msg_envelope,     &msg_rcpt,         &msg_hello,
+    &msg_result,       &msg_committed,    &msg_queue_op,
+    &msg_queue_select, &msg_queue_item,   &msg_queue_rcpt,
+    &msg_deliver,      &msg_deliver_rcpt, &msg_status,
+    &msg_report,       &msg_report_rcpt,  &msg_worker_status,
+    &msg_control,      &msg_map_request,  &msg_map_answer,
+    &msg_table_ask,    &msg_table_said,   NULL,
 };
 
 int proto_put(struct chan *c, const struct msg_def *def, const void *m, int fd, struct err *err)

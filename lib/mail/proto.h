@@ -31,7 +31,7 @@ enum proto_type {
     /* Queue. Client: cleanup (COMMITTED only) and the queue commands. Server: qmgr, socket public/qmgr. */
     PROTO_COMMITTED = 20,   /* struct proto_committed: no answer */
     PROTO_QUEUE_FLUSH = 21, /* struct proto_queue_op -> RESULT */
-    PROTO_QUEUE_LIST = 22,  /* -> (QUEUE_ITEM QUEUE_RCPT*)* END */
+    PROTO_QUEUE_LIST = 22,  /* struct proto_queue_select -> (QUEUE_ITEM QUEUE_RCPT*)* END */
     PROTO_QUEUE_ITEM = 23,  /* struct proto_queue_item */
     PROTO_QUEUE_RCPT = 24,  /* struct proto_queue_rcpt */
     PROTO_QUEUE_EDIT = 25,  /* struct proto_queue_op -> RESULT; owner and root only */
@@ -117,18 +117,35 @@ struct proto_queue_op {
     struct slice arg;   /* queue id, "ALL", or site */
     struct slice queue; /* with ALL: "hold", "deferred", "active", "incoming", or empty */
 };
+/* Which messages are listed: those for which all that is not empty holds, and recipient, domain, reason for one recipient that waits. */
+struct proto_queue_select {
+    struct slice queues; /* names, separated by commas; empty: all */
+    struct slice queue_id;
+    struct slice sender; /* address, "@domain", or "<>" */
+    struct slice recipient;
+    struct slice domain;    /* of a recipient; ".domain": and below it */
+    struct slice reason;    /* a part of a recipient's reason */
+    uint64_t arrived_to_us; /* not younger; 0: any age */
+};
 struct proto_queue_item {
-    struct slice queue; /* incoming, active, deferred, hold, corrupt */
+    struct slice queue; /* maildrop, incoming, active, deferred, hold, corrupt */
     struct slice queue_id;
     struct slice sender;
     uint64_t arrival_us;
     uint64_t size;
     uint64_t next_retry_us; /* 0: none */
     uint32_t forced_expire;
+    struct slice
+        waits_for; /* a word: what the message waits for, or empty: nothing that can be named */
+    struct slice waits_text; /* the same for people, without the time */
+    uint64_t waits_until_us; /* wall clock; 0: nobody knows */
 };
 struct proto_queue_rcpt {
     struct slice addr;
     struct slice reason; /* why delayed, or empty */
+    /* as the message's, where a recipient of it waits for something of its own */
+    struct slice waits_for, waits_text;
+    uint64_t waits_until_us;
 };
 
 struct proto_deliver {
@@ -265,9 +282,10 @@ struct proto_table_said {
     uint32_t pid;
 };
 
-extern const struct msg_def msg_hello, msg_result, msg_committed, msg_queue_op, msg_queue_item,
-    msg_queue_rcpt, msg_deliver, msg_deliver_rcpt, msg_status, msg_report, msg_report_rcpt,
-    msg_worker_status, msg_control, msg_map_request, msg_map_answer, msg_table_ask, msg_table_said;
+extern const struct msg_def msg_hello, msg_result, msg_committed, msg_queue_op, msg_queue_select,
+    msg_queue_item, msg_queue_rcpt, msg_deliver, msg_deliver_rcpt, msg_status, msg_report,
+    msg_report_rcpt, msg_worker_status, msg_control, msg_map_request, msg_map_answer, msg_table_ask,
+    msg_table_said;
 /* All of the above with msg_envelope and msg_rcpt, NULL-terminated: for the fuzz target and the tests. */
 extern const struct msg_def *const proto_all[];
 

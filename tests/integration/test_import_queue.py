@@ -167,7 +167,10 @@ def tree(path):
 
 
 def listed(system):
-    return {item["queue_id"]: item for item in map(json.loads, system.run("postqueue", "-j").stdout.splitlines())}
+    """What Postfix's postqueue would say, too."""
+    items = map(json.loads, system.run("postqueue", "-j").stdout.splitlines())
+    return {item["queue_id"]: {k: v for k, v in item.items() if not k.startswith("waits_")}
+            for item in items if item["queue_name"] != "maildrop"}
 
 
 def ours(system, name):

@@ -21,7 +21,7 @@ struct entry {
     }
 #define RCPT(a, r)                                                                                 \
     {                                                                                              \
-        SLICE_LIT(a), SLICE_LIT(r)                                                                 \
+        .addr = SLICE_LIT(a), .reason = SLICE_LIT(r)                                               \
     }
 #define WHEN 1700741781000000 /* Thu Nov 23 12:16:21 2023, UTC */
 
@@ -90,6 +90,77 @@ static void text(void **state)
         "-- 12058 Kbytes in 3 Requests.\n");
 }
 
+/* What it waits for stands behind all that Postfix prints. */
+static const struct proto_queue_item waiting = {
+    .queue = SLICE_LIT("deferred"),
+    .queue_id = SLICE_LIT("5F00"),
+    .sender = SLICE_LIT("s@example.org"),
+    .arrival_us = WHEN,
+    .size = 10,
+    .waits_for = SLICE_LIT("retry"),
+    .waits_text = SLICE_LIT("next attempt"),
+    .waits_until_us = WHEN + 300000000,
+};
+static const struct proto_queue_rcpt waiting_rcpts[] = {
+    {.addr = SLICE_LIT("a@x.test"),
+     .reason = SLICE_LIT("refused"),
+     .waits_for = SLICE_LIT("dead"),
+     .waits_text = SLICE_LIT("destination x.test is not \001 tried")},
+    {.addr = SLICE_LIT("b@x.test"),
+     .reason = SLICE_LIT("refused"),
+     .waits_for = SLICE_LIT("dead"),
+     .waits_text = SLICE_LIT("destination x.test is not \001 tried")},
+    {.addr = SLICE_LIT("c@y.test")},
+};
+
+static void check_waiting(bool json, const char *wanted)
+{
+    char *text = NULL;
+    size_t len = 0;
+    struct queue_printer p = {
+        .out = open_memstream(&text, &len), .json = json, .null_sender = "MAILER-DAEMON"};
+
+    queue_print_item(&p, &waiting);
+    for (size_t i = 0; i < ARRAY_LEN(waiting_rcpts); i++)
+        queue_print_rcpt(&p, &waiting_rcpts[i]);
+    queue_print_item(&p, &entries[0].item); /* nothing is left for the next one */
+    assert_int_equal(queue_print_end(&p), 0);
+    fclose(p.out);
+    assert_string_equal(text, wanted);
+    free(text);
+}
+
+static void waits(void **state)
+{
+    (void) state;
+    check_waiting(false,
+                  "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n"
+                  "5F00             10 Thu Nov 23 12:16:21  s@example.org\n"
+                  "                                                                     (refused)\n"
+                  "                                         a@x.test\n"
+                  "                                         b@x.test\n"
+                  "                                         c@y.test\n"
+                  "                               (waits until Thu Nov 23 12:21:21: next attempt)\n"
+                  "                                    (waits: destination x.test is not ? tried)\n"
+                  "\n"
+                  "0123456789*    1234 Thu Nov 23 12:16:21  s@example.org\n"
+                  "\n"
+                  "-- 2 Kbytes in 2 Requests.\n");
+    check_waiting(
+        true,
+        "{\"queue_name\": \"deferred\", \"queue_id\": \"5F00\", \"arrival_time\": 1700741781, "
+        "\"message_size\": 10, \"forced_expire\": false, \"sender\": \"s@example.org\", "
+        "\"recipients\": [{\"address\": \"a@x.test\", \"delay_reason\": \"refused\", "
+        "\"waits_for\": \"dead\", \"waits_text\": \"destination x.test is not \\u0001 tried\"}, "
+        "{\"address\": \"b@x.test\", \"delay_reason\": \"refused\", "
+        "\"waits_for\": \"dead\", \"waits_text\": \"destination x.test is not \\u0001 tried\"}, "
+        "{\"address\": \"c@y.test\"}], \"waits_for\": \"retry\", \"waits_text\": \"next "
+        "attempt\", \"waits_until\": 1700742081}\n"
+        "{\"queue_name\": \"active\", \"queue_id\": \"0123456789\", \"arrival_time\": "
+        "1700741781, \"message_size\": 1234, \"forced_expire\": false, \"sender\": "
+        "\"s@example.org\", \"recipients\": []}\n");
+}
+
 static void long_ids(void **state)
 {
     (void) state;
@@ -137,6 +208,7 @@ int main(void)
         cmocka_unit_test(text),
         cmocka_unit_test(long_ids),
         cmocka_unit_test(json),
+        cmocka_unit_test(waits),
     };
 
     return cmocka_run_group_tests(tests, utc, NULL);

@@ -4,11 +4,10 @@
  * (4 length | 2 type | 2 flags, little-endian): ENVELOPE, RCPT..., DATA..., END. One file in maildrop/ is one such stream; it counts
  * only with its END. Its owner is who sent it.
  */
-#ifndef PR_CLEANUP_MAILDROP_H
-#define PR_CLEANUP_MAILDROP_H
+#ifndef PR_MAIL_MAILDROP_H
+#define PR_MAIL_MAILDROP_H
 
 #include "mail/proto.h"
-#include "postconf/config.h"
 
 /* Appends a frame to out. */
 void maildrop_put(struct buf *out, uint16_t type, struct slice payload);
@@ -24,10 +23,5 @@ void maildrop_reader_init(struct maildrop_reader *r, int fd); /* fd stays the ca
 void maildrop_reader_fini(struct maildrop_reader *r);
 /* 1: a frame (payload valid until the next call); 0: the end of the file; -1: cut off, or no such stream. */
 NODISCARD int maildrop_read(struct maildrop_reader *r, struct frame *out, struct err *err);
-
-struct postdrop_params {
-    const char *authorized_submit_users;
-};
-extern const struct param_set postdrop_params;
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* maildrop.c - see maildrop.h. */
-#include "cleanup/maildrop.h"
+#include "mail/maildrop.h"
 
 #include "base/file.h"
 

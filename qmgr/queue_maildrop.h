@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue_maildrop.h - what lies in maildrop/, where pickup has not come yet: for lists of the queue. Who lists needs the rights to read it:
+ * qmgr while the system runs, else the command.
+ */
+#ifndef PR_QMGR_QUEUE_MAILDROP_H
+#define PR_QMGR_QUEUE_MAILDROP_H
+
+#include "base/arena.h"
+#include "mail/proto.h"
+#include "qmgr/store.h"
+
+struct queue_maildrop; /* a walk */
+
+/* NULL: there is no such directory, or it is not ours to read. */
+struct queue_maildrop *queue_maildrop_open(const char *queue_directory);
+void queue_maildrop_close(struct queue_maildrop **w);
+/*
+ * The next complete message, in arena: 1. 0: that was the last. -1: a file that is no message, or cannot be read; the walk
+ * goes on. queue_id is the file's name; size that of the content as far as it is known without rewriting.
+ */
+NODISCARD int queue_maildrop_next(struct queue_maildrop *w, struct arena *arena,
+                                  struct proto_queue_item *item, struct store_rcpt **rcpts,
+                                  size_t *nrcpts, struct err *err);
+
+#endif
