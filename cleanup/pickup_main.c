@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,9 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "cleanup/receive.h"
+#include "mail/flow.h"
 #include "mail/intake.h"
 #include "mail/maildrop.h"
 #include "mail/queue_id.h"
@@ -29,6 +32,7 @@ struct pickup {
     struct receive_options receive;
     const char *myhostname, *mail_name;
     bool long_ids;
+    int64_t in_flow_delay_s;
 };
 
 static int start(struct worker *w, struct err *err)
@@ -40,6 +44,9 @@ static int start(struct worker *w, struct err *err)
     worker_set_data(w, p);
     if (receive_options_read(cfg, &p->receive, err) == -1)
         return err_prefix(err, "receive_override_options: ");
+    if (num_parse_time(slice_str(config_get(cfg, "in_flow_delay")), 's', 10, &p->in_flow_delay_s,
+                       err) == -1)
+        return err_prefix(err, "in_flow_delay: ");
     worker_service_path(w, "public", "cleanup_service_name", &path);
     p->intake = intake_pool_new(buf_cstr(&path), "pickup");
     p->myhostname = config_get(cfg, "myhostname");
@@ -208,8 +215,11 @@ static void wakeup(struct worker *w)
         return;
     }
     while (go_on && (e = readdir(dir)) != NULL) /* NOLINT(concurrency-mt-unsafe): own stream */
-        if (e->d_name[0] != '.')
+        if (e->d_name[0] != '.') {
+            if (p->in_flow_delay_s > 0 && flow_must_pause())
+                (void) poll(NULL, 0, (int) p->in_flow_delay_s * 1000);
             go_on = pick_up(p, e->d_name);
+        }
     closedir(dir);
     intake_pool_trim(p->intake);
 }

@@ -79,7 +79,6 @@ const struct param params_pending[] = {
     PENDING("header_address_token_limit", "10240", INT, "cleanup"),
     PENDING("header_from_format", "standard", STRING, "smtpd,cleanup,smtp,bounce"),
     PENDING("ignore_srv_lookup_error", "no", BOOL, "smtp"),
-    PENDING("in_flow_delay", "1s", TIME, "cleanup"),
     PENDING("info_log_address_format", "external", STRING, "smtpd,postscreen,pickup,cleanup,qmgr,smtp,local,virtual,pipe"),
     PENDING("internal_mail_filter_classes", "", STRING, "smtpd,smtp,bounce"),
     PENDING("ipc_timeout", "3600s", TIME, "all"),

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "mail/flow.h"
 #include "qmgr/qmgr_int.h"
 
 #define TICK_MS        1000
@@ -27,6 +28,8 @@ static void pump(void *arg)
         qmgr_wake(q);
     if (active_feed(q))
         qmgr_wake(q);
+    flow_set_backlog(q->queue.nactive >= (size_t) q->gen->p.active_limit &&
+                     !TAILQ_EMPTY(&q->queue.incoming));
     deliver_pump(q);
     report_pump(q);
 }

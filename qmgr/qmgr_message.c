@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "mail/deliver.h"
+#include "mail/flow.h"
 #include "qmgr/qmgr_int.h"
 
 #define EXPIRED_TEXT "message is administratively expired"
@@ -345,6 +346,7 @@ void message_over(struct active *m)
         set_next_attempt(m);
     qd->site = store_cursor_at_end(&m->cursor) ? m->site : SITE_UNKNOWN;
     active_end(&m);
+    flow_left();
     if (over) {
         message_remove(q, qd);
     } else if (hold) {

@@ -29,7 +29,8 @@ struct smtpd_params {
         *local_header_rewrite_clients;
     const char *forbid_bare_newline, *forbid_bare_newline_exclusions, *discard_ehlo_keyword_maps,
         *remote_header_rewrite_domain;
-    int64_t timeout_s, hard_error_limit, soft_error_limit, junk_command_limit, error_sleep_s;
+    int64_t timeout_s, hard_error_limit, soft_error_limit, junk_command_limit, error_sleep_s,
+        in_flow_delay_s;
     int64_t recipient_limit, recipient_overshoot_limit, line_length_limit, history_flush_threshold;
     int64_t bare_newline_code, queue_minfree;
     bool helo_required, disable_vrfy, strict_rfc821, peername_lookup, client_port_logging;

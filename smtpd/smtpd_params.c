@@ -56,6 +56,10 @@ static const struct param rows[] = {
               .note = "no command history is kept in memory", .doc = "Lines of history."),
     PARAM_INT("smtpd_forbid_bare_newline_reject_code", P, bare_newline_code, .def = "550",
               .min = 500, .max = 599, S, .doc = "Reply code for such content."),
+    PARAM_TIME("in_flow_delay", P, in_flow_delay_s, .def = "1s", .min = 0, .max = 10,
+               .services = "smtpd,pickup",
+               .doc = "Pause before each new message while mail comes faster than it leaves; 0: "
+                      "none."),
     PARAM_INT("queue_minfree", P, queue_minfree, .def = "0", .min = 0, S,
               .doc = "Free bytes that the queue's file system must have for mail to be accepted."),
     PARAM_BOOL("smtpd_helo_required", P, helo_required, .def = "no", S,

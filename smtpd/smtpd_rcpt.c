@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "mail/address.h"
+#include "mail/flow.h"
 #include "smtpd/smtpd_int.h"
 
 #define SPACE_KEPT_MS 1000
@@ -341,8 +342,10 @@ void smtpd_rcpt(struct session *s, struct slice args)
     }
     accept_rcpt(s, &r);
     smtpd_reply(s, 250, "2.1.5", "Ok");
+    if (s->t.rcpts.len == 1 && s->g->p.in_flow_delay_s > 0 && flow_must_pause())
+        s->wake_at = mono_after_ms(mono_now(), s->g->p.in_flow_delay_s * 1000);
     if (s->wake_at.us != 0 && mono_diff_us(s->wake_at, mono_now()) > 0)
-        s->state = STATE_SLEEP; /* a "sleep" restriction */
+        s->state = STATE_SLEEP; /* that, or a "sleep" restriction */
 done:
     buf_fini(&addr);
 }
