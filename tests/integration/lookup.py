@@ -2,6 +2,7 @@
 """Lookups for tests that break servers meanwhile: map_ask run beside the test, small servers, free ports."""
 import os
 import pathlib
+import signal
 import socket
 import socketserver
 import subprocess
@@ -247,3 +248,36 @@ def load_with_outage(asker, keys, right, stop, start, outages=3):
     print(f"{position} lookups: {counts}; {len(returns)} outages, recovered {', '.join(f'{r:.3f}' for r in recoveries)} s after")
     assert all(seconds < 2 for seconds in recoveries), recoveries
     return counts, position
+
+
+def process_stats():
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            yield path.read_text()
+        except OSError:
+            continue
+
+
+def is_stopped(pid):
+    """All of its threads."""
+    return all(path.read_text().rpartition(")")[2].split()[0] == "T" for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"))
+
+
+def freeze_and_thaw(asker, key, process):
+    """The server keeps its connections and says nothing: one lookup costs its time limit (of a second), the next ones nothing; when it
+    goes on, it is asked again within 2 s."""
+    asker.found(key)
+    pids = [process.pid] + [int(stat.split()[0]) for stat in process_stats() if int(stat.rpartition(")")[2].split()[1]) == process.pid]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    wait_for("the server to stand still", lambda: all(is_stopped(pid) for pid in pids))
+    try:
+        answer = asker.ask(key)
+        assert answer.result == "retry" and answer.seconds < 3.5, answer
+        quick = [asker.ask(key) for _ in range(20)]
+        assert all(a.result == "retry" and a.text for a in quick), quick
+        assert sorted(a.seconds for a in quick)[15] < 0.1, quick  # a probe now and then takes its time
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    asker.until_found(key, 2)

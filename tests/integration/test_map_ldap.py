@@ -7,7 +7,7 @@ import time
 
 import pytest
 from database_servers import Slapd, run, write_table
-from lookup import HOSTILE_KEYS, Asker, free_port, load_with_outage
+from lookup import HOSTILE_KEYS, Asker, free_port, freeze_and_thaw, load_with_outage
 
 ROWS = 300
 
@@ -311,6 +311,11 @@ def test_stale_connection(directory, tmp_path):
             directory.start()
         assert asker.found("one@a.test") == b"1"
         assert "is down" not in asker.log()
+
+
+def test_frozen_server(directory, tmp_path):
+    with Asker(tmp_path / "etc", table(directory, tmp_path, timeout=1), main="table_query_timeout = 1\n") as asker:
+        freeze_and_thaw(asker, "one@a.test", directory.process)
 
 
 def test_outages(directory, tmp_path):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 from database_servers import PostgreSQL, write_table
-from lookup import HOSTILE_KEYS, Asker, free_port, load_with_outage
+from lookup import HOSTILE_KEYS, Asker, free_port, freeze_and_thaw, load_with_outage
 
 ROWS = 500
 SETUP = """\
@@ -144,6 +144,11 @@ def test_stale_connection(db, tmp_path):
             db.start()
         assert asker.found("one") == b"1"
         assert "is down" not in asker.log()
+
+
+def test_frozen_server(db, tmp_path):
+    with Asker(tmp_path / "etc", table(db, tmp_path), main="table_query_timeout = 1\n") as asker:
+        freeze_and_thaw(asker, "one", db.process)
 
 
 def test_outages(db, tmp_path):

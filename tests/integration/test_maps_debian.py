@@ -364,8 +364,8 @@ ALIASES = {
 }
 
 
-def test_aliases(both):
-    kind = "cdb"
+@pytest.mark.parametrize("kind", FILE_TYPES)
+def test_aliases(both, kind):
     tables = build_all(both, kind, ALIASES, program="postalias")
     keys = ("root\nROOT\npostmaster\nquoted name\nq, x\nuser@dom\nab\na b\na\nb\nc\nd\ne\nf\ng\nk\nn\nq\nincl\npipe\nfile\nbare\n@\n"
             "YP_MASTER_NAME\nnosuch\n\u00e9\n\u00e9t\n")
