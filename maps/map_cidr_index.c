@@ -288,7 +288,7 @@ struct cidr_index *cidr_index_new(const struct pattern_table *t)
         while (v4 < all.count && !all.items[v4].is_v6)
             v4++;
         sweep(all.items, v4, &index->v4);
-        sweep(all.items + v4, all.count - v4, &index->v6);
+        sweep(all.count > v4 ? all.items + v4 : NULL, all.count - v4, &index->v6);
         pack(&index->v4, false);
         pack(&index->v6, true);
     }
