@@ -114,6 +114,7 @@ void map_free(void *p)
     struct map *m = p;
 
     impl_unref(m->impl);
+    map_used_end(&m->used_fd);
     fd_close(&m->watch_fd);
     lock_fini(&m->lock);
     lock_fini(&m->write_lock);
@@ -213,6 +214,7 @@ struct map *map_new(struct map_env *env, struct slice name, const struct map_typ
     lock_init(&m->write_lock, LOCK_MAP_WRITE);
     m->checked = mono_now();
     m->watch_fd = -1;
+    m->used_fd = -1;
     return m;
 }
 

@@ -91,7 +91,8 @@ NODISCARD int map_each(struct map *m, bool (*fn)(struct slice key, struct slice 
  * A table that this process writes: the caches of verify(8), postscreen(8). Types: btree, hash, lmdb, internal.
  *
  * The file is made when it is missing, and no other process may write it meanwhile (lmdb: processes take turns). A file that turns
- * out to be damaged, now or later, is renamed to FILE.corrupt, reported, and a new one begun: a cache is lost, not the service.
+ * out to be damaged, now or later, is renamed to FILE.corrupt, reported, and a new one begun: a cache is lost, not the service. Also one
+ * that processes die of: beside it stands FILE.used, see map_used.c. It is closed by map_env_free().
  * Ask it with map_lookup() and map_each(). -1: the type cannot be written, or the file cannot be made or is in use.
  */
 NODISCARD int map_open_writable(struct map_env *env, struct slice spec, struct map **out,

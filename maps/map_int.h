@@ -90,6 +90,7 @@ struct map {
     /* map_open_writable(): all calls of the type under write_lock; impl is there, and is replaced only when it is damaged */
     const struct map_writer_type *writer;
     struct lock write_lock;
+    int used_fd GUARDED_BY(write_lock); /* map_used_begin(); -1: not yet, or not a file */
     struct map_metrics metrics;
     /* map_watch.c; written before there are threads */
     bool is_early;           /* opened before map_env_shut_in() */
@@ -115,6 +116,15 @@ NODISCARD enum map_result map_ask(struct map *m, struct impl *i, struct slice ke
 /* map_write.c */
 NODISCARD enum map_result map_lookup_writable(struct map *m, struct slice key, struct buf *value,
                                               struct err *err);
+
+/*
+ * map_used.c: a cache file is opened. *deaths: how many processes in a row have ended without map_used_end(). *fd: to be kept open
+ * meanwhile.
+ */
+NODISCARD int map_used_begin(const char *file, int *fd, int *deaths, struct err *err);
+void map_used_end(int *fd); /* -1: nothing */
+/* Can all of the table at path be read? Nothing that its library does with a damaged one happens in this process. */
+bool map_used_is_sound(const struct map_type *type, const char *path, struct map_env *env);
 
 bool map_is_utf8(struct slice s); /* map_fold.c */
 /* map_list.c: what stands between { and }; -1: text is not in braces. */

@@ -10,10 +10,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
-#define WRITABLE "writable "
+#define WRITABLE    "writable "
+#define DEATHS_MOST 3
 
 /* Renames the damaged file of m, so that the next opening begins a new one. */
 static int set_aside(const struct map *m, const struct err *damage, struct err *err)
@@ -34,12 +36,38 @@ static int set_aside(const struct map *m, const struct err *damage, struct err *
     return ret;
 }
 
+/* The first opening in this process: what did the last one's end leave? Only a damaged file ends several in a row. */
+static int look_back(struct map *m, struct err *err)
+{
+    struct buf file = BUF_INIT(4096);
+    struct err damage = ERR_INIT;
+    int deaths = 0;
+    int ret = 0;
+
+    buf_printf(&file, "%s%s", m->path, m->writer->suffix);
+    if (map_used_begin(buf_cstr(&file), &m->used_fd, &deaths, err) == -1)
+        ret = -1;
+    else if (deaths >= DEATHS_MOST)
+        (void) err_permanent(&damage, "%d processes in a row died with it open", deaths);
+    else if (deaths > 0 && access(buf_cstr(&file), F_OK) == 0 &&
+             !map_used_is_sound(m->type, m->path, m->env))
+        (void) err_permanent(&damage, "a process died with it open, and it cannot be read");
+    if (damage.text[0] != '\0')
+        ret = set_aside(m, &damage, err);
+    if (ret == -1)
+        map_used_end(&m->used_fd);
+    buf_fini(&file);
+    return ret;
+}
+
 static int open_impl(struct map *m, struct err *err)
 {
     struct err why = ERR_INIT;
     void *state = NULL;
     struct impl *i;
 
+    if (m->used_fd == -1 && m->writer->suffix != NULL && look_back(m, err) == -1)
+        return err_prefix(err, "table %s: ", m->name);
     if (m->writer->open(m->path, m->env, &state, &why) == -1) {
         if (why.kind == ERR_PERMANENT && m->writer->suffix != NULL) {
             if (set_aside(m, &why, err) == -1)

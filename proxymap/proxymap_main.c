@@ -62,6 +62,10 @@ static void stop(struct worker *w)
 {
     struct proxymap *m = worker_data(w);
 
+    struct map_env *maps = worker_maps(w);
+
+    if (m->writes)
+        map_env_free(&maps); /* caches are closed, and known to be whole */
     htable_free(&m->reported, NULL);
     lock_fini(&m->lock);
     approved_free(&m->approved);
