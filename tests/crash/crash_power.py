@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Power loss on the running system: its store's changes are recorded under load, and rebuilt as a cut at random points may leave them.
+
+  crash_power.py [--cuts N] [--seed N] [--seconds S] [--keep]
+
+At each cut (replay.py says what is lost or torn) the store is opened by postsuper -s, as its owner, and listed. Every message that was
+acknowledged before the cut must have reached each recipient before it, or be queued for that recipient, with its content. Duplicates, recipients
+that are queued and had their copy already, are counted; their copy must be younger than WINDOW_S. postsuper -s may report one thing
+only: bytes that were being written, never acknowledged, with others behind them that reached the disk (store_scan.c).
+"""
+import argparse
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import sys
+import tempfile
+import time
+
+from ledger import STAGE, Ledger, Load, Setup
+from replay import Replay
+
+STORES = ("journal", "large", "deferred", "hold", "corrupt")
+KINDS = ("local", "relayed", "mixed", "deferred", "held", "deleted", "large", "many")  # postdrop is not recorded
+WINDOW_S = 3.0  # STORE.md, "The completion window": 0.2 s and one sync; and what a busy machine adds
+
+
+def present(spool):
+    """{inode: (path, bytes, or None for a directory)}"""
+    return {p.stat().st_ino: (str(p.relative_to(spool)), None if p.is_dir() else p.read_bytes())
+            for s in STORES for p in (spool / s, *(spool / s).rglob("*"))}
+
+
+def record(root, ledger, seconds):
+    """Runs the load with the recorder in each daemon. Returns the instance, stopped, the log and what there was at its beginning."""
+    log = root.parent / "record.log"
+    log.touch()
+    log.chmod(0o666)
+    module = STAGE / "tests/record_io.so"
+    assert module.exists(), module
+    environment = f"MAIL_CONFIG TZ LANG=C LD_PRELOAD={module} RECORD_LOG={log} RECORD_ROOT={root / 'spool'}"
+    setup = Setup(root, ledger, start=False, import_environment=environment, journal_segment_size="262144", journal_large_message_size="100000")
+    setup.inst.run("postfix", "check")
+    setup.inst.run("postsuper", "-s")  # makes what is missing
+    before = present(setup.inst.spool)
+    assert ("journal/free", None) in before.values(), before
+    setup.inst.start()
+    load = Load(setup, kinds=list(KINDS))
+    time.sleep(seconds)
+    load.stop()
+    setup.inst.stop()
+    setup.read_mailboxes()
+    return setup, log, before
+
+
+def rebuild(spool, tree):
+    owner = os.stat(spool / "journal")
+    for s in STORES:
+        for p in (spool / s).iterdir():
+            shutil.rmtree(p) if p.is_dir() else p.unlink()
+    for path in sorted(tree):
+        p = spool / path
+        if tree[path] is None:
+            if not p.is_dir():
+                p.mkdir(mode=0o700)
+        else:
+            p.write_bytes(tree[path])
+            p.chmod(0o600)
+        os.chown(p, owner.st_uid, owner.st_gid)
+
+
+def was_being_written(line, tree, unsure):
+    """A report of damage: are those bytes, as far as they are not zero, of a write that no sync had covered?"""
+    found = re.search(r"journal segment ([0-9A-F]{16}): (\d+) bytes at (\d+) are damaged, kept", line)
+    if not found:
+        return False
+    path, length, at = f"journal/{found[1]}", int(found[2]), int(found[3])
+    return any(a <= at < b for a, b in unsure.get(path, ()))
+
+
+def judge(ledger, inst, replay, tree, unsure, pick, figures):
+    cut = replay.time
+    done = inst.run("postsuper", "-s", check=False)
+    for line in done.stderr.splitlines():
+        if "in order" in line and "warning" not in line:
+            continue
+        if was_being_written(line, tree, unsure):
+            figures["reports of unacknowledged bytes"] += 1
+        else:
+            ledger.problem(f"cut at {cut:.3f}: postsuper -s: {line}")
+    if done.returncode != 0:
+        ledger.problem(f"cut at {cut:.3f}: postsuper -s: exit {done.returncode}")
+        return
+    queued, ids = {}, []
+    for line in inst.run("postqueue", "-j").stdout.splitlines():
+        item = json.loads(line)
+        ids.append(item["queue_id"])
+        if item["queue_id"] in queued:
+            ledger.problem(f"cut at {cut:.3f}: {item['queue_id']} is listed twice")
+        queued[item["queue_id"]] = {r["address"] for r in item["recipients"]}
+    known = {m.queue_id: m for m in ledger.acknowledged()}
+    for m in known.values():
+        if m.acknowledged > cut or m.deleted or m.maybe_deleted:
+            continue
+        figures["acknowledged before"] += 1
+        for r in m.rcpts:
+            copies = [t for t in m.delivered.get(r, ()) if t <= cut]
+            if r in queued.get(m.queue_id, ()):
+                figures["still queued"] += 1
+                if copies:
+                    figures["duplicates"] += 1
+                    figures["oldest"] = max(figures["oldest"], cut - min(copies))
+                    if cut - min(copies) > WINDOW_S:
+                        ledger.problem(f"cut at {cut:.3f}: {m.id} ({m.queue_id}) would reach {r} again, {cut - min(copies):.2f} s after its copy")
+            elif not copies:
+                ledger.problem(f"cut at {cut:.3f}: {m.id} ({m.kind}, {m.queue_id}), acknowledged {cut - m.acknowledged:.3f} s before, is lost for {r}")
+    for queue_id in pick.sample(ids, min(2, len(ids))):
+        text = inst.run("postcat", "-bq", queue_id, check=False).stdout
+        if queue_id in known and known[queue_id].body().strip() not in text.replace("\r\n", "\n"):
+            ledger.problem(f"cut at {cut:.3f}: {queue_id} has other content than was sent")
+        figures["contents compared"] += queue_id in known
+
+
+def run(root, seed, cuts, seconds, out=print):
+    ledger = Ledger(seed)
+    pick = random.Random(f"{seed}/cuts")
+    setup, log, before = record(root, ledger, seconds)
+    figures = dict.fromkeys(("acknowledged before", "still queued", "duplicates", "oldest", "reports of unacknowledged bytes", "contents compared"), 0)
+    try:
+        replay = Replay(log, before)
+        records = replay.records()
+        if len(records) < 500 or len(ledger.acknowledged()) < 50:
+            ledger.problem(f"too little was recorded: {len(records)} changes, {len(ledger.acknowledged())} messages")
+        setup.inst.log_path.unlink()
+        for at in sorted(pick.sample(range(len(records)), min(cuts, len(records)))):
+            while replay.at <= records[at] and replay.at < len(replay.map):
+                replay.step()
+            tree, unsure = replay.cut(pick)
+            rebuild(setup.inst.spool, tree)
+            judge(ledger, setup.inst, replay, tree, unsure, pick, figures)
+            if len(ledger.problems) > 20:
+                break
+    finally:
+        setup.inst.running = False
+        if not ledger.problems:
+            ledger.problems += setup.close()
+    figures["oldest"] = f"{figures.pop('oldest'):.2f} s"
+    out(f"seed {seed}: {len(records)} changes recorded, {len(ledger.acknowledged())} messages acknowledged, {cuts} cuts: "
+        + ", ".join(f"{k} {v}" for k, v in figures.items()))
+    return ledger.problems
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--cuts", type=int, default=20)
+    options.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    options.add_argument("--seconds", type=float, default=3)
+    options.add_argument("--keep", action="store_true", help="leave the instance's files")
+    args = options.parse_args()
+    root = pathlib.Path(tempfile.mkdtemp(prefix="postrider-power-"))
+    root.chmod(0o755)
+    problems = run(root / "i", args.seed, args.cuts, args.seconds)
+    for text in problems[:20]:
+        print(text)
+    if problems:
+        print(f"{len(problems)} problems; the instance and the log are in {root}; the load again with --seed {args.seed}")
+    elif not args.keep:
+        shutil.rmtree(root, ignore_errors=True)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

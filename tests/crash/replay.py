@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store as a power cut may leave it, from the log that record_io.c wrote.
+
+What is certain: data that a completed sync of its file covers, names that a completed sync of their directory covers (a rename
+is one change: a sync of the new name's directory makes the new name certain). Of all else each change may have happened or not;
+a write may have been torn: any of its sectors may be old. Names need a directory: what lies below a directory whose own name is lost, is lost.
+"""
+import mmap
+import struct
+
+HEAD = struct.Struct("<IIQQQq")
+CREATE, WRITE, TRUNCATE, SYNC_BEGIN, SYNC_END, RENAME, UNLINK, MKDIR, SYNC_DIR_BEGIN, SYNC_DIR_END = range(1, 11)
+SECTOR = 512
+
+
+class File:
+    def __init__(self, data=b""):
+        self.data = bytearray(data)  # what is certain
+        self.pending = []  # changes that are not: (op, offset, data or grow-only)
+
+    @staticmethod
+    def change(data, op, offset, what):
+        if op == WRITE:
+            if len(data) < offset:
+                data.extend(bytes(offset - len(data)))
+            data[offset:offset + len(what)] = what
+        elif offset > len(data):
+            data.extend(bytes(offset - len(data)))
+        elif not what:
+            del data[offset:]
+
+    def synced(self, count):
+        for c in self.pending[:count]:
+            self.change(self.data, *c)
+        del self.pending[:count]
+
+    def after_cut(self, pick):
+        data = bytearray(self.data)
+        for op, offset, what in self.pending:
+            fate = pick.choice(("lost", "done", "torn"))
+            if fate == "done" or (fate == "torn" and op != WRITE):
+                self.change(data, op, offset, what)
+            elif fate == "torn":
+                at = 0
+                while at < len(what):
+                    n = min(SECTOR - (offset + at) % SECTOR, len(what) - at)
+                    if pick.random() < 0.5:
+                        self.change(data, WRITE, offset + at, what[at:at + n])
+                    at += n
+        return data
+
+
+class Name:
+    """A change of names: `add` one, `remove` one, or both. Files are objects, directories None."""
+
+    def __init__(self, add, remove, file):
+        self.add, self.remove, self.file = add, remove, file
+        self.added = self.removed = False  # certain
+
+
+def parent(path):
+    return path.rpartition("/")[0]
+
+
+class Replay:
+    """Steps through the log; cut() gives what may be left at this point."""
+
+    def __init__(self, log, before):
+        """before: {inode: (path, bytes, or None for a directory)} of what is there, durably, before the log begins."""
+        self.file = open(log, "rb")
+        self.map = memoryview(mmap.mmap(self.file.fileno(), 0, prot=mmap.PROT_READ))
+        self.at = 0
+        self.dirs = {inode: path for inode, (path, data) in before.items() if data is None}  # as it is now
+        self.changes = []  # of names, in order, that are not all certain
+        self.inodes = {inode: File(data) for inode, (_, data) in before.items() if data is not None}
+        self.base = {path: self.inodes.get(inode) for inode, (path, _) in before.items()}  # certain names: path -> File, None for a directory
+        self.now = {path: file for path, file in self.base.items() if file is not None}  # as the running system sees it
+        self.syncs = {}  # token -> what a completed sync makes certain
+        self.time = 0.0
+
+    def records(self):
+        """Offsets of all records."""
+        at, found = 0, []
+        while at < len(self.map):
+            op, path_bytes, _, _, length, _ = HEAD.unpack_from(self.map, at)
+            found.append(at)
+            at += HEAD.size + path_bytes + (length if op == WRITE else 0)
+        return found
+
+    def _name(self, add, remove, file):
+        self.changes.append(Name(add, remove, file))
+
+    def step(self):
+        op, path_bytes, inode, offset, length, when = HEAD.unpack_from(self.map, self.at)
+        body = self.at + HEAD.size
+        path = bytes(self.map[body:body + path_bytes]).decode()
+        body += path_bytes
+        self.at = body + (length if op == WRITE else 0)
+        self.time = when / 1e9
+        if op == CREATE:
+            self.inodes[inode] = self.now[path] = File()
+            self._name(path, None, self.now[path])
+        elif op == WRITE:
+            self.inodes[inode].pending.append((WRITE, offset, self.map[body:body + length]))
+        elif op == TRUNCATE:
+            self.inodes[inode].pending.append((TRUNCATE, offset, length))
+        elif op == SYNC_BEGIN:
+            file = self.inodes[inode]
+            self.syncs[offset] = (file, list(file.pending))
+        elif op == SYNC_END:
+            file, covered = self.syncs.pop(offset)
+            done = {id(c) for c in covered}
+            # another sync may have ended meanwhile, and have made some of them certain
+            file.synced(sum(id(c) in done for c in file.pending))
+        elif op == RENAME:
+            old, new = path.split("\n")
+            self.now[new] = self.now.pop(old)
+            self._name(new, old, self.now[new])
+        elif op == UNLINK:
+            self._name(None, path, self.now.pop(path))
+        elif op == MKDIR:
+            self.dirs[inode] = path
+            self._name(path, None, None)
+        elif op == SYNC_DIR_BEGIN:
+            self.syncs[offset] = (self.dirs[inode], list(self.changes))
+        elif op == SYNC_DIR_END:
+            self._sync_dir(*self.syncs.pop(offset))
+
+    def _sync_dir(self, directory, changes):
+        for c in changes:
+            if c.add is not None and parent(c.add) == directory:
+                c.added = True
+                if c.remove is not None and parent(c.remove) == directory:
+                    c.removed = True
+            elif c.remove is not None and parent(c.remove) == directory:
+                c.removed = True
+                c.added = c.add is not None  # a rename that has lost the old name has the new one
+        while self.changes and (c := self.changes[0]) and c.added == (c.add is not None) and c.removed == (c.remove is not None):
+            self._apply(self.base, self.changes.pop(0), True, True)
+
+    @staticmethod
+    def _apply(names, c, add, remove):
+        if remove and c.remove is not None and names.get(c.remove, names) is c.file:
+            del names[c.remove]
+        if add and c.add is not None:
+            names[c.add] = c.file
+
+    def cut(self, pick):
+        """{path: bytes, or None for a directory} and {path: end of what was certain} for one random outcome."""
+        names = dict(self.base)
+        for c in self.changes:
+            add, remove = c.added or pick.random() < 0.5, c.removed or pick.random() < 0.5
+            if c.add is not None and c.remove is not None and remove:
+                add = True
+            self._apply(names, c, add, remove)
+        kept = {p: f for p, f in names.items() if parent(p) in names or "/" not in p}
+        content = {}  # a file that a rename left with both names has one content
+        out, certain = {}, {}
+        for path, file in kept.items():
+            if file is None:
+                out[path] = None
+                continue
+            if file not in content:
+                content[file] = file.after_cut(pick)
+            out[path] = content[file]
+            certain[path] = [(o, o + len(w)) for op, o, w in file.pending if op == WRITE]
+        return out, certain
