@@ -4,12 +4,14 @@
 
 #include <stdlib.h>
 
-static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
+static int compile(struct slice *rest, bool for_if, void **out, struct literals **literals,
+                   struct err *err)
 {
     struct slice word;
     struct network *n = xcalloc(1, sizeof(*n));
 
     (void) for_if;
+    *literals = NULL;
     if (!slice_token(rest, " \t", &word)) {
         free(n);
         return err_input(err, "a network is missing");
@@ -45,7 +47,8 @@ static void index_free(void *index)
     cidr_index_free(index);
 }
 
-static const struct pattern_ops ops = {compile, free, matches, NULL, 0, index_new, index_free};
+static const struct pattern_ops ops = {compile, free, NULL,      matches,
+                                       NULL,    0,    index_new, index_free};
 
 static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
 {

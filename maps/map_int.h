@@ -177,6 +177,8 @@ NODISCARD int file_read_stamped(const char *path, struct buf *out, struct file_s
                                 struct err *err);
 
 /* map_pattern.c: tables of rules with if/endif, for regexp, pcre and cidr. */
+struct literals;
+struct prefilter;
 struct pattern_rule {
     enum { RULE_MATCH, RULE_IF, RULE_ENDIF } kind;
     bool negated;
@@ -193,11 +195,19 @@ struct pattern_table {
     struct pattern_rule *rules;
     size_t count, cap;
     void *index; /* the type's, or NULL */
+    /* which rules a key's literals lead to; NULL: all are tried */
+    struct prefilter *filter;
+    uint32_t *others; /* with a filter: the rules that it is no reason to pass over, rising */
+    size_t nothers;
 };
 struct pattern_ops {
-    /* Compiles the pattern at the front of *rest (delimiters and flags too), advances it. */
-    int (*compile)(struct slice *rest, bool for_if, void **pattern, struct err *err);
+    /* Compiles the pattern at the front of *rest (delimiters and flags too), advances it. *literals: NULL, or what any key that
+     * matches has in it; the caller's. */
+    int (*compile)(struct slice *rest, bool for_if, void **pattern, struct literals **literals,
+                   struct err *err);
     void (*free_pattern)(void *pattern);
+    /* NULL, or: all rules are there, and this pattern's result (NULL: an if has none). often: it is asked for nearly any key. */
+    void (*prepare)(void *pattern, const char *result, bool often);
     /* match: room for the type's captures. 1 yes, 0 no, -1 err; PATTERN_NEITHER: not comparable, "!" does not make it match. */
 #define PATTERN_NEITHER 2
     int (*matches)(const void *pattern, struct slice key, void *match, struct err *err);
@@ -210,7 +220,7 @@ struct pattern_ops {
     void (*index_free)(void *index);
 };
 /*
- * pattern_map_lookup() goes through the rules, one after the other; what a type's index finds must be the same.
+ * The first rule that matches answers. What a type's index, or a filter, finds must be what going through the rules finds.
  *
  * A type's open, by its operations; wrong rules are errors when map_open_is_strict(), else warnings, and left out.
  */
@@ -221,6 +231,11 @@ void pattern_map_close(void *impl);
 bool pattern_map_is_stale(void *impl, const char *path);
 NODISCARD enum map_result pattern_map_lookup(void *impl, struct slice key, struct buf *value,
                                              struct err *err);
+/* The same, rule by rule: for tests. */
+NODISCARD enum map_result pattern_map_lookup_plain(const struct pattern_table *t, struct slice key,
+                                                   struct buf *value, struct err *err);
+/* The highest n of $n in text; 0: none. */
+unsigned pattern_highest_group(const char *text);
 /* Appends text with $n replaced by group(n). */
 NODISCARD int pattern_expand(const char *text,
                              bool (*group)(unsigned n, struct slice *out, void *arg), void *arg,

@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* map_pattern.c - rules in file order with if, endif and negation; the first that matches answers. */
+/*
+ * map_pattern.c - rules in file order with if, endif and negation; the first that matches answers.
+ *
+ * In a table of many expressions, a rule whose literals are not in the key (map_prefilter.h) does not match, and is passed over
+ * unseen, unless that is what it waits for ("!") or others hang on it ("if").
+ */
 #include "maps/map_int.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "maps/map_prefilter.h"
 
 #define TABLE_MAX (256U << 20)
 
@@ -13,6 +20,7 @@ struct loading {
     const struct pattern_ops *ops;
     bool strict;
     struct vec open_ifs; /* index + 1 */
+    struct prefilter_builder *filter;
 };
 
 static struct pattern_rule *add_rule(struct pattern_table *t)
@@ -75,6 +83,7 @@ static int parse_rule(struct loading *l, struct slice line, int number, struct e
     struct pattern_rule *r;
     struct slice rest = line;
     void *pattern = NULL;
+    struct literals *literals = NULL;
     char *result;
     bool negated;
 
@@ -93,8 +102,9 @@ static int parse_rule(struct loading *l, struct slice line, int number, struct e
     }
     if (take_word(&rest, "if")) {
         negated = take_negations(&rest);
-        if (l->ops->compile(&rest, true, &pattern, err) == -1)
+        if (l->ops->compile(&rest, true, &pattern, &literals, err) == -1)
             return -1;
+        prefilter_add(l->filter, (uint32_t) l->table->count, literals);
         r = add_rule(l->table);
         r->kind = RULE_IF;
         r->negated = negated;
@@ -104,19 +114,22 @@ static int parse_rule(struct loading *l, struct slice line, int number, struct e
         return 0;
     }
     negated = take_negations(&rest);
-    if (l->ops->compile(&rest, false, &pattern, err) == -1)
+    if (l->ops->compile(&rest, false, &pattern, &literals, err) == -1)
         return -1;
     rest = slice_trim(rest, NULL);
     if (rest.len == 0) {
         l->ops->free_pattern(pattern);
+        literals_free(&literals);
         return err_input(err, "no result after the pattern");
     }
     result = slice_dup(rest);
     if (negated && l->ops->substitute != NULL && expand_negated(&result, err) == -1) {
         l->ops->free_pattern(pattern);
+        literals_free(&literals);
         free(result);
         return -1;
     }
+    prefilter_add(l->filter, (uint32_t) l->table->count, literals);
     r = add_rule(l->table);
     r->kind = RULE_MATCH;
     r->negated = negated;
@@ -150,6 +163,8 @@ void pattern_map_close(void *impl)
             t->ops->free_pattern(t->rules[i].pattern);
         free(t->rules[i].result);
     }
+    prefilter_free(&t->filter);
+    free(t->others);
     free(t->rules);
     free(t->path);
     free(t);
@@ -160,10 +175,37 @@ bool pattern_map_is_stale(void *impl, const char *path)
     return file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
 }
 
+static void set_filter(struct pattern_table *t, struct prefilter_builder **builder)
+{
+    t->filter = prefilter_build(builder);
+    if (t->filter == NULL)
+        return;
+    t->others = xmalloc((t->count + 1) * sizeof(*t->others));
+    for (size_t i = 0; i < t->count; i++) {
+        const struct pattern_rule *r = &t->rules[i];
+
+        if (r->kind == RULE_IF ||
+            (r->kind == RULE_MATCH && (r->negated || !prefilter_knows(t->filter, (uint32_t) i))))
+            t->others[t->nothers++] = (uint32_t) i;
+    }
+}
+
+static void prepare(const struct pattern_table *t)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        const struct pattern_rule *r = &t->rules[i];
+        bool often = t->filter == NULL || !prefilter_knows(t->filter, (uint32_t) i);
+
+        if (r->pattern != NULL)
+            t->ops->prepare(r->pattern, r->negated ? NULL : r->result, often);
+    }
+}
+
 int pattern_map_open(const char *path, const struct pattern_ops *ops, void **impl, struct err *err)
 {
     struct pattern_table *t = xcalloc(1, sizeof(*t));
-    struct loading l = {.table = t, .ops = ops, .strict = map_open_is_strict()};
+    struct loading l = {
+        .table = t, .ops = ops, .strict = map_open_is_strict(), .filter = prefilter_builder_new()};
     struct buf text = BUF_INIT(TABLE_MAX);
     int ret = -1;
 
@@ -182,32 +224,86 @@ int pattern_map_open(const char *path, const struct pattern_ops *ops, void **imp
     }
     vec_fini(&l.open_ifs);
     buf_fini(&text);
+    set_filter(t, &l.filter);
     if (ret == -1) {
         pattern_map_close(t);
         return -1;
     }
+    if (ops->prepare != NULL)
+        prepare(t);
     if (ops->index_new != NULL)
         t->index = ops->index_new(t);
     *impl = t;
     return 0;
 }
 
-enum map_result pattern_map_lookup(void *impl, struct slice key, struct buf *value, struct err *err)
+/* The rules that are to be looked at for a key. */
+struct walk {
+    const struct pattern_table *t;
+    const struct prefilter_hits *hits; /* NULL: all rules */
+    size_t hit, other;                 /* the next ones */
+};
+
+/* The first of n rising numbers, from `at` on, that is `least` or more. */
+static size_t skip_to(const uint32_t *numbers, size_t n, size_t at, size_t least)
 {
-    const struct pattern_table *t = impl;
+    if (at < n && numbers[at] >= least)
+        return at;
+    while (at < n) {
+        size_t half = at + (n - at) / 2;
+
+        if (numbers[half] < least)
+            at = half + 1;
+        else
+            n = half;
+    }
+    return at;
+}
+
+/* The next one from i on, or the number of rules. */
+static size_t walk_to(struct walk *w, size_t i)
+{
+    size_t hit = SIZE_MAX;
+    size_t other = SIZE_MAX;
+
+    if (w->hits == NULL)
+        return i;
+    w->hit = skip_to(w->hits->rules, w->hits->count, w->hit, i);
+    w->other = skip_to(w->t->others, w->t->nothers, w->other, i);
+    if (w->hit < w->hits->count)
+        hit = w->hits->rules[w->hit];
+    if (w->other < w->t->nothers)
+        other = w->t->others[w->other];
+    i = hit < other ? hit : other;
+    return i < w->t->count ? i : w->t->count;
+}
+
+/* Does its expression need to be asked? walk_to() gave i. */
+static bool walk_may_match(const struct walk *w, size_t i)
+{
+    return w->hits == NULL || !prefilter_knows(w->t->filter, (uint32_t) i) ||
+           (w->hit < w->hits->count && w->hits->rules[w->hit] == i);
+}
+
+static enum map_result look_up(const struct pattern_table *t, const struct prefilter_hits *hits,
+                               struct slice key, struct buf *value, struct err *err)
+{
     const struct pattern_ops *ops = t->ops;
+    struct walk w = {.t = t, .hits = hits};
     _Alignas(16) char space[512];
     void *match = ops->match_size <= sizeof(space) ? space : xmalloc(ops->match_size);
     enum map_result result = MAP_NOTFOUND;
 
-    for (size_t i = 0; i < t->count && result == MAP_NOTFOUND; i++) {
+    for (size_t i = walk_to(&w, 0); i < t->count && result == MAP_NOTFOUND;
+         i = walk_to(&w, i + 1)) {
         const struct pattern_rule *r = &t->rules[i];
-        int yes;
+        int yes = 0;
         bool holds;
 
         if (r->kind == RULE_ENDIF)
             continue;
-        yes = ops->matches(r->pattern, key, match, err);
+        if (walk_may_match(&w, i))
+            yes = ops->matches(r->pattern, key, match, err);
         holds = yes != PATTERN_NEITHER && (yes != 0) != r->negated;
         if (yes == -1) {
             err_prefix(err, "%s, line %d: ", t->path, r->line);
@@ -231,6 +327,48 @@ enum map_result pattern_map_lookup(void *impl, struct slice key, struct buf *val
     if (match != space)
         free(match);
     return result;
+}
+
+enum map_result pattern_map_lookup_plain(const struct pattern_table *t, struct slice key,
+                                         struct buf *value, struct err *err)
+{
+    return look_up(t, NULL, key, value, err);
+}
+
+enum map_result pattern_map_lookup(void *impl, struct slice key, struct buf *value, struct err *err)
+{
+    const struct pattern_table *t = impl;
+    struct prefilter_hits hits;
+    enum map_result result;
+
+    if (t->filter == NULL)
+        return look_up(t, NULL, key, value, err);
+    prefilter_find(t->filter, key, &hits);
+    result = look_up(t, &hits, key, value, err);
+    prefilter_hits_fini(&hits);
+    return result;
+}
+
+static bool note_group(unsigned n, struct slice *out, void *arg)
+{
+    unsigned *highest = arg;
+
+    if (n > *highest)
+        *highest = n;
+    *out = SLICE_EMPTY;
+    return true;
+}
+
+unsigned pattern_highest_group(const char *text)
+{
+    struct buf out = BUF_INIT(SIZE_MAX);
+    unsigned highest = 0;
+
+    /* what is wrong in it is told when it is used */
+    if (pattern_expand(text, note_group, &highest, &out, NULL) == -1)
+        highest = UINT_MAX;
+    buf_fini(&out);
+    return highest;
 }
 
 int pattern_expand(const char *text, bool (*group)(unsigned n, struct slice *out, void *arg),

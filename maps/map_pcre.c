@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* map_pcre.c - pcre: Perl-compatible expressions by PCRE2 with its just-in-time compiler. pcre_table(5). */
 #include "maps/map_int.h"
+#include "maps/map_literal.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -15,7 +16,8 @@ struct pattern {
 static _Thread_local pcre2_match_data *block;
 #define GROUPS 100
 
-static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
+static int compile(struct slice *rest, bool for_if, void **out, struct literals **literals,
+                   struct err *err)
 {
     static const struct {
         char flag;
@@ -58,11 +60,11 @@ static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
                   (const char *) why);
         goto done;
     }
-    (void) pcre2_jit_compile(re, PCRE2_JIT_COMPLETE); /* without it the interpreter does the same */
     p = xcalloc(1, sizeof(*p));
     p->code = re;
     pcre2_pattern_info(re, PCRE2_INFO_CAPTURECOUNT, &p->groups);
     *out = p;
+    *literals = (options & PCRE2_EXTENDED) == 0 ? literals_of(buf_view(&text), LITERAL_PCRE) : NULL;
     ret = 0;
 done:
     buf_fini(&text);
@@ -75,6 +77,16 @@ static void free_pattern(void *pattern)
 
     pcre2_code_free(p->code);
     free(p);
+}
+
+/* Machine code takes some 80 us to make, and memory: for what is asked often. */
+static void prepare(void *pattern, const char *result, bool often)
+{
+    struct pattern *p = pattern;
+
+    (void) result;
+    if (often)
+        (void) pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* without it, it is interpreted */
 }
 
 static int matches(const void *pattern, struct slice key, void *match, struct err *err)
@@ -122,7 +134,8 @@ static int substitute(const void *pattern, const char *result, struct slice key,
     return pattern_expand(result, group, &g, out, err);
 }
 
-static const struct pattern_ops ops = {compile, free_pattern, matches, substitute, 0, NULL, NULL};
+static const struct pattern_ops ops = {compile, free_pattern, prepare, matches, substitute,
+                                       0,       NULL,         NULL};
 
 static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* map_regexp.c - regexp: POSIX regular expressions. regexp_table(5). Flags: i case, m multi-line, x basic syntax. */
 #include "maps/map_int.h"
+#include "maps/map_literal.h"
 
 #include <regex.h>
 #include <stdlib.h>
@@ -9,9 +10,12 @@
 
 struct pattern {
     regex_t re;
+    size_t
+        groups; /* that are wanted, and the whole; 0: only whether it matches, which costs a fraction */
 };
 
-static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
+static int compile(struct slice *rest, bool for_if, void **out, struct literals **literals,
+                   struct err *err)
 {
     struct buf text = BUF_INIT(MAP_VALUE_MAX);
     int cflags = REG_EXTENDED | REG_ICASE;
@@ -50,6 +54,7 @@ static int compile(struct slice *rest, bool for_if, void **out, struct err *err)
         goto done;
     }
     *out = p;
+    *literals = (cflags & REG_EXTENDED) != 0 ? literals_of(buf_view(&text), LITERAL_ERE) : NULL;
     ret = 0;
 done:
     buf_fini(&text);
@@ -64,6 +69,15 @@ static void free_pattern(void *pattern)
     free(p);
 }
 
+static void prepare(void *pattern, const char *result, bool often)
+{
+    struct pattern *p = pattern;
+    unsigned n = result != NULL ? pattern_highest_group(result) : 0;
+
+    (void) often;
+    p->groups = n == 0 ? 0 : n < GROUPS ? n + 1 : GROUPS;
+}
+
 static int matches(const void *pattern, struct slice key, void *match, struct err *err)
 {
     const struct pattern *p = pattern;
@@ -73,7 +87,7 @@ static int matches(const void *pattern, struct slice key, void *match, struct er
     /* no copy: the first group's slot says where the key is */
     groups[0].rm_so = 0;
     groups[0].rm_eo = (regoff_t) key.len;
-    code = regexec(&p->re, key.ptr, GROUPS, groups, REG_STARTEND);
+    code = regexec(&p->re, key.ptr, p->groups, groups, REG_STARTEND);
     if (code != 0 && code != REG_NOMATCH) {
         char why[128];
 
@@ -110,7 +124,7 @@ static int substitute(const void *pattern, const char *result, struct slice key,
 }
 
 static const struct pattern_ops ops = {
-    compile, free_pattern, matches, substitute, GROUPS * sizeof(regmatch_t), NULL, NULL};
+    compile, free_pattern, prepare, matches, substitute, GROUPS * sizeof(regmatch_t), NULL, NULL};
 
 static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
 {

@@ -29,18 +29,20 @@ static _Thread_local struct {
     bool has_blocked;
 } self;
 
-void crew_init(struct crew *c, struct lock *lock, unsigned limit)
+void crew_init(struct crew *c, enum lock_rank rank, unsigned limit)
 {
-    *c = (struct crew){.lock = lock, .limit = limit > 0 ? limit : 1, .epoch = 1};
+    *c = (struct crew){.limit = limit > 0 ? limit : 1, .epoch = 1};
+    lock_init(&c->lock, rank);
 }
 
 void crew_fini(struct crew *c)
 {
     if (self.crew == c)
         self.crew = NULL;
+    lock_fini(&c->lock);
 }
 
-static void count_out_locked(struct crew *c) REQUIRES(*c->lock)
+static void count_out_locked(struct crew *c) REQUIRES(c->lock)
 {
     if (self.epoch == c->epoch)
         c->at_work--;
@@ -48,7 +50,7 @@ static void count_out_locked(struct crew *c) REQUIRES(*c->lock)
     c->moves++;
 }
 
-static void count_in_locked(struct crew *c) REQUIRES(*c->lock)
+static void count_in_locked(struct crew *c) REQUIRES(c->lock)
 {
     self.epoch = c->epoch;
     c->at_work++;
@@ -72,7 +74,7 @@ bool crew_may_lead_locked(const struct crew *c)
     return !c->has_leader && c->at_work < c->limit;
 }
 
-static void wake_locked(struct crew *c, struct crew_seat *seat) REQUIRES(*c->lock)
+static void wake_locked(struct crew *c, struct crew_seat *seat) REQUIRES(c->lock)
 {
     struct crew_seat **at = &c->seats;
 
@@ -125,19 +127,19 @@ void crew_led_locked(struct crew *c)
 }
 
 /* The deputy's sleep. True: nothing went on for a while although there may be work, so it goes and looks. */
-static bool watch_locked(struct crew *c, struct crew_seat *seat) REQUIRES(*c->lock)
+static bool watch_locked(struct crew *c, struct crew_seat *seat) REQUIRES(c->lock)
 {
     uint64_t moves = c->moves;
 
     if (c->has_leader) {
         c->deputy_sleeps = true;
-        lock_wait(c->lock, &seat->cond);
+        lock_wait(&c->lock, &seat->cond);
         /* another one may be the deputy by now */
         if (c->deputy == seat)
             c->deputy_sleeps = false;
         return false;
     }
-    if (lock_wait_until(c->lock, &seat->cond, mono_after_ms(mono_now(), DEPUTY_MS)) ||
+    if (lock_wait_until(&c->lock, &seat->cond, mono_after_ms(mono_now(), DEPUTY_MS)) ||
         seat->called || c->has_leader || c->moves != moves)
         return false;
     if (c->at_work >= c->limit) {
@@ -157,7 +159,7 @@ void crew_sleep_locked(struct crew *c)
         if (c->deputy == NULL)
             c->deputy = &seat;
         if (c->deputy != &seat)
-            lock_wait(c->lock, &seat.cond);
+            lock_wait(&c->lock, &seat.cond);
         else if (watch_locked(c, &seat))
             wake_locked(c, &seat);
     }
@@ -181,10 +183,10 @@ void blocking_begin(void)
     if (c == NULL || self.depth++ > 0)
         return;
     self.has_blocked = true;
-    lock_take(c->lock);
+    lock_take(&c->lock);
     count_out_locked(c);
     crew_offer_locked(c);
-    lock_release(c->lock);
+    lock_release(&c->lock);
     errno = saved;
 }
 
@@ -195,8 +197,8 @@ void blocking_end(void)
 
     if (c == NULL || --self.depth > 0)
         return;
-    lock_take(c->lock);
+    lock_take(&c->lock);
     count_in_locked(c);
-    lock_release(c->lock);
+    lock_release(&c->lock);
     errno = saved;
 }

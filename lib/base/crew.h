@@ -7,7 +7,8 @@
  * nobody is at the source meanwhile. Another is called when much is left over, when who works says that he will wait for
  * something (blocking.h), or when the deputy, who looks after some milliseconds, finds that nothing went on.
  *
- * All of a crew is guarded by the lock of its owner; every function wants it held. The calling thread is the one meant.
+ * All of a crew is guarded by its lock, which the owner uses for the work, too; every function wants it held. The calling thread is the
+ * one meant.
  */
 #ifndef PR_CREW_H
 #define PR_CREW_H
@@ -17,7 +18,7 @@
 struct crew_seat; /* a sleeping thread */
 
 struct crew {
-    struct lock *lock;
+    struct lock lock;        /* of the crew, and of its owner's work */
     unsigned limit;          /* at work at once; those that wait for something do not count */
     unsigned at_work;        /* got work since `epoch` began, and have not come back */
     unsigned called;         /* were woken and do not run yet */
@@ -30,24 +31,24 @@ struct crew {
 };
 
 /* limit: at least 1. */
-void crew_init(struct crew *c, struct lock *lock, unsigned limit);
+void crew_init(struct crew *c, enum lock_rank rank, unsigned limit);
 /* No thread is in it any more, but for the calling one. */
 void crew_fini(struct crew *c);
 /* The thread is back for more. */
-void crew_return_locked(struct crew *c) REQUIRES(*c->lock);
+void crew_return_locked(struct crew *c) REQUIRES(c->lock);
 /* May it take work that is there, may it lead? */
-bool crew_may_work_locked(const struct crew *c) REQUIRES(*c->lock);
-bool crew_may_lead_locked(const struct crew *c) REQUIRES(*c->lock);
+bool crew_may_work_locked(const struct crew *c) REQUIRES(c->lock);
+bool crew_may_lead_locked(const struct crew *c) REQUIRES(c->lock);
 /* It begins with a piece of work; so much is left. */
-void crew_begin_locked(struct crew *c, size_t left) REQUIRES(*c->lock);
+void crew_begin_locked(struct crew *c, size_t left) REQUIRES(c->lock);
 /* It waits at the source from here, to there. The lock is dropped in between. */
-void crew_lead_locked(struct crew *c) REQUIRES(*c->lock);
-void crew_led_locked(struct crew *c) REQUIRES(*c->lock);
+void crew_lead_locked(struct crew *c) REQUIRES(c->lock);
+void crew_led_locked(struct crew *c) REQUIRES(c->lock);
 /* Sleeps until it is called, or is needed. */
-void crew_sleep_locked(struct crew *c) REQUIRES(*c->lock);
+void crew_sleep_locked(struct crew *c) REQUIRES(c->lock);
 /* There is new work, or there may be: calls somebody if nobody else would look. */
-void crew_offer_locked(struct crew *c) REQUIRES(*c->lock);
-void crew_call_all_locked(struct crew *c) REQUIRES(*c->lock);
+void crew_offer_locked(struct crew *c) REQUIRES(c->lock);
+void crew_call_all_locked(struct crew *c) REQUIRES(c->lock);
 /* Has this thread waited (blocking.h) since it began with what it has? */
 bool crew_has_blocked(void);
 

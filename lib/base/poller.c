@@ -5,7 +5,7 @@
  * Threads wait in epoll_wait themselves, one at a time (crew.h); what it brings goes to the ready list. Each descriptor is
  * armed for one event (EPOLLONESHOT).
  *
- * Invariants, all under the one lock:
+ * Invariants, all under the one lock, the crew's:
  * (1) An event names its descriptor and the number of the epoll_ctl call that asked for it: one that comes late, of a
  *     descriptor that was closed or is another item's by now, is recognised and dropped.
  * (2) An item leaves the parked state once for each arm; whoever changes it has the item.
@@ -43,12 +43,12 @@
 struct poller_item {
     struct poller *poller;
     void *arg;
-    TAILQ_ENTRY(poller_item) all GUARDED_BY(poller->lock);
-    bool parked GUARDED_BY(poller->lock);
-    bool woken GUARDED_BY(poller->lock); /* wake came while it was not parked */
-    int fd GUARDED_BY(poller->lock);     /* what it is parked for, or -1 */
-    int last_watch
-        GUARDED_BY(poller->lock); /* the descriptors that it owns, linked by number; -1: none */
+    TAILQ_ENTRY(poller_item) all GUARDED_BY(poller->crew.lock);
+    bool parked GUARDED_BY(poller->crew.lock);
+    bool woken GUARDED_BY(poller->crew.lock); /* wake came while it was not parked */
+    int fd GUARDED_BY(poller->crew.lock);     /* what it is parked for, or -1 */
+    int last_watch GUARDED_BY(
+        poller->crew.lock); /* the descriptors that it owns, linked by number; -1: none */
     uint64_t due_tick;
     struct poller_item *next, *prev; /* in its wheel slot, or in the ready list (next only) */
     bool on_wheel;
@@ -68,7 +68,6 @@ struct poller {
     int epfd;
     int eventfd;
     int timerfd;
-    struct lock lock;
     TAILQ_HEAD(, poller_item) items;
     struct watch *watches; /* by descriptor */
     size_t nwatches;
@@ -78,9 +77,9 @@ struct poller {
     size_t timed;  /* items on the wheel */
     struct poller_item *ready, **ready_tail;
     size_t nready;
-    struct crew crew;
-    bool poked;   /* the event descriptor has been written to, for the leader */
-    bool ticking; /* the timer runs */
+    struct crew crew; /* with the lock of it all */
+    bool poked;       /* the event descriptor has been written to, for the leader */
+    bool ticking;     /* the timer runs */
     bool stopping;
 };
 
@@ -117,8 +116,7 @@ struct poller *poller_new(struct err *err)
         free(p);
         return NULL;
     }
-    lock_init(&p->lock, LOCK_POLLER);
-    crew_init(&p->crew, &p->lock, work_limit());
+    crew_init(&p->crew, LOCK_POLLER, work_limit());
     TAILQ_INIT(&p->items);
     p->ready_tail = &p->ready;
     p->tick = tick_of(mono_now());
@@ -135,7 +133,6 @@ void poller_free(struct poller **poller)
     fd_close(&p->eventfd);
     fd_close(&p->timerfd);
     crew_fini(&p->crew);
-    lock_fini(&p->lock);
     free(p->watches);
     free(p);
     *poller = NULL;
@@ -148,13 +145,13 @@ struct poller_item *poller_item_new(struct poller *p, void *arg)
     item->poller = p;
     item->arg = arg;
     item->fd = item->last_watch = -1;
-    lock_take(&p->lock);
+    lock_take(&p->crew.lock);
     TAILQ_INSERT_TAIL(&p->items, item, all);
-    lock_release(&p->lock);
+    lock_release(&p->crew.lock);
     return item;
 }
 
-static void unlink_timer_locked(struct poller *p, struct poller_item *item) REQUIRES(p->lock)
+static void unlink_timer_locked(struct poller *p, struct poller_item *item) REQUIRES(p->crew.lock)
 {
     if (!item->on_wheel)
         return;
@@ -170,7 +167,7 @@ static void unlink_timer_locked(struct poller *p, struct poller_item *item) REQU
 }
 
 /* Takes the descriptor out of its owner's list. */
-static void disown_locked(struct poller *p, int fd) REQUIRES(p->lock)
+static void disown_locked(struct poller *p, int fd) REQUIRES(p->crew.lock)
 {
     struct watch *w = &p->watches[fd];
     int *at = &w->owner->last_watch;
@@ -186,7 +183,7 @@ void poller_forget_fd(struct poller_item *item)
 {
     struct poller *p = item->poller;
 
-    lock_take(&p->lock);
+    lock_take(&p->crew.lock);
     while (item->last_watch != -1) {
         int fd = item->last_watch;
 
@@ -194,7 +191,7 @@ void poller_forget_fd(struct poller_item *item)
         (void) epoll_ctl(p->epfd, EPOLL_CTL_DEL, fd,
                          NULL); /* fails if it is closed: just as well */
     }
-    lock_release(&p->lock);
+    lock_release(&p->crew.lock);
 }
 
 void poller_item_free(struct poller_item **item)
@@ -204,18 +201,18 @@ void poller_item_free(struct poller_item **item)
     if (*item == NULL)
         return;
     p = (*item)->poller;
-    lock_take(&p->lock);
+    lock_take(&p->crew.lock);
     /* they are closed soon, which takes them out of the set; until then their events are nobody's */
     while ((*item)->last_watch != -1)
         disown_locked(p, (*item)->last_watch);
     TAILQ_REMOVE(&p->items, *item, all);
-    lock_release(&p->lock);
+    lock_release(&p->crew.lock);
     free(*item);
     *item = NULL;
 }
 
 /* Whoever leads comes back from epoll_wait. */
-static void poke_locked(struct poller *p) REQUIRES(p->lock)
+static void poke_locked(struct poller *p) REQUIRES(p->crew.lock)
 {
     uint64_t one = 1;
 
@@ -228,7 +225,7 @@ static void poke_locked(struct poller *p) REQUIRES(p->lock)
 
 /* The item leaves the parked state with these events. */
 static void make_ready_locked(struct poller *p, struct poller_item *item, unsigned events)
-    REQUIRES(p->lock)
+    REQUIRES(p->crew.lock)
 {
     unlink_timer_locked(p, item);
     item->parked = false;
@@ -243,7 +240,7 @@ static void make_ready_locked(struct poller *p, struct poller_item *item, unsign
         crew_offer_locked(&p->crew);
 }
 
-static void run_timer_locked(struct poller *p, bool on) REQUIRES(p->lock)
+static void run_timer_locked(struct poller *p, bool on) REQUIRES(p->crew.lock)
 {
     const long ns = on ? TICK_MS * 1000000L : 0;
     struct itimerspec spec = {.it_interval.tv_nsec = ns, .it_value.tv_nsec = ns};
@@ -256,7 +253,7 @@ static void run_timer_locked(struct poller *p, bool on) REQUIRES(p->lock)
 }
 
 static void start_timer_locked(struct poller *p, struct poller_item *item,
-                               struct mono_time deadline) REQUIRES(p->lock)
+                               struct mono_time deadline) REQUIRES(p->crew.lock)
 {
     if (!p->ticking)
         run_timer_locked(p, true);
@@ -273,7 +270,7 @@ static void start_timer_locked(struct poller *p, struct poller_item *item,
     p->timed++;
 }
 
-static struct watch *watch_of_locked(struct poller *p, int fd) REQUIRES(p->lock)
+static struct watch *watch_of_locked(struct poller *p, int fd) REQUIRES(p->crew.lock)
 {
     if ((size_t) fd >= p->nwatches) {
         size_t n = (size_t) fd < 512 ? 1024 : 2 * (size_t) fd;
@@ -288,7 +285,7 @@ static struct watch *watch_of_locked(struct poller *p, int fd) REQUIRES(p->lock)
 
 /* 0, or -1 with errno: the descriptor is the item's, and in the epoll set. */
 static int watch_locked(struct poller *p, struct poller_item *item, int fd, unsigned events)
-    REQUIRES(p->lock)
+    REQUIRES(p->crew.lock)
 {
     struct watch *w = watch_of_locked(p, fd);
     struct epoll_event ev = {.data.u64 = (uint64_t) (uint32_t) fd << 32 | ++p->calls};
@@ -325,7 +322,7 @@ static int watch_locked(struct poller *p, struct poller_item *item, int fd, unsi
 
 /* The descriptor need not be asked for again: invariant (4). */
 static bool is_watched_locked(const struct poller *p, const struct poller_item *item, int fd,
-                              unsigned events) REQUIRES(p->lock)
+                              unsigned events) REQUIRES(p->crew.lock)
 {
     return (events & POLLER_DRAINED) != 0 && (size_t) fd < p->nwatches &&
            p->watches[fd].owner == item && p->watches[fd].asked != 0 &&
@@ -337,7 +334,7 @@ void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_t
     struct poller *p = item->poller;
     int why = 0;
 
-    lock_take(&p->lock);
+    lock_take(&p->crew.lock);
     item->parked = true;
     item->fd = fd;
     if (item->woken) {
@@ -356,7 +353,7 @@ void poller_arm(struct poller_item *item, int fd, unsigned events, struct mono_t
     }
     if (item->parked && deadline.us != INT64_MAX)
         start_timer_locked(p, item, deadline);
-    lock_release(&p->lock);
+    lock_release(&p->crew.lock);
     /* the item may be another thread's by now */
     if (why != 0)
         log_warning("poller: descriptor %d cannot be watched (errno %d)", fd, why);
@@ -366,17 +363,17 @@ void poller_wake(struct poller_item *item)
 {
     struct poller *p = item->poller;
 
-    lock_take(&p->lock);
+    lock_take(&p->crew.lock);
     if (item->parked)
         make_ready_locked(p, item, POLLER_WOKEN);
     else
         item->woken = true;
-    lock_release(&p->lock);
+    lock_release(&p->crew.lock);
 }
 
 void poller_wake_all(struct poller *p)
 {
-    lock_take(&p->lock);
+    lock_take(&p->crew.lock);
     struct poller_item *item;
 
     TAILQ_FOREACH(item, &p->items, all)
@@ -386,20 +383,20 @@ void poller_wake_all(struct poller *p)
         else
             item->woken = true;
     }
-    lock_release(&p->lock);
+    lock_release(&p->crew.lock);
 }
 
 void poller_stop(struct poller *p)
 {
-    lock_take(&p->lock);
+    lock_take(&p->crew.lock);
     p->stopping = true;
     poke_locked(p);
     crew_call_all_locked(&p->crew);
-    lock_release(&p->lock);
+    lock_release(&p->crew.lock);
 }
 
 /* Turns the wheel up to now. */
-static void turn_locked(struct poller *p) REQUIRES(p->lock)
+static void turn_locked(struct poller *p) REQUIRES(p->crew.lock)
 {
     uint64_t now = tick_of(mono_now());
 
@@ -420,7 +417,7 @@ static void turn_locked(struct poller *p) REQUIRES(p->lock)
     }
 }
 
-static struct poller_item *take_ready_locked(struct poller *p) REQUIRES(p->lock)
+static struct poller_item *take_ready_locked(struct poller *p) REQUIRES(p->crew.lock)
 {
     struct poller_item *item = p->ready;
 
@@ -432,7 +429,7 @@ static struct poller_item *take_ready_locked(struct poller *p) REQUIRES(p->lock)
     return item;
 }
 
-static void note_event_locked(struct poller *p, const struct epoll_event *ev) REQUIRES(p->lock)
+static void note_event_locked(struct poller *p, const struct epoll_event *ev) REQUIRES(p->crew.lock)
 {
     size_t fd = (size_t) (ev->data.u64 >> 32);
     struct watch *w;
@@ -471,17 +468,17 @@ static void note_event_locked(struct poller *p, const struct epoll_event *ev) RE
 }
 
 /* Waits for events, as the only thread that does. */
-static void lead_locked(struct poller *p) REQUIRES(p->lock)
+static void lead_locked(struct poller *p) REQUIRES(p->crew.lock)
 {
     struct epoll_event ev[EVENTS];
     int n;
 
     crew_lead_locked(&p->crew);
-    lock_release(&p->lock);
+    lock_release(&p->crew.lock);
     n = epoll_wait(p->epfd, ev, EVENTS, -1);
     if (n == -1 && errno != EINTR)
         panic("poller: epoll_wait (errno %d)", errno);
-    lock_take(&p->lock);
+    lock_take(&p->crew.lock);
     crew_led_locked(&p->crew);
     p->crew.called++; /* this thread itself is up: nobody else is wanted for what it brings */
     for (int i = 0; i < n; i++)
@@ -493,7 +490,7 @@ void *poller_next(struct poller *p, unsigned *events)
 {
     void *arg = NULL;
 
-    lock_take(&p->lock);
+    lock_take(&p->crew.lock);
     crew_return_locked(&p->crew);
     while (!p->stopping) {
         if (p->ready != NULL && crew_may_work_locked(&p->crew)) {
@@ -509,6 +506,6 @@ void *poller_next(struct poller *p, unsigned *events)
         else
             crew_sleep_locked(&p->crew);
     }
-    lock_release(&p->lock);
+    lock_release(&p->crew.lock);
     return arg;
 }
