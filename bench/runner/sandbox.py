@@ -103,7 +103,11 @@ class Sandbox:
             return
         if self.outer.poll() is None and hasattr(self, "pid"):
             os.kill(self.pid, signal.SIGKILL)
-        self.outer.wait()
+        try:
+            self.outer.wait(10)
+        except subprocess.TimeoutExpired:
+            self.outer.kill()
+            self.outer.wait()
         self.outer = None
         wait_for("end of the sandbox's processes", lambda: not self.groups.pids(), 10)
 
