@@ -4,7 +4,8 @@
 
 set(POSTRIDER_SBIN postfix postconf postmap postalias sendmail postqueue postsuper postcat postdrop
     postlog postkick postmulti)
-set(POSTRIDER_BENCH smtp-source smtp-sink floor)
+set(POSTRIDER_BENCH smtp-source smtp-sink floor maps-lookup)
+set(POSTRIDER_NOT_INSTALLED floor maps-lookup)
 set(POSTRIDER_STAGE ${CMAKE_BINARY_DIR}/stage)
 set_property(GLOBAL PROPERTY postrider_mains "")
 set_property(GLOBAL PROPERTY postrider_libs "")
@@ -55,12 +56,12 @@ function(postrider_programs)
       set(where bench)
       set(dest ${CMAKE_INSTALL_SBINDIR}) # where Debian's package has its smtp-source and smtp-sink
     endif()
-    if(NOT prog STREQUAL floor)
+    if(NOT prog IN_LIST POSTRIDER_NOT_INSTALLED)
       install(TARGETS prog_${prog} DESTINATION ${dest})
     endif()
     set_target_properties(prog_${prog} PROPERTIES OUTPUT_NAME ${prog}
       RUNTIME_OUTPUT_DIRECTORY ${POSTRIDER_STAGE}/${where})
-    if(folder STREQUAL bench)
+    if(folder STREQUAL bench AND NOT prog STREQUAL maps-lookup)
       target_link_libraries(prog_${prog} PRIVATE pr_bench -pie)
     else()
       target_link_libraries(prog_${prog} PRIVATE pr_all -pie)

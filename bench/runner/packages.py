@@ -14,9 +14,9 @@ def _apt(*arguments, cwd):
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def unpacked(cache):
+def unpacked(cache, name="packages", names=NAMES):
     """The directory with usr/ and etc/ of the packages, made by the first call."""
-    tree, downloads = pathlib.Path(cache) / "packages", pathlib.Path(cache) / "downloads"
+    tree, downloads = pathlib.Path(cache) / name, pathlib.Path(cache) / f"{name}-downloads"
     if (tree / "versions").exists():
         return tree
     for tool in ("apt-get", "dpkg-deb"):
@@ -24,10 +24,10 @@ def unpacked(cache):
             raise Stop(f"{tool} is wanted, to get Debian's Postfix: run on Debian 12")
     shutil.rmtree(tree, ignore_errors=True)
     downloads.mkdir(parents=True, exist_ok=True)
-    done = _apt("download", *NAMES, cwd=downloads)
+    done = _apt("download", *names, cwd=downloads)
     if done.returncode != 0:
         _apt("update", cwd=downloads)
-        done = _apt("download", *NAMES, cwd=downloads)
+        done = _apt("download", *names, cwd=downloads)
     if done.returncode != 0:
         raise Stop("apt-get download: " + done.stdout.strip().splitlines()[-1])
     tree.mkdir()
