@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define PREFIXES_MAX (4U << 20) /* 40 bytes each, while the index is made */
+#define FIRST_BITS   16
 
 /* An address of either family, left-aligned. */
 struct key {
@@ -37,6 +38,9 @@ struct ranges {
     struct key *v6;
     uint32_t *rules;
     size_t count;
+    /* IPv4: by an address's first bits, the range of the lowest such address; and one more, the last range. */
+    uint32_t *first;
+    unsigned first_bits;
 };
 
 struct cidr_index {
@@ -274,6 +278,24 @@ static void pack(struct ranges *r, bool is_v6)
     r->rules = xrealloc(r->rules, r->count * sizeof(*r->rules));
 }
 
+/* A search from end to end of many ranges waits for memory at most of its steps. */
+static void make_first(struct ranges *r)
+{
+    unsigned bits = 1;
+    uint32_t range = 0;
+
+    while (bits < FIRST_BITS && (1U << bits) < r->count)
+        bits++;
+    r->first_bits = bits;
+    r->first = xmalloc(((1U << bits) + 1) * sizeof(*r->first));
+    for (uint32_t i = 0; i < 1U << bits; i++) {
+        while (range + 1 < r->count && r->v4[range + 1] <= i << (32 - bits))
+            range++;
+        r->first[i] = range;
+    }
+    r->first[1U << bits] = (uint32_t) r->count - 1;
+}
+
 struct cidr_index *cidr_index_new(const struct pattern_table *t)
 {
     struct prefixes all = {0};
@@ -290,6 +312,7 @@ struct cidr_index *cidr_index_new(const struct pattern_table *t)
         sweep(all.items, v4, &index->v4);
         sweep(all.count > v4 ? all.items + v4 : NULL, all.count - v4, &index->v6);
         pack(&index->v4, false);
+        make_first(&index->v4);
         pack(&index->v6, true);
     }
     free(all.items);
@@ -301,6 +324,7 @@ static void ranges_fini(struct ranges *r)
     free(r->v4);
     free(r->v6);
     free(r->rules);
+    free(r->first);
 }
 
 void cidr_index_free(struct cidr_index *index)
@@ -315,8 +339,9 @@ void cidr_index_free(struct cidr_index *index)
 /* The last range that begins at or before the address; the first begins at address 0. */
 static uint32_t find_v4(const struct ranges *r, uint32_t addr)
 {
-    size_t low = 0;
-    size_t n = r->count;
+    const uint32_t *first = &r->first[addr >> (32 - r->first_bits)];
+    size_t low = first[0];
+    size_t n = first[1] - low + 1;
 
     while (n > 1) {
         size_t half = n / 2;

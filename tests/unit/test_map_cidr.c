@@ -247,6 +247,7 @@ static void test_random(void **unused)
 static void test_size(void **unused)
 {
     struct buf text = BUF_INIT(4 << 20);
+    struct buf answer = BUF_INIT(65536);
     struct pattern_table *t;
 
     (void) unused;
@@ -254,8 +255,20 @@ static void test_size(void **unused)
         buf_printf(&text, "%u.%u.%u.0/24 r%u\n", 1 + i / 30000, i / 200 % 150, i % 200, i);
     t = load(buf_cstr(&text));
     assert_in_range(cidr_index_size(t->index), 50000, 100003);
+    for (unsigned i = 0; i < 50000; i++) {
+        char key[INET_ADDRSTRLEN];
+        char wanted[16];
+
+        (void) snprintf(key, sizeof(key), "%u.%u.%u.%u", 1 + i / 30000, i / 200 % 150, i % 200,
+                        i % 256);
+        (void) snprintf(wanted, sizeof(wanted), "r%u", i);
+        assert_string_equal(ask(t, key, true, &answer), wanted);
+    }
+    assert_string_equal(ask(t, "0.255.255.255", true, &answer), "");
+    assert_string_equal(ask(t, "255.255.255.255", true, &answer), "");
     pattern_map_close(t);
     buf_fini(&text);
+    buf_fini(&answer);
 }
 
 int main(void)
