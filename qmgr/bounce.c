@@ -231,9 +231,9 @@ done:
 
 /* A copy for the postmaster: when it cannot be sent, that is logged, and does not hold up the sender's. */
 static void tell_postmaster(const struct bounce *b, const struct bounce_request *req,
-                            const char *recipient)
+                            const char *recipient, bool full)
 {
-    struct bounce_notice n = {.to = recipient, .is_postmaster = true};
+    struct bounce_notice n = {.to = recipient, .is_postmaster = true, .full = full};
     struct buf sender = BUF_INIT(MAIL_ADDR_MAX);
     char id[QUEUE_ID_MAX + 1];
     struct err err = ERR_INIT;
@@ -255,11 +255,32 @@ static bool is_double_bounce(const struct bounce *b, struct slice sender)
             slice_caseeq_str(address_domain(sender), b->p.myorigin));
 }
 
+/* What nobody else will ever see comes to the postmaster whole. */
 static int serve_null_sender(const struct bounce *b, const struct bounce_request *req)
 {
-    if (req->r.kind == REPORT_FAILURE && class_is_on(b, "2bounce"))
-        tell_postmaster(b, req, b->p.bounce2_recipient);
+    if (req->r.kind == REPORT_FAILURE && (class_is_on(b, "2bounce") || class_is_on(b, "bounce")))
+        tell_postmaster(b, req, b->p.bounce2_recipient,
+                        req->r.content_bytes <= (uint64_t) b->p.size_limit);
     return 0;
+}
+
+/*
+ * The recipients of whose failure the sender wants to hear (NOTIFY); the postmaster hears of all. Borrows from req; rcpts is
+ * the caller's.
+ */
+static struct bounce_request for_sender(const struct bounce_request *req)
+{
+    struct bounce_request some = *req;
+
+    some.rcpts = xcalloc(req->nrcpts + 1, sizeof(*some.rcpts));
+    some.nrcpts = 0;
+    for (size_t i = 0; i < req->nrcpts; i++) {
+        uint32_t notify = req->rcpts[i].notify;
+
+        if (req->r.kind != REPORT_FAILURE || notify == 0 || (notify & DSN_NOTIFY_FAILURE) != 0)
+            some.rcpts[some.nrcpts++] = req->rcpts[i];
+    }
+    return some;
 }
 
 static const char *log_word(const struct bounce_request *req)
@@ -281,8 +302,9 @@ int bounce_serve(const struct bounce *b, const struct bounce_request *req, char 
 {
     struct bounce_notice n = {0};
     bool is_failure = req->r.kind == REPORT_FAILURE;
+    struct bounce_request some;
     char *to;
-    int ret;
+    int ret = 0;
 
     new_id[0] = '\0';
     if (req->r.sender.len == 0)
@@ -296,16 +318,21 @@ int bounce_serve(const struct bounce *b, const struct bounce_request *req, char 
     n.to = to;
     n.full = is_failure && req->r.dsn_ret != DSN_RET_HDRS &&
              req->r.content_bytes <= (uint64_t) b->p.size_limit;
-    ret = submit(b, req, "", &n, new_id, err);
+    some = for_sender(req);
+    if (some.nrcpts > 0)
+        ret = submit(b, &some, "", &n, new_id, err);
+    free(some.rcpts);
     free(to);
     if (ret == -1) {
         new_id[0] = '\0';
         return -1;
     }
-    log_info("%.*s: sender %s notification: %s", SLICE_FMT(req->r.queue_id), log_word(req), new_id);
+    if (new_id[0] != '\0')
+        log_info("%.*s: sender %s notification: %s", SLICE_FMT(req->r.queue_id), log_word(req),
+                 new_id);
     if (is_failure && class_is_on(b, "bounce"))
-        tell_postmaster(b, req, b->p.bounce_recipient);
+        tell_postmaster(b, req, b->p.bounce_recipient, false);
     else if (req->r.kind == REPORT_DELAY && class_is_on(b, "delay"))
-        tell_postmaster(b, req, b->p.delay_recipient);
+        tell_postmaster(b, req, b->p.delay_recipient, false);
     return 0;
 }

@@ -252,12 +252,12 @@ static const char *action(const struct bounce_request *req, const struct proto_r
     return "failed";
 }
 
-/* ORCPT is "type;xtext"; without one the address before alias expansion. */
+/* ORCPT is "type;xtext"; without one the address before alias expansion, if there was any. */
 static void put_original(struct buf *out, const struct proto_report_rcpt *r, bool utf8)
 {
     ptrdiff_t semi = slice_find(r->orcpt, ';');
     struct buf text = BUF_INIT(MAIL_ADDR_MAX);
-    struct slice addr = r->orig;
+    struct slice addr = r->orig.len > 0 ? r->orig : r->addr;
 
     if (semi != -1) {
         struct slice type = slice_sub(r->orcpt, 0, (size_t) semi);
@@ -311,23 +311,21 @@ static void put_rcpt_status(const struct bounce *b, const struct bounce_request 
 static void put_status(const struct bounce *b, const struct bounce_request *req,
                        const struct bounce_notice *n, struct buf *out)
 {
-    struct buf envid = BUF_INIT(1024);
-
     put_part(n, "Delivery report",
              n->utf8 ? "message/global-delivery-status" : "message/delivery-status", n->utf8, out);
     buf_printf(out, "Reporting-MTA: dns; %s\r\n", b->p.myhostname);
-    if (req->r.dsn_envid.len > 0 && xtext_decode(req->r.dsn_envid, &envid) == 0)
-        put_field(out, "Original-Envelope-Id", "", buf_view(&envid), false);
+    if (req->r.dsn_envid.len > 0)
+        put_field(out, "Original-Envelope-Id", "", req->r.dsn_envid, false);
     buf_printf(out, "X-%s-Queue-ID: %.*s\r\n", b->p.mail_name, SLICE_FMT(req->r.queue_id));
-    if (req->r.sender.len > 0) {
-        buf_printf(out, "X-%s-Sender: %s", b->p.mail_name, address_type(req->r.sender, n->utf8));
+    buf_printf(out, "X-%s-Sender: %s", b->p.mail_name, address_type(req->r.sender, n->utf8));
+    if (req->r.sender.len > 0)
         put_clean(out, req->r.sender, n->utf8);
-        buf_puts(out, "\r\n");
-    }
+    else
+        buf_printf(out, "MAILER-DAEMON@%s", b->p.myorigin);
+    buf_puts(out, "\r\n");
     put_date(out, "Arrival-Date", req->r.arrival_us);
     for (size_t i = 0; i < req->nrcpts; i++)
         put_rcpt_status(b, req, n, &req->rcpts[i], out);
-    buf_fini(&envid);
 }
 
 /* --- the whole --------------------------------------------------------------------------------- */
@@ -346,6 +344,10 @@ void bounce_compose_head(const struct bounce *b, const struct bounce_request *re
              n->full ? (is_failure ? "Undelivered Message" : "Message")
                      : (is_failure ? "Undelivered Message Headers" : "Message Headers"),
              type, (req->r.flags & MAIL_FACT_8BIT) != 0, out);
+    /* cleanup takes it out of what it gets: there is none yet */
+    buf_puts(out, "Return-Path: <");
+    put_clean(out, req->r.sender, n->utf8 || (req->r.flags & MAIL_FACT_8BIT) != 0);
+    buf_puts(out, ">\r\n");
 }
 
 void bounce_compose_tail(const struct bounce_notice *n, struct buf *out)

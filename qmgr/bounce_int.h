@@ -49,7 +49,7 @@ NODISCARD int bounce_request_rcpt(struct bounce_request *req, const struct frame
 /* One message to be made of a request. */
 struct bounce_notice {
     const char *to;     /* header and envelope recipient */
-    bool is_postmaster; /* a copy: headers only, other subject, no text for the sender */
+    bool is_postmaster; /* a copy: other subject, no text for the sender */
     bool full;          /* the message comes back whole */
     bool utf8;          /* message/global and so on, RFC 6533 */
     char boundary[128];

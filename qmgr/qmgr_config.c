@@ -121,6 +121,17 @@ static void check_limits(const struct qmgr_config *g, struct err *err, int *ret)
     }
 }
 
+static bool has_word(const char *list, const char *wanted)
+{
+    struct slice rest = slice_str(list);
+    struct slice word;
+
+    while (slice_token(&rest, ", \t\r\n", &word))
+        if (slice_caseeq_str(word, wanted))
+            return true;
+    return false;
+}
+
 int qmgr_config_new(const struct config *cfg, struct qmgr_config **out, struct err *err)
 {
     struct qmgr_config *g = xcalloc(1, sizeof(*g));
@@ -134,6 +145,8 @@ int qmgr_config_new(const struct config *cfg, struct qmgr_config **out, struct e
         time_param(g->cfg, "max_idle", &g->max_idle_s, err) == -1 ||
         master_cf_load(config_dir(g->cfg), &g->services, err) == -1)
         goto done;
+    g->tells_postmaster = has_word(config_get(g->cfg, "notify_classes"), "bounce") ||
+                          has_word(config_get(g->cfg, "notify_classes"), "2bounce");
     limit = config_get(g->cfg, "default_process_limit");
     if (num_parse_i64(slice_str(limit), 1, 1000000, &g->default_process_limit, err) == -1) {
         err_prefix(err, "parameter default_process_limit: ");

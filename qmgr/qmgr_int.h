@@ -60,7 +60,8 @@ struct qmgr_config {
     struct route *route;
     struct map_list *schedules; /* retry_schedule_maps */
     struct match_list *flush_domains;
-    bool is_local_only; /* nothing that is asked when a recipient is resolved can block */
+    bool tells_postmaster; /* of mail that is returned: notify_classes */
+    bool is_local_only;    /* nothing that is asked when a recipient is resolved can block */
     struct qmgr_params p;
     struct master_cf *services;
     int64_t daemon_timeout_s, max_idle_s, default_process_limit;

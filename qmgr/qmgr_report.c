@@ -28,7 +28,9 @@ static bool wants_report(const struct rcpt *r, enum report_kind kind)
 
     switch (kind) {
     case REPORT_FAILURE:
-        return r->state == RCPT_FAILED && (notify == 0 || (notify & DSN_NOTIFY_FAILURE) != 0);
+        /* bounce leaves out those of which the sender does not want to hear, notify_classes may add the postmaster */
+        return r->state == RCPT_FAILED && (notify == 0 || (notify & DSN_NOTIFY_FAILURE) != 0 ||
+                                           r->part->m->qmgr->gen->tells_postmaster);
     case REPORT_SUCCESS:
         return r->state == RCPT_DONE && r->report_success;
     case REPORT_DELAY:

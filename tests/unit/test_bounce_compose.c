@@ -35,7 +35,7 @@ static char *compose(enum report_kind kind, uint32_t flags, struct bounce_notice
               .flags = flags,
               .arrival_us = 1700741781000000,
               .expires_us = 1701173781000000,
-              .dsn_envid = SLICE_LIT("id+2B1")},
+              .dsn_envid = SLICE_LIT("id+1")},
         .rcpts = &copy,
         .nrcpts = 1,
         .fd = -1,
@@ -102,10 +102,12 @@ static void failure(void **state)
     has(t, "Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.org\r\n"
            "Original-Envelope-Id: id+1\r\nX-Postfix-Queue-ID: ABCDEF0123\r\n"
            "X-Postfix-Sender: rfc822; sender@example.com\r\nArrival-Date: ");
-    has(t, "\r\n\r\nFinal-Recipient: rfc822; user@example.net\r\nAction: failed\r\n"
+    has(t, "\r\n\r\nFinal-Recipient: rfc822; user@example.net\r\n"
+           "Original-Recipient: rfc822;user@example.net\r\nAction: failed\r\n"
            "Status: 5.1.1\r\nRemote-MTA: dns; mx.example.net\r\n"
            "Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n");
-    has(t, "Content-Description: Undelivered Message\r\nContent-Type: message/rfc822\r\n\r\n");
+    has(t, "Content-Description: Undelivered Message\r\nContent-Type: message/rfc822\r\n\r\n"
+           "Return-Path: <sender@example.com>\r\n");
     has(t, "\r\n--BOUNDARY--\r\n");
     free(t);
 }
@@ -154,6 +156,7 @@ static void originals(void **state)
     } cases[] = {
         {"rfc822;a+2Bb@example.org", "x@example.org",
          "Original-Recipient: rfc822;a+b@example.org\r\n"},
+        {"", "", "Original-Recipient: rfc822;"},
         {"", "alias@example.org", "Original-Recipient: rfc822;alias@example.org\r\n"},
         {"rfc822;bad+zz", "alias@example.org", "Original-Recipient: rfc822;alias@example.org\r\n"},
     };
@@ -168,7 +171,8 @@ static void originals(void **state)
         r.orig = slice_str(cases[i].orig);
         t = compose(REPORT_FAILURE, 0, &n, &r);
         has(t, cases[i].wanted);
-        has(t, "(expanded from <");
+        if (cases[i].orig[0] != '\0')
+            has(t, "(expanded from <");
         free(t);
     }
 }

@@ -189,6 +189,25 @@ static void time_from_the_future(void **state)
     end(&f);
 }
 
+/* With class bounce or 2bounce the postmaster may have to hear of what the sender does not want to. */
+static void failures_for_the_postmaster(void **state)
+{
+    static const char *const classes[] = {"resource", "bounce", "resource, 2bounce"};
+
+    (void) state;
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
+        struct fixture f;
+        char params[100];
+
+        snprintf(params, sizeof(params), "notify_classes = %s\n", classes[i]);
+        begin(&f, params, ANSWER_BOUNCE);
+        submit(&f, "AAAA01", "", "a@one.test", 0, DSN_NOTIFY_NEVER);
+        run_until(&f, classes[i], is_empty);
+        assert_int_equal(f.reports, i == 0 ? 0 : 1);
+        end(&f);
+    }
+}
+
 static bool has_report(struct fixture *f)
 {
     return f->reports > 0 && is_idle(f);
@@ -379,6 +398,7 @@ int main(void)
         cmocka_unit_test(schedules_of_two_recipients),
         cmocka_unit_test(clock_is_set),
         cmocka_unit_test(time_from_the_future),
+        cmocka_unit_test(failures_for_the_postmaster),
         cmocka_unit_test(told_of_delay_once),
         cmocka_unit_test(notify),
         cmocka_unit_test(report_is_tried_again),
