@@ -47,9 +47,32 @@ static void test_pieces(void **state)
                   model(data, sizeof(data)));
 }
 
+/* Lengths around those at which several pieces are summed up side by side. */
+static void test_long(void **state)
+{
+    static const size_t lengths[] = {1023, 1024, 3071, 3072, 3073, 3080, 6143, 6144, 9999, 10000};
+    unsigned char data[10000];
+    uint32_t random = 1;
+
+    (void) state;
+    for (size_t i = 0; i < sizeof(data); i++) {
+        random = random * 1103515245U + 12345;
+        data[i] = (unsigned char) (random >> 16);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        const size_t len = lengths[i];
+
+        check_int("long", crc32c(0, data, len), model(data, len));
+        for (size_t cut = 1; cut < len; cut += 1009)
+            check_int("long, in pieces", crc32c(crc32c(0, data, cut), data + cut, len - cut),
+                      model(data, len));
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_known), cmocka_unit_test(test_pieces)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_known), cmocka_unit_test(test_pieces),
+                                       cmocka_unit_test(test_long)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
