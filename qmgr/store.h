@@ -130,7 +130,8 @@ NODISCARD int store_msg_read(struct store *s, struct store_msg *m, struct arena 
                              struct err *err);
 /*
  * The same in parts, for messages whose recipients are not to be in memory all at once. _first reads and checks the whole record once,
- * _next only the recipients' bytes of the part; both leave out those that are done. At most `max` (1 or more) in a part; none: there are no
+ * _next only the recipients' bytes of the part. _first also checks the content of a large message that does not come fresh from its writer
+ * (the whole file is read). Both leave out those that are done. At most `max` (1 or more) in a part; none: there are no
  * more. _next knows of no reasons that came after the message. What was noted since _first is not looked at.
  */
 struct store_cursor {

@@ -20,7 +20,7 @@ int store_file_head(const struct io_ops *io, int fd, uint64_t *epoch, struct jou
     ssize_t n = io->pread(io->ctx, fd, raw, sizeof(raw), 0);
 
     if (n < 0)
-        return store_err_sys(err, "read", "message file");
+        return store_err_read(err, "message file");
     if (!journal_head_get(raw, (size_t) n, JOURNAL_FILE, &head) || n < (ssize_t) sizeof(raw) ||
         !journal_record_get(raw + JOURNAL_FILE_START, JOURNAL_RECORD_BYTES, head.epoch,
                             JOURNAL_FILE_START, r) ||

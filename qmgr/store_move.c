@@ -132,12 +132,37 @@ int store_msg_release(struct store *s, struct store_msg *m, struct err *err)
     return flush_quietly(s, err);
 }
 
+/* To corrupt/ID.content, so that it is no orphan to the next recovery. Before the record: what a crash leaves between the two is
+ * a message whose content is missing, which comes here again. */
+static int set_large_aside(struct store *s, const struct store_msg *m, struct err *err)
+{
+    struct buf from = BUF_INIT(SIZE_MAX);
+    struct buf to = BUF_INIT(SIZE_MAX);
+    int ret = 0;
+
+    if (m->large == 0)
+        return 0;
+    buf_printf(&to, "%s/corrupt/%s.content", s->directory, m->id);
+    if (s->io->rename(s->io->ctx, store_path_large(&from, s->directory, m->large), buf_cstr(&to),
+                      true) == -1 &&
+        errno != ENOENT) {
+        ret = store_err_sys(err, "rename", buf_cstr(&from));
+    } else if (s->io->sync_dir(s->io->ctx, store_path(&to, s->directory, "corrupt")) == -1) {
+        ret = store_err_sys(err, "sync", buf_cstr(&to));
+    }
+    buf_fini(&from);
+    buf_fini(&to);
+    return ret;
+}
+
 int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why, struct err *err)
 {
     int ret;
 
     if (m->queue == STORE_CORRUPT)
         return 0;
+    if (set_large_aside(s, m, err) == -1)
+        return -1;
     if (m->queue == STORE_JOURNAL) {
         struct segment *seg = m->seg;
 

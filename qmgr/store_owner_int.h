@@ -57,8 +57,10 @@ struct store_msg {
     struct buf *pending; /* file: notes that are not written yet */
     uint32_t meta_bytes;
     uint32_t payload_crc;
-    uint8_t queue; /* enum store_queue */
+    uint32_t content_crc; /* of the large file; known when the record has been read */
+    uint8_t queue;        /* enum store_queue */
     bool announced;
+    bool fresh;     /* its writer said that it is durable: not from a recovery */
     bool promoting; /* a job makes its file */
     bool wanted;    /* in s->wanted */
     bool sync_file; /* its pending notes have finished recipients */

@@ -117,6 +117,12 @@ int store_err_sys(struct err *err, const char *what, const char *path)
                    "%s %s: %s", what, path, err_errno_text(saved, text, sizeof(text)));
 }
 
+int store_err_read(struct err *err, const char *what)
+{
+    return errno == EIO ? err_permanent(err, "%s cannot be read: I/O error", what)
+                        : store_err_sys(err, "read", what);
+}
+
 int store_make_directories(const char *queue_directory, uid_t uid, gid_t gid, struct err *err)
 {
     static const char *const names[] = {"journal",  "journal/free", "large",

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#include "base/crc32c.h"
 #include "qmgr/store_owner_int.h"
 
 #define PIECE_BYTES (256U << 10) /* of recipients, at once */
@@ -101,6 +102,49 @@ static int check_large(struct store *s, const struct store_msg *m, struct err *e
     return ret;
 }
 
+/* Not for fresh mail: its writer took the checksum of these very pages a moment ago. */
+static int check_large_content(struct store *s, const struct store_msg *m, struct err *err)
+{
+    struct buf path = BUF_INIT(SIZE_MAX);
+    char *data = NULL;
+    uint32_t crc = 0;
+    uint64_t at = 0;
+    int ret = -1;
+    int fd;
+
+    if (m->large == 0 || (m->fresh && m->state.attempts == 0))
+        return 0;
+    fd = s->io->open(s->io->ctx, store_path_large(&path, s->directory, m->large), O_RDONLY, 0);
+    if (fd == -1) {
+        store_err_sys(err, "open", buf_cstr(&path));
+        goto done;
+    }
+    data = xmalloc(PIECE_BYTES);
+    while (at < m->content_bytes) {
+        uint64_t rest = m->content_bytes - at;
+        size_t want = rest < PIECE_BYTES ? (size_t) rest : PIECE_BYTES;
+        ssize_t got = s->io->pread(s->io->ctx, fd, data, want, at);
+
+        if (got < 0) {
+            store_err_read(err, buf_cstr(&path));
+            goto done;
+        }
+        if ((size_t) got < want)
+            break;
+        crc = crc32c(crc, data, want);
+        at += want;
+    }
+    ret = at == m->content_bytes && crc == m->content_crc
+              ? 0
+              : err_permanent(err, "%s is damaged", buf_cstr(&path));
+done:
+    if (fd != -1)
+        s->io->close(s->io->ctx, fd);
+    free(data);
+    buf_fini(&path);
+    return ret;
+}
+
 /* The file that has the record. *own_fd: to be closed, or -1. */
 static int open_record(struct store *s, const struct store_msg *m, int *fd, int *own_fd,
                        uint64_t *epoch, struct err *err)
@@ -137,7 +181,7 @@ static int read_all(struct store *s, struct store_msg *m, struct arena *arena, s
     data = arena_alloc(arena, (size_t) m->length);
     got = s->io->pread(s->io->ctx, fd, data, (size_t) m->length, m->offset);
     if (got < 0) {
-        store_err_sys(err, "read", "message");
+        store_err_read(err, "the message's record");
         goto done;
     }
     if ((uint64_t) got < m->length ||
@@ -151,6 +195,7 @@ static int read_all(struct store *s, struct store_msg *m, struct arena *arena, s
         check_large(s, m, err) == -1)
         goto done;
     *meta_at = r.meta_bytes - left;
+    m->content_crc = r.content_crc;
     if (keep != NULL && a->nread < a->nrcpts)
         a->done = arena_alloc(keep, ((size_t) a->nrcpts + 7) / 8);
     if (m->queue == STORE_JOURNAL) {
@@ -193,7 +238,8 @@ int store_msg_read_first(struct store *s, struct store_msg *m, struct arena *are
     uint64_t meta_at;
     size_t n = 0;
 
-    if (read_all(s, m, arena, keep, max, env, &a, &meta_at, err) == -1)
+    if (read_all(s, m, arena, keep, max, env, &a, &meta_at, err) == -1 ||
+        check_large_content(s, m, err) == -1)
         return -1;
     *c = (struct store_cursor){
         .total = a.nrcpts, .next = a.nread, .meta_at = meta_at, .done = a.done};
@@ -219,7 +265,7 @@ static int read_piece(struct store *s, const struct store_msg *m, int fd, struct
         s->io->pread(s->io->ctx, fd, data, want, m->offset + JOURNAL_RECORD_BYTES + c->meta_at);
 
     if (got < 0)
-        return store_err_sys(err, "read", "message");
+        return store_err_read(err, "the message's record");
     if ((size_t) got < want)
         return err_permanent(err, "the message's record is damaged");
     *out = slice_of(data, want);

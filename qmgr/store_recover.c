@@ -87,6 +87,27 @@ static bool remove_orphan(struct slice key, void *value, void *arg)
     (void) key;
     if (s->io->unlink(s->io->ctx, value) == -1)
         log_warning("cannot remove %s, which belongs to no message", (const char *) value);
+    else
+        log_info("removed %s, which belongs to no message", (const char *) value);
+    return true;
+}
+
+/* A damaged record may have named it: then it is somebody's only copy, which the next recovery, without that record, would remove. */
+static bool keep_orphan(struct slice key, void *value, void *arg)
+{
+    struct store *s = arg;
+    struct buf to = BUF_INIT(SIZE_MAX);
+    const char *name = strrchr(value, '/');
+
+    (void) key;
+    buf_printf(&to, "%s/corrupt%s.content", s->directory, name);
+    if (s->io->rename(s->io->ctx, value, buf_cstr(&to), true) == -1)
+        store_damage_locked(s, "%s may belong to a damaged message; cannot move it to corrupt/",
+                            (const char *) value);
+    else
+        store_damage_locked(s, "%s may belong to a damaged message; moved to corrupt%s.content",
+                            (const char *) value, name);
+    buf_fini(&to);
     return true;
 }
 
@@ -290,9 +311,7 @@ int store_recover(struct store *s, struct err *err)
         store_segment_sweep_free(s->io, s->directory);
         htable_each(s->index, is_named, large);
         forget_done(s, large);
-        /* a damaged record may have named it: then it is somebody's only copy */
-        if (!s->had_damage)
-            htable_each(large, remove_orphan, s);
+        htable_each(large, s->had_damage ? keep_orphan : remove_orphan, s);
     }
     ret = 0;
 done:

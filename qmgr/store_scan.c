@@ -330,10 +330,12 @@ int store_segment_scan_locked(struct store *s, struct segment *seg, uint64_t lim
             } else {
                 struct store_msg *m = msg_from_record(seg, &r, p);
 
-                if (m != NULL)
+                if (m != NULL) {
+                    m->fresh = known;
                     vec_push(out, m);
-                else
+                } else {
                     report_damage(s, seg, at, at + r.length);
+                }
             }
             at += r.length;
             continue;

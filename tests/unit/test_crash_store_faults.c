@@ -390,6 +390,63 @@ static void test_oversize(void **state)
     end(f);
 }
 
+static struct sim_name *name_in(struct fixture *f, const char *dir)
+{
+    struct sim_name *n = f->disk->names;
+
+    while (n != NULL && (n->inode == NULL || !sim_in_dir(n->path, dir)))
+        n = n->next;
+    return n;
+}
+
+/* The content of a large message is checked at each attempt but the first; what is damaged goes to corrupt/, all of it. */
+static void test_large_content(void **state)
+{
+    static const size_t places[] = {0, 5000, 9999};
+
+    (void) state;
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        for (int held = 0; held < 2; held++) {
+            struct fixture *f = begin();
+            struct arena *arena = arena_new(0);
+            struct arena *keep = arena_new(0);
+            struct mail_envelope env;
+            struct store_cursor c;
+            struct store_rcpt *rcpts;
+            struct store_msg *m;
+            struct err err = ERR_INIT;
+            size_t n;
+
+            assert_int_equal(put(f, 10000), MODEL_ACKED);
+            store_writer_close(&f->writer);
+            recover(f);
+            m = f->model->msgs[0].handle;
+            if (held == 1)
+                assert_int_equal(store_msg_hold(f->store, m, &err), 0);
+            assert_int_equal(
+                store_msg_read_first(f->store, m, arena, keep, 100, &env, &c, &rcpts, &n, &err), 0);
+            name_in(f, ROOT "/large")->inode->now.p[places[i]] ^= 1;
+            assert_int_equal(
+                store_msg_read_first(f->store, m, arena, keep, 100, &env, &c, &rcpts, &n, &err),
+                -1);
+            assert_int_equal(err.kind, ERR_PERMANENT);
+            assert_int_equal(store_msg_corrupt(f->store, m, err.text, &err), 0);
+            store_msg_remove(f->store, &m);
+            store_close(&f->store);
+            recover(f);
+            assert_int_equal(store_count(f->store), 0);
+            assert_null(name_in(f, ROOT "/large"));
+            n = 0;
+            for (struct sim_name *s = f->disk->names; s != NULL; s = s->next)
+                n += s->inode != NULL && sim_in_dir(s->path, ROOT "/corrupt");
+            assert_int_equal(n, 2); /* record and content */
+            arena_free(&arena);
+            arena_free(&keep);
+            end(f);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -397,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_disk_full),          cmocka_unit_test(test_min_free),
         cmocka_unit_test(test_notes_on_full_disk), cmocka_unit_test(test_torn_tail),
         cmocka_unit_test(test_bit_flips),          cmocka_unit_test(test_oversize),
+        cmocka_unit_test(test_large_content),
     };
 
     log_open(&(struct log_target){
