@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs out in the middle of load: space, inodes, descriptors. Nothing is lost, and service returns by itself.
+
+  crash_full.py [--seed N] [--keep]
+
+The queue lies on a tmpfs of its own, in a mount namespace (root is needed). Under mixed load, one after the other: less space than
+queue_minfree, no space, no inode, no descriptor for any daemon. Clients must have been refused with 452 4.3.1 when there was no space; when there is
+again, mail must be taken again without anybody's help. Then the reckoning of crash_kill.py: all that was acknowledged has arrived, once.
+"""
+import argparse
+import ctypes
+import os
+import pathlib
+import pwd
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from crash_kill import check, structure
+from instance import wait_for
+from ledger import KINDS, Ledger, Load, Setup
+
+CLONE_NEWNS = 0x20000
+MINFREE = 2 << 20
+HOLD_S = 1.5  # that long each lasts
+
+
+def own_mounts():
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) == -1:
+        sys.exit(f"a mount namespace is needed, so root: {os.strerror(ctypes.get_errno())}")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
+def take_space(spool, leave):
+    """Fills the file system up to `leave` bytes and keeps it so for HOLD_S."""
+    end = time.monotonic() + HOLD_S
+    with open(spool / "ballast", "wb", buffering=0) as f:
+        while time.monotonic() < end:
+            st = os.statvfs(spool)
+            n = st.f_bavail * st.f_frsize - leave
+            try:
+                if n > 0:
+                    f.write(bytes(min(n, 1 << 20)))
+                else:
+                    time.sleep(0.01)
+            except OSError:
+                time.sleep(0.01)
+
+
+def free_space(spool):
+    (spool / "ballast").unlink()
+
+
+def take_inodes(spool):
+    end = time.monotonic() + HOLD_S
+    (spool / "inodes").mkdir()
+    n = 0
+    while time.monotonic() < end:
+        try:
+            (spool / "inodes" / str(n)).touch()
+            n += 1
+        except OSError:
+            time.sleep(0.01)
+
+
+def set_descriptors(inst, soft):
+    """Sets the soft limit of the daemons that drop privileges, as their user: raising a limit of others would need a capability that root
+    has not got in every container. Returns the programs that have it now."""
+    owner = pwd.getpwnam("daemon")
+    as_owner = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+    done = set()
+    for pid, name in inst.pids().items():
+        if subprocess.run([*as_owner, "prlimit", f"--nofile={soft}:", "--pid", str(pid)], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            done.add(name)
+    return done
+
+
+def take_descriptors(inst):
+    end = time.monotonic() + HOLD_S
+    done = set()
+    while time.monotonic() < end:
+        done |= set_descriptors(inst, 8)  # new processes too
+    assert done >= {"smtpd", "cleanup", "qmgr"}, f"only {done} could be limited"
+
+
+def phases(setup):
+    spool, inst = setup.inst.spool, setup.inst
+    return [
+        ("less space than queue_minfree", lambda: take_space(spool, MINFREE // 2), lambda: free_space(spool), True),
+        ("no space", lambda: take_space(spool, 0), lambda: free_space(spool), True),
+        ("no inode", lambda: take_inodes(spool), lambda: shutil.rmtree(spool / "inodes"), False),
+        ("no descriptor", lambda: take_descriptors(inst), lambda: set_descriptors(inst, 1024), False),
+    ]
+
+
+def run(root, seed, out=print):
+    ledger = Ledger(seed)
+    setup = Setup(root, ledger, start=False, queue_minfree=str(MINFREE), journal_segment_size="1048576",
+                  journal_large_message_size="100000")
+    inst = setup.inst
+    inst.spool.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,nr_inodes=1500,mode=755", "crash", inst.spool], check=True)
+    load = None
+    try:
+        inst.start()
+        # not sendmail, which waits for space by itself and would have the clients wait
+        load = Load(setup, kinds=[k for k in KINDS if k != "sendmail"])
+        wait_for("mail to be taken", lambda: len(ledger.acknowledged()) > 20)
+        for what, take, give, refuses in phases(setup):
+            with ledger.lock:
+                load.replies.clear()
+            logged = len(inst.log())
+            take()
+            if what == "no descriptor" and "Too many open files" not in inst.log()[logged:]:
+                ledger.problem(f"no daemon was short of descriptors:\n{inst.log()[logged:][-2000:]}")
+            with ledger.lock:
+                refused = {code: list(texts) for code, texts in load.replies.items()}
+            give()
+            begin, before = time.monotonic(), len(ledger.acknowledged())
+            wait_for(lambda: f"mail to be taken again after {what}:\n{inst.log()[-3000:]}", lambda: len(ledger.acknowledged()) > before + 10)
+            out(f"{what}: {HOLD_S} s; refused: {({c: len(t) for c, t in refused.items()})}; ten more messages {time.monotonic() - begin:.2f} s after its end")
+            bad = [f"{c} {t}" for c, texts in refused.items() for t in texts if c >= 500 or (refuses and not (c == 452 and t.startswith("4.3.1")))]
+            for text in sorted(set(bad))[:5]:
+                ledger.problem(f"{what}: a client was told {text}")
+            if refuses and not refused:
+                ledger.problem(f"{what}: nobody was refused")
+        load.stop()
+        inst.stop()
+        problems, held, _ = structure(inst)
+        for text in problems:
+            ledger.problem(text)
+        ledger.draining = True
+        inst.start()
+        inst.run("postsuper", "-H", "ALL")
+
+        def drained():
+            inst.run("postqueue", "-f")
+            return inst.queue_is_empty()
+        wait_for(lambda: f"the queue to drain:\n{inst.mailq()[-3000:]}\n{inst.log()[-3000:]}", drained, 60)
+        inst.stop()
+        setup.read_mailboxes()
+        figures = check(ledger, [])
+        out(f"seed {seed}: {len(ledger.messages)} messages sent, {len(ledger.acknowledged())} acknowledged, duplicates: {figures['duplicates']}")
+    finally:
+        if load is not None:
+            load.stopped = True
+        ledger.problems += setup.close()
+    return ledger.problems
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    options.add_argument("--keep", action="store_true", help="leave the instance's files")
+    args = options.parse_args()
+    own_mounts()
+    root = pathlib.Path(tempfile.mkdtemp(prefix="postrider-full-"))
+    root.chmod(0o755)
+    problems = run(root / "i", args.seed)
+    for text in problems[:20]:
+        print(text)
+    if problems:
+        print(f"{len(problems)} problems; the instance's log is in {root}; again with --seed {args.seed}")
+    elif not args.keep:
+        subprocess.run(["umount", "-l", root / "i/spool"], check=False)
+        shutil.rmtree(root, ignore_errors=True)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
