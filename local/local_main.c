@@ -19,12 +19,14 @@ static int start(struct worker *w, struct err *err)
     worker_set_data(w, l);
     if (config_bind(cfg, &local_params, &l->p, err) == -1 ||
         local_mailbox_options(cfg, "mailbox_delivery_lock", &l->mailbox, err) == -1 ||
-        map_list_open(worker_maps(w), config_get(cfg, "alias_maps"), &l->aliases, err) == -1 ||
-        map_list_open(worker_maps(w), l->p.mailbox_command_maps, &l->mailbox_commands, err) == -1 ||
-        map_list_open(worker_maps(w), l->p.mailbox_transport_maps, &l->mailbox_transports, err) ==
+        map_list_open_plain(worker_maps(w), config_get(cfg, "alias_maps"), &l->aliases, err) ==
             -1 ||
-        map_list_open(worker_maps(w), l->p.fallback_transport_maps, &l->fallback_transports, err) ==
+        map_list_open_plain(worker_maps(w), l->p.mailbox_command_maps, &l->mailbox_commands, err) ==
             -1 ||
+        map_list_open_plain(worker_maps(w), l->p.mailbox_transport_maps, &l->mailbox_transports,
+                            err) == -1 ||
+        map_list_open_plain(worker_maps(w), l->p.fallback_transport_maps, &l->fallback_transports,
+                            err) == -1 ||
         route_new(worker_maps(w), &l->route, err) == -1)
         return -1;
     l->mailbox.size_limit = l->p.mailbox_size_limit;

@@ -32,10 +32,10 @@ static int start(struct worker *w, struct err *err)
         return -1;
     v->mailbox.size_limit = v->p.mailbox_limit;
     v->delimiter = config_get(cfg, "recipient_delimiter");
-    if (map_list_open(worker_maps(w), config_get(cfg, "virtual_mailbox_maps"), &v->boxes, err) ==
-            -1 ||
-        map_list_open(worker_maps(w), v->p.uid_maps, &v->uids, err) == -1 ||
-        map_list_open(worker_maps(w), v->p.gid_maps, &v->gids, err) == -1)
+    if (map_list_open_plain(worker_maps(w), config_get(cfg, "virtual_mailbox_maps"), &v->boxes,
+                            err) == -1 ||
+        map_list_open_plain(worker_maps(w), v->p.uid_maps, &v->uids, err) == -1 ||
+        map_list_open_plain(worker_maps(w), v->p.gid_maps, &v->gids, err) == -1)
         return -1;
     return 0;
 }

@@ -57,6 +57,12 @@ static const struct map_type *const types[] = {
 /* clang-format on */
 
 static _Thread_local bool strict;
+static _Thread_local bool plain; /* what is opened now is to have no substitution */
+
+bool map_open_is_plain(void)
+{
+    return plain;
+}
 
 bool map_open_is_strict(void)
 {
@@ -167,9 +173,14 @@ struct impl *impl_new(const struct map_type *type, void *state)
 
 static struct impl *impl_open(const struct map *m, struct err *err)
 {
+    bool before = plain; /* a table made of others opens those */
     void *state;
+    int res;
 
-    if (m->type->open(m->path, m->env, &state, err) == -1) {
+    plain = m->is_plain;
+    res = m->type->open(m->path, m->env, &state, err);
+    plain = before;
+    if (res == -1) {
         err_prefix(err, "table %s: ", m->name);
         return NULL;
     }
@@ -221,6 +232,7 @@ struct map *map_new(struct map_env *env, struct slice name, const struct map_typ
 int map_open(struct map_env *env, struct slice spec, struct map **out, struct err *err)
 {
     struct slice real = slice_trim(spec, NULL);
+    struct buf known_as = BUF_INIT(SIZE_MAX); /* with and without substitution are two tables */
     const struct map_type *type;
     struct slice path;
     struct map *m;
@@ -229,12 +241,16 @@ int map_open(struct map_env *env, struct slice spec, struct map **out, struct er
         real = without_proxy(real);
     if (map_parse_name(env->cfg, real, &type, &path, err) == -1)
         return -1;
-    m = map_env_find(env, real);
+    buf_puts(&known_as, plain ? "plain " : "");
+    buf_put_slice(&known_as, real);
+    m = map_env_find(env, buf_view(&known_as));
     if (m == NULL) {
         m = map_new(env, real, type, path);
+        m->is_plain = plain;
         m->impl = impl_open(m, &m->why); /* without a lock: it may open other tables */
-        m = map_env_enter(env, real, m);
+        m = map_env_enter(env, buf_view(&known_as), m);
     }
+    buf_fini(&known_as);
     /* types without a file cannot get better by themselves */
     lock_take(&m->lock);
     bool broken = m->impl == NULL && m->type->is_stale == NULL;
@@ -245,6 +261,17 @@ int map_open(struct map_env *env, struct slice spec, struct map **out, struct er
         return -1;
     *out = m;
     return 0;
+}
+
+int map_open_plain(struct map_env *env, struct slice spec, struct map **out, struct err *err)
+{
+    bool before = plain;
+    int res;
+
+    plain = true;
+    res = map_open(env, spec, out, err);
+    plain = before;
+    return res;
 }
 
 struct map *map_opened(struct map_env *env, struct slice spec)

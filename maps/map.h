@@ -58,6 +58,12 @@ NODISCARD int map_open(struct map_env *env, struct slice spec, struct map **out,
 NODISCARD int map_check(struct map_env *env, struct slice spec, struct err *err);
 const char *map_name(const struct map *m); /* "hash:/etc/postfix/virtual" */
 unsigned map_flags(const struct map *m);
+/*
+ * The same, of a table whose results name files, commands, users or transports: what a client or sender wrote must not get into
+ * them, so rules of regular expressions with $number are reported and left out.
+ */
+NODISCARD int map_open_plain(struct map_env *env, struct slice spec, struct map **out,
+                             struct err *err);
 /* The table of that name, as map_open() was given it, if it is open in env; else NULL. */
 struct map *map_opened(struct map_env *env, struct slice spec);
 /* When what m asks now was opened; 0: it could not be. */
@@ -108,6 +114,9 @@ NODISCARD int map_sync(struct map *m, struct err *err);
 struct map_list;
 NODISCARD int map_list_open(struct map_env *env, const char *value, struct map_list **out,
                             struct err *err);
+/* Of tables opened by map_open_plain(). */
+NODISCARD int map_list_open_plain(struct map_env *env, const char *value, struct map_list **out,
+                                  struct err *err);
 void map_list_free(struct map_list **l);
 bool map_list_is_empty(const struct map_list *l);  /* NULL is empty */
 unsigned map_list_flags(const struct map_list *l); /* LOCAL if all are */

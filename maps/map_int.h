@@ -81,6 +81,7 @@ struct map {
     const struct map_type *type;
     unsigned flags;
     struct map_env *env;
+    bool is_plain; /* map_open_plain() */
     struct lock lock;
     struct impl *impl GUARDED_BY(lock); /* NULL: could not be opened */
     struct mono_time checked GUARDED_BY(lock);
@@ -245,5 +246,7 @@ NODISCARD int pattern_delimited(struct slice *rest, struct buf *pattern, struct 
                                 struct err *err);
 /* Set by map_check() on its thread: wrong rows are errors. */
 bool map_open_is_strict(void);
+/* Set by map_open_plain() on its thread: rules whose result refers to the key are wrong. */
+bool map_open_is_plain(void);
 
 #endif

@@ -18,7 +18,10 @@ struct map_list {
     struct vec maps;
 };
 
-int map_list_open(struct map_env *env, const char *value, struct map_list **out, struct err *err)
+static int open_list(struct map_env *env, const char *value,
+                     int (*open)(struct map_env *env, struct slice spec, struct map **out,
+                                 struct err *err),
+                     struct map_list **out, struct err *err)
 {
     struct map_list *l = xcalloc(1, sizeof(*l));
     struct slice rest = slice_str(value);
@@ -27,7 +30,7 @@ int map_list_open(struct map_env *env, const char *value, struct map_list **out,
     while (slice_token_braces(&rest, ", \t\r\n", &spec)) {
         struct map *m;
 
-        if (map_open(env, spec, &m, err) == -1) {
+        if (open(env, spec, &m, err) == -1) {
             map_list_free(&l);
             return -1;
         }
@@ -35,6 +38,17 @@ int map_list_open(struct map_env *env, const char *value, struct map_list **out,
     }
     *out = l;
     return 0;
+}
+
+int map_list_open(struct map_env *env, const char *value, struct map_list **out, struct err *err)
+{
+    return open_list(env, value, map_open, out, err);
+}
+
+int map_list_open_plain(struct map_env *env, const char *value, struct map_list **out,
+                        struct err *err)
+{
+    return open_list(env, value, map_open_plain, out, err);
 }
 
 void map_list_free(struct map_list **l)

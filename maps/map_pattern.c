@@ -129,6 +129,15 @@ static int parse_rule(struct loading *l, struct slice line, int number, struct e
         free(result);
         return -1;
     }
+    if (!negated && l->ops->substitute != NULL && map_open_is_plain() &&
+        pattern_highest_group(result) > 0) {
+        l->ops->free_pattern(pattern);
+        literals_free(&literals);
+        free(result);
+        return err_input(
+            err,
+            "substitution is not allowed here: what others wrote must not get into the result");
+    }
     prefilter_add(l->filter, (uint32_t) l->table->count, literals);
     r = add_rule(l->table);
     r->kind = RULE_MATCH;

@@ -82,17 +82,18 @@ int route_new(struct map_env *env, struct route **out, struct err *err)
         const char *name, *value;
         struct map_list **out;
         bool for_routing;
+        bool names_hop; /* a transport, a next hop */
     } lists[] = {
-        {"virtual_alias_maps", r->p.virtual_alias_maps, &r->virtual_alias, false},
-        {"virtual_mailbox_maps", r->p.virtual_mailbox_maps, &r->virtual_mailbox, false},
-        {"relay_recipient_maps", r->p.relay_recipient_maps, &r->relay_recipients, false},
-        {"local_recipient_maps", r->p.local_recipient_maps, &r->local_recipients, false},
-        {"transport_maps", r->p.transport_maps, &r->transports, true},
-        {"relocated_maps", r->p.relocated_maps, &r->relocated, true},
+        {"virtual_alias_maps", r->p.virtual_alias_maps, &r->virtual_alias, false, false},
+        {"virtual_mailbox_maps", r->p.virtual_mailbox_maps, &r->virtual_mailbox, false, false},
+        {"relay_recipient_maps", r->p.relay_recipient_maps, &r->relay_recipients, false, false},
+        {"local_recipient_maps", r->p.local_recipient_maps, &r->local_recipients, false, false},
+        {"transport_maps", r->p.transport_maps, &r->transports, true, true},
+        {"relocated_maps", r->p.relocated_maps, &r->relocated, true, false},
         {"sender_dependent_relayhost_maps", r->p.sender_dependent_relayhost_maps,
-         &r->sender_relayhost, true},
+         &r->sender_relayhost, true, true},
         {"sender_dependent_default_transport_maps", r->p.sender_dependent_default_transport_maps,
-         &r->sender_transport, true},
+         &r->sender_transport, true, true},
     };
     r->local_only = true;
     for (size_t i = 0; i < ARRAY_LEN(matches); i++) {
@@ -104,7 +105,11 @@ int route_new(struct map_env *env, struct route **out, struct err *err)
         r->local_only &= (match_list_flags(*matches[i].out) & MAP_FLAG_LOCAL) != 0;
     }
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
-        if (map_list_open(env, lists[i].value, lists[i].out, err) == -1) {
+        /* what names a transport or next hop must not come from an address */
+        int res = lists[i].names_hop ? map_list_open_plain(env, lists[i].value, lists[i].out, err)
+                                     : map_list_open(env, lists[i].value, lists[i].out, err);
+
+        if (res == -1) {
             err_prefix(err, "%s: ", lists[i].name);
             goto fail;
         }

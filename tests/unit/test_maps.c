@@ -159,6 +159,45 @@ static void test_patterns(void **state)
     check_map("pcre:@/re2", (const struct map_case[]){{"case", "fits"}, {"CASE", NULL}}, 2);
 }
 
+/* A table whose results name commands or transports has no rule that puts a part of the key there; the same file serves others as it is. */
+static void test_plain(void **state)
+{
+    static const char *const types[] = {"regexp", "pcre", "unionmap:{pcre"};
+    static const struct {
+        const char *key, *value, *plain;
+    } cases[] = {{"to-x", "relay:x", NULL},
+                 {"dollar", "$", "$"},
+                 {"other", "smtp:other", "smtp:other"},
+                 {"not", "smtp:not", "smtp:not"}};
+
+    (void) state;
+    put("plain",
+        "/^to-(.*)$/ relay:$1\n/^dollar/ $$\n/^other/ smtp:other\n!/o/ never\n/^not/ smtp:not\n");
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        struct map_list *both[2] = {NULL, NULL};
+        struct err err = ERR_INIT;
+        char spec[512];
+
+        (void) snprintf(spec, sizeof(spec), "%s:%s/plain%s", types[i], dir, i == 2 ? "}" : "");
+        assert_int_equal(map_list_open(env, spec, &both[0], &err), 0);
+        assert_int_equal(map_list_open_plain(env, spec, &both[1], &err), 0);
+        for (size_t k = 0; k < ARRAY_LEN(cases) * 2; k++) {
+            const char *wanted = k % 2 == 0 ? cases[k / 2].value : cases[k / 2].plain;
+            struct buf got = BUF_INIT(4096);
+            enum map_result res =
+                map_list_lookup(both[k % 2], slice_str(cases[k / 2].key), 0, &got, NULL, &err);
+
+            if (res != (wanted != NULL ? MAP_FOUND : MAP_NOTFOUND) ||
+                (wanted != NULL && strcmp(buf_cstr(&got), wanted) != 0))
+                fail_msg("%s, key %s, plain %zu: %d \"%s\"", spec, cases[k / 2].key, k % 2, res,
+                         buf_cstr(&got));
+            buf_fini(&got);
+        }
+        map_list_free(&both[0]);
+        map_list_free(&both[1]);
+    }
+}
+
 static void test_cidr(void **state)
 {
     static const struct map_case cases[] = {
@@ -384,10 +423,11 @@ static void test_route(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),       cmocka_unit_test(test_patterns),
-        cmocka_unit_test(test_cidr),        cmocka_unit_test(test_wrong_rows),
-        cmocka_unit_test(test_reload),      cmocka_unit_test(test_address_keys),
-        cmocka_unit_test(test_match_lists), cmocka_unit_test(test_route),
+        cmocka_unit_test(test_types),        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_plain),        cmocka_unit_test(test_cidr),
+        cmocka_unit_test(test_wrong_rows),   cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_address_keys), cmocka_unit_test(test_match_lists),
+        cmocka_unit_test(test_route),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
