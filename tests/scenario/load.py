@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that send all the time, and the reckoning at the end: whatever was accepted has arrived."""
+import collections
 import re
 import smtplib
 import threading
@@ -7,13 +8,23 @@ import time
 
 from instance import DEADLINE, wait_for
 
+FILLER = f"{'x' * 59}\n" * 50
+
+
+class Client(smtplib.SMTP):
+    """Keeps what the server answered to the content: it names the queue id."""
+
+    def data(self, msg):
+        self.answer = super().data(msg)
+        return self.answer
+
 
 class Load:
     """Client threads that send numbered messages to a virtual mailbox and through the next hop."""
 
     def __init__(self, inst, threads=4):
         self.inst, self.stopped = inst, False
-        self.accepted, self.refused, self.failed = set(), 0, []
+        self.accepted, self.failed = {}, []  # number: queue id
         self.lock, self.number = threading.Lock(), 0
         self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(threads)]
         for t in self.threads:
@@ -26,10 +37,14 @@ class Load:
                 n = self.number
             to = "bob@v.test" if n % 2 else "x@far.test"
             try:
-                with smtplib.SMTP("127.0.0.1", self.inst.port, timeout=20) as client:
-                    client.sendmail("s@example.org", [to], f"Subject: n{n}\nX-N: {n}\n\n{'x' * 3000}\n")
-                with self.lock:
-                    self.accepted.add(n)
+                with Client("127.0.0.1", self.inst.port, timeout=20) as client:
+                    try:
+                        client.sendmail("s@example.org", [to], f"Subject: n{n}\nX-N: {n}\n\n{FILLER}")
+                    finally:  # what it has answered for counts, however the session ends
+                        code, text = getattr(client, "answer", (0, b""))
+                        if code == 250:
+                            with self.lock:
+                                self.accepted[n] = text.decode().rpartition(" ")[2]
             except (OSError, smtplib.SMTPException) as e:
                 with self.lock:
                     self.failed.append(f"{type(e).__name__}: {e}")
@@ -53,16 +68,36 @@ def running(instance, sink, **options):
 
 
 def arrived(inst, hop):
-    numbers = [int(m[1]) for _, _, text in list(hop.messages) if (m := re.search(rb"X-N: (\d+)", text))]
+    """What has arrived where: [(number, place, content)]. A message without a number has None."""
+    found = [("the next hop", text.decode(errors="replace").replace("\r\n", "\n")) for _, _, text in list(hop.messages)]
     new = inst.home / "bob/new"
     if new.is_dir():
-        numbers += [int(m[1]) for p in new.iterdir() if (m := re.search(r"X-N: (\d+)", p.read_text()))]
-    return numbers
+        found += [("bob", p.read_text(errors="replace")) for p in new.iterdir()]
+    return [(int(m[1]) if (m := re.search(r"^X-N: (\d+)$", text, re.M)) else None, place, text) for place, text in found]
 
 
 def all_arrive(inst, hop, load):
-    missing = lambda: load.accepted - set(arrived(inst, hop))  # noqa: E731
-    wait_for(lambda: f"{len(missing())} of {len(load.accepted)} accepted messages: {sorted(missing())[:5]}\n{inst.mailq()}\n{inst.log()[-6000:]}",
-             lambda: not missing(), DEADLINE * 3)
-    numbers = arrived(inst, hop)
-    return len(numbers) - len(set(numbers))
+    """Waits until every accepted message has arrived, whole and where it belongs. Returns how many came more than once."""
+    missing = lambda: load.accepted.keys() - {n for n, _, _ in arrived(inst, hop)}  # noqa: E731
+
+    def about(numbers):
+        log = inst.log().splitlines()
+        return "".join(f"\n{n} ({load.accepted.get(n)}):" + "".join(f"\n  {line}" for line in log if f" {load.accepted.get(n)}: " in line)
+                       for n in sorted(numbers))
+
+    def state():
+        count = collections.Counter(n for n, _, _ in arrived(inst, hop))
+        return (f"{len(missing())} of {len(load.accepted)} accepted messages:{about(missing())}\n"
+                f"arrived, number: times: {dict(sorted(count.items(), key=str))}\n{hop.connections} connections at the next hop\n"
+                f"{inst.mailq()}\nlog:\n{inst.log()}")
+
+    wait_for(state, lambda: not missing(), DEADLINE * 3)
+    found = [a for a in arrived(inst, hop) if a[0] is not None]  # a test may send others of its own
+    for n, place, text in found:
+        assert place == ("bob" if n % 2 else "the next hop"), f"at {place}: {about([n])}\n{text}"
+        assert f"\nSubject: n{n}\nX-N: {n}\n" in text and text.endswith(f"\n\n{FILLER}"), f"changed: {about([n])}\n{text}"
+    more = collections.Counter(n for n, _, _ in found)
+    again = {n for n, times in more.items() if times > 1}
+    if again:
+        print(f"more than once: {about(again)}")
+    return len(found) - len(more)
