@@ -44,12 +44,13 @@ NORETURN static void usage(void)
 static void lock_directory(struct command *c)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char why[128];
 
     c->pid_fd = openat(c->im.dir, "pid/master.pid", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (c->pid_fd == -1) {
         if (errno != ENOENT)
-            fatal("%s/pid/master.pid: errno %d: cannot tell whether Postfix runs", c->im.name,
-                  errno);
+            fatal("%s/pid/master.pid: %s: cannot tell whether Postfix runs", c->im.name,
+                  err_errno_text(errno, why, sizeof(why)));
         return;
     }
     if (flock(c->pid_fd, LOCK_SH | LOCK_NB) == -1 ||
@@ -72,11 +73,12 @@ static void open_directory(struct command *c, const char *name)
     const char *ours = c->q.common.queue_directory;
     struct stat a;
     struct stat b;
+    char why[128];
 
     c->im.name = name;
     c->im.dir = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (c->im.dir == -1 || fstat(c->im.dir, &a) == -1)
-        fatal("%s: errno %d", name, errno);
+        fatal("%s: %s", name, err_errno_text(errno, why, sizeof(why)));
     if (stat(ours, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         fatal("%s is the queue directory of this mail system: move Postfix's directories in it "
               "(incoming, active, deferred, hold, maildrop, corrupt, defer, bounce, trace) to "
