@@ -241,6 +241,7 @@ static int alias(struct local_job *j, struct slice name, unsigned depth)
     struct buf owner = BUF_INIT(1024);
     struct err err = ERR_INIT;
     enum map_result res = map_list_lookup(j->l->aliases, name, 0, &value, NULL, &err);
+    enum map_result has_owner = MAP_NOTFOUND;
 
     if (res == MAP_RETRY) {
         fail(j, ERR_TEMPORARY, "4.3.0", "alias database unavailable: %s", err.text);
@@ -249,8 +250,12 @@ static int alias(struct local_job *j, struct slice name, unsigned depth)
 
         /* mail for a list comes from its owner, so that reports go there */
         buf_printf(&owner, "owner-%.*s", SLICE_FMT(name));
-        if (j->r->msg.sender.len > 0 &&
-            map_list_lookup(j->l->aliases, buf_view(&owner), 0, &who, NULL, &err) == MAP_FOUND) {
+        if (j->r->msg.sender.len > 0)
+            has_owner = map_list_lookup(j->l->aliases, buf_view(&owner), 0, &who, NULL, &err);
+        if (has_owner == MAP_RETRY) {
+            fail(j, ERR_TEMPORARY, "4.3.0", "alias database unavailable: %s", err.text);
+            res = MAP_RETRY;
+        } else if (has_owner == MAP_FOUND) {
             if (j->l->p.expand_owner_alias)
                 j->sender = arena_slice(j->arena, slice_trim(buf_view(&who), NULL));
             else
@@ -258,7 +263,8 @@ static int alias(struct local_job *j, struct slice name, unsigned depth)
                     arena_printf(j->arena, "%.*s@%s", SLICE_FMT(buf_view(&owner)), j->l->myorigin));
         }
         buf_fini(&who);
-        elements(j, buf_view(&value), &rights, depth + 1);
+        if (res == MAP_FOUND)
+            elements(j, buf_view(&value), &rights, depth + 1);
     }
     buf_fini(&value);
     buf_fini(&owner);

@@ -190,3 +190,11 @@ def test_a_mailbox_elsewhere_among_other_things(local, sink):
     submit(inst, "both@mx.example.test")
     inst.wait_log(r"to=<both@mx.example.test>, .*relay=local, .*status=sent")
     assert hop.wait(1)
+
+
+def test_a_list_waits_while_its_owner_cannot_be_told(local):
+    """Sent on without, reports about its members would go to whoever wrote to it."""
+    inst = local(aliases="list x@far.test\n", alias_maps="texthash:{etc}/aliases, fail:down")
+    submit(inst, "list@mx.example.test")
+    inst.wait_log(r"to=<list@mx.example.test>, relay=local, .*dsn=4\.3\.0, status=deferred \(alias database unavailable: ")
+    assert "far.test" not in inst.log()
