@@ -357,7 +357,8 @@ static int open_lists(struct worker *w, struct smtpd *g, struct err *err)
                         &g->bare_exclusions, err) == 0 &&
         match_list_open(env, MATCH_STRING, g->p.noop_commands, false, &g->noop, err) == 0 &&
         map_list_open(env, g->p.discard_ehlo_keyword_maps, &g->discard_ehlo_maps, err) == 0 &&
-        map_list_open(env, g->p.command_filter, &g->command_filter, err) == 0)
+        map_list_open(env, g->p.command_filter, &g->command_filter, err) == 0 &&
+        map_list_open(env, g->p.reject_footer_maps, &g->reject_footers, err) == 0)
         ret = 0;
     buf_fini(&rewrite);
     return ret;

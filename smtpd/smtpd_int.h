@@ -36,6 +36,7 @@ struct smtpd_params {
     bool helo_required, disable_vrfy, strict_rfc821, peername_lookup, client_port_logging;
     bool smtputf8_enable, soft_bounce, relay_first;
     const char *command_filter;
+    const char *reject_footer, *reject_footer_maps, *expansion_filter; /* smtpd_footer.c */
     /* other folders', by name */
     const char *myhostname;
     int64_t message_size_limit;
@@ -53,7 +54,7 @@ struct smtpd {
     struct policy *policy;
     struct intake_pool *intake;
     struct match_list *forbidden, *noop, *bare_exclusions, *mynetworks, *rewrite_clients;
-    struct map_list *discard_ehlo_maps, *command_filter;
+    struct map_list *discard_ehlo_maps, *command_filter, *reject_footers;
     enum bare_newline bare_newline;
     _Atomic int64_t space_bytes,
         space_asked_us; /* of the queue's file system, and when that was (monotonic) */
@@ -145,6 +146,8 @@ void smtpd_reply_line(struct session *s, const char *text); /* as it is, CRLF ad
 /* "NOQUEUE: reject: RCPT from NAME[ADDR]: TEXT; from=<> to=<> proto= helo=" */
 void smtpd_log_verdict(struct session *s, const char *what, const char *stage, struct slice text,
                        struct slice rcpt);
+/* smtpd_footer.c: a reply of 4xx or 5xx, without CRLF, and its footer. */
+void smtpd_put_refusal(struct session *s, struct slice reply);
 void smtpd_error(struct session *s); /* counts one more */
 /* A policy verdict: replies and logs when it refuses. True: go on. */
 bool smtpd_apply(struct session *s, const struct policy_result *r, const char *stage,

@@ -79,6 +79,17 @@ static const struct param rows[] = {
                .doc = "Whether smtpd_relay_restrictions come before smtpd_recipient_restrictions."),
     PARAM_STRING("smtpd_command_filter", P, command_filter, .def = "", S,
                  .doc = "Tables that make another command line of one that a client sends."),
+    PARAM_RAW(
+        "smtpd_reject_footer", P, reject_footer, .def = "", S,
+        .doc =
+            "What is put behind replies that refuse; knows $client_address, $client_port, $localtime and $server_name."),
+    PARAM_STRING("smtpd_reject_footer_maps", P, reject_footer_maps, .def = "", S,
+                 .doc = "Tables that give such a text by the whole reply."),
+    PARAM_RAW(
+        "smtpd_expansion_filter", P, expansion_filter,
+        .def =
+            "\\t\\40!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\\\]^_`abcdefghijklmnopqrstuvwxyz{|}~",
+        S, .doc = "Characters that $names in replies may have; others become _."),
     PARAM_BOOL("smtputf8_enable", P, smtputf8_enable,
                .def = "${{$compatibility_level} <level {1} ? {no} : {yes}}", S,
                .doc = "Whether SMTPUTF8 is offered."),

@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "smtpd/smtpd_int.h"
 
+#define REPLY_MAX 65536
+
 void smtpd_reply_line(struct session *s, const char *text)
 {
     buf_puts(&s->out, text);
@@ -13,22 +15,27 @@ void smtpd_reply_line(struct session *s, const char *text)
 
 void smtpd_reply(struct session *s, int code, const char *dsn, const char *fmt, ...)
 {
+    struct buf line = BUF_INIT(REPLY_MAX);
     va_list ap;
 
     if (s->g->p.soft_bounce && code >= 500) {
         code -= 100;
-        buf_printf(&s->out, "%d ", code);
+        buf_printf(&line, "%d ", code);
         if (dsn[0] != '\0')
-            buf_printf(&s->out, "%c%s ", dsn[0] == '5' ? '4' : dsn[0], dsn + 1);
+            buf_printf(&line, "%c%s ", dsn[0] == '5' ? '4' : dsn[0], dsn + 1);
     } else {
-        buf_printf(&s->out, "%d %s%s", code, dsn, dsn[0] != '\0' ? " " : "");
+        buf_printf(&line, "%d %s%s", code, dsn, dsn[0] != '\0' ? " " : "");
     }
     va_start(ap, fmt);
-    buf_vprintf(&s->out, fmt, ap);
+    buf_vprintf(&line, fmt, ap);
     va_end(ap);
-    buf_puts(&s->out, "\r\n");
-    if (code >= 400)
+    if (code >= 400) {
+        smtpd_put_refusal(s, buf_view(&line));
         s->last_failed = true;
+    } else {
+        smtpd_reply_line(s, buf_cstr(&line));
+    }
+    buf_fini(&line);
     if (code == 421)
         s->state = STATE_CLOSING;
 }
@@ -80,7 +87,7 @@ bool smtpd_apply(struct session *s, const struct policy_result *r, const char *s
             text[4] = '4';
     }
     smtpd_log_verdict(s, "reject", stage, slice_str(text), rcpt);
-    smtpd_reply_line(s, text);
+    smtpd_put_refusal(s, slice_str(text));
     s->last_failed = true;
     if (r->verdict == POLICY_DISCONNECT || strncmp(text, "421", 3) == 0 ||
         strncmp(text, "521", 3) == 0)

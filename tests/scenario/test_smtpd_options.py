@@ -100,3 +100,53 @@ def test_an_unknown_action(instance):
     inst = instance(main={"reject_tempfail_action": "wait"}, start=False)
     done = inst.run("postfix", "check", check=False)
     assert done.returncode == 1 and re.search(r'main\.cf, line \d+: reject_tempfail_action: "wait" is neither defer nor', done.stderr)
+
+
+def lines(inst, *commands):
+    """What the server says to the last of the commands, as it stands on the wire."""
+    with inst.smtp() as client:
+        client.ehlo("c.test")
+        for command in commands[:-1]:
+            client.docmd(command)
+        client.putcmd(commands[-1])
+        answer = [client.file.readline().decode()]
+        while answer[-1][3] == "-":
+            answer.append(client.file.readline().decode())
+        return [line.removesuffix("\r\n") for line in answer], client.sock.getsockname()[1]
+
+
+FOOTERS = [
+    ("see help", ["550-5.7.9 REPLY", "550 5.7.9 see help"]),
+    (r"\c. For help, call 1", ["550 5.7.9 REPLY. For help, call 1"]),
+    (r"one\ntwo\n", ["550-5.7.9 REPLY", "550-5.7.9 one", "550-5.7.9 two", "550 5.7.9 "]),
+    (r"\c, one\ntwo", ["550-5.7.9 REPLY, one", "550 5.7.9 two"]),
+    ("client ($client_address) and ${server_name}, $(client_port), 5$$", ["550-5.7.9 REPLY", "550 5.7.9 client (127.0.0.1) and mx.example.test, PORT, 5$"]),
+    ("of $sender", ["550 5.7.9 REPLY"]),  # not a name that it knows: reported, and left out
+    ("${client_address", ["550 5.7.9 REPLY"]),
+]
+
+
+@pytest.mark.parametrize("footer, wanted", FOOTERS)
+def test_reject_footer(instance, footer, wanted):
+    inst = instance(main={"smtpd_reject_footer": footer, "smtpd_sender_restrictions": "check_sender_access inline:{ {bad@example.org = 550 5.7.9 go away} }"})
+    text = "<bad@example.org>: Sender address rejected: go away"
+    answer, port = lines(inst, "MAIL FROM:<bad@example.org>", "RCPT TO:<root@mx.example.test>")
+    assert answer == [line.replace("REPLY", text).replace("PORT", str(port)) for line in wanted]
+    # what is logged is the reply alone; what is accepted has no footer
+    assert inst.wait_log(rf"NOQUEUE: reject: RCPT from .*: 550 5\.7\.9 {re.escape(text)}; from=")
+    assert lines(inst, "NOOP")[0] == ["250 2.0.0 Ok"]
+    assert ("no such name" in inst.log()) == (len(wanted) == 1 and "$" in footer)
+
+
+def test_reject_footer_by_reply(instance):
+    inst = instance(main={"smtpd_reject_footer_maps": "regexp:{etc}/footers", "smtpd_reject_footer": "all others at $localtime", "smtpd_expansion_filter": r"123456789\60:\40",
+                          "soft_bounce": "yes"},
+                    files={"footers": "/^402 4\\.5\\.2 (.*)/ \\c: really. $$server_name ($1)\n/^4.. .*User unknown/ no such user here\n"})
+    said = "Error: command not recognized"
+    assert lines(inst, "NOSUCH")[0] == [f"402 4.5.2 {said}: really. {'_' * 15} ({said})"]
+    first, last = lines(inst, "MAIL FROM:<>", "RCPT TO:<nosuch@mx.example.test>")[0]
+    assert first.startswith("450-4.1.1 <nosuch@mx.example.test>: ") and last == "450 4.1.1 no such user here"
+    assert re.fullmatch(r"403 4\.5\.1 all others at ___ [ \d]\d \d\d:\d\d:\d\d", lines(inst, "MAIL FROM:<>", "MAIL FROM:<>")[0][-1])
+    (inst.etc / "footers").unlink()
+    done = inst.reload(check=False)
+    assert done.returncode == 1 and "smtpd_reject_footer_maps" in done.stderr
