@@ -97,21 +97,6 @@ static void on_finding(bool is_fatal, const char *text, void *arg)
 
 /* --- services ----------------------------------------------------------------------------------- */
 
-static void check_override_names(struct check *c, const struct master_service *s)
-{
-    for (char **o = s->overrides; *o != NULL; o++) {
-        char *name = slice_dup(slice_trim(slice_of(*o, strcspn(*o, "=")), NULL));
-        const char *near;
-
-        if (param_find(name) == NULL && !config_is_set(c->g->cfg, name)) {
-            near = param_suggest(name);
-            report(c, false, "%s, line %d: unknown parameter %s%s%s", c->g->cf->path, s->line, name,
-                   near != NULL ? ": did you mean " : "", near != NULL ? near : "");
-        }
-        free(name);
-    }
-}
-
 /* The configuration as this service sees it, if it has -o. */
 static void check_overrides(struct check *c, const struct master_service *s)
 {
@@ -125,7 +110,6 @@ static void check_overrides(struct check *c, const struct master_service *s)
         n++;
     if (n == 0)
         return;
-    check_override_names(c, s);
     c->service = s;
     if (worker_read_config(c->g->config_fd, &text, &err) == -1 ||
         config_load_text(config_dir(c->g->cfg), buf_view(&text), (const char *const *) s->overrides,
@@ -173,6 +157,7 @@ int check_generation(const struct generation *g, bool network, check_report_fn f
 
     c.findings = findings_new(g->cfg, network, on_finding, &c);
     check_values(&c);
+    config_check_names(g->cfg, g->cf, on_config, &c);
     if (g->daemons != NULL)
         report(
             &c, false,

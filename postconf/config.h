@@ -64,6 +64,13 @@ void config_check(const struct config *cfg,
                                  const char *text, void *arg),
                   void *arg);
 
+struct master_cf;
+/* Names in both files: -o of what is no parameter and nothing refers to, and $names that nothing defines. */
+void config_check_names(const struct config *cfg, const struct master_cf *m,
+                        void (*report)(enum config_finding kind, const char *file, int line,
+                                       const char *text, void *arg),
+                        void *arg);
+
 /* Where things are when main.cf does not say: relative to the executable in an installed prefix that is not
  * the built-in one, else Postfix's. NUL-terminated, never fails. "daemon_directory", "command_directory". */
 char *config_default_directory(const char *name);

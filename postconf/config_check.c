@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_check.c - every finding about main.cf: unknown and not yet effective names, values that do not parse,
+ * config_check.c - every finding about main.cf, and about names in master.cf: unknown and not yet effective names, values that do not parse,
  * repeated definitions, lines that are ignored.
  */
 #include <stdlib.h>
@@ -10,6 +10,8 @@
 
 struct check {
     const struct config *cfg;
+    const char *path; /* of what is looked at */
+    const char *master_path;
     void (*report)(enum config_finding, const char *, int, const char *, void *);
     void *arg;
 };
@@ -23,7 +25,7 @@ static void report(const struct check *c, enum config_finding kind, int line, co
     va_start(ap, fmt);
     buf_vprintf(&text, fmt, ap);
     va_end(ap);
-    c->report(kind, c->cfg->path, line, buf_cstr(&text), c->arg);
+    c->report(kind, c->path, line, buf_cstr(&text), c->arg);
     buf_fini(&text);
 }
 
@@ -61,13 +63,11 @@ static void check_name(const struct check *c, const struct config_names *names, 
                        const struct config_entry *e)
 {
     const struct param *p = param_find(e->name);
-    const char *near;
+    char near[PARAM_SUGGESTION_MAX];
 
     if (p == NULL && !config_names_has(names, e->name)) {
-        near = param_suggest(e->name);
-        report(c, CONFIG_WARNING, e->line,
-               near != NULL ? "unknown parameter %s: did you mean %s?" : "unknown parameter %s",
-               e->name, near);
+        report(c, CONFIG_WARNING, e->line, "unknown parameter %s%s", e->name,
+               param_suggestion(e->name, near));
     } else if (p != NULL && p->name[0] == '*' && have_services &&
                !config_names_is_service(names, e->name)) {
         report(c, CONFIG_WARNING, e->line,
@@ -129,7 +129,7 @@ void config_check_effect(const struct config *cfg,
                                     const char *text, void *arg),
                          void *arg)
 {
-    struct check c = {cfg, fn, arg};
+    struct check c = {cfg, cfg->path, NULL, fn, arg};
 
     for (size_t i = 0; i < cfg->in_order.len; i++)
         if (counts(cfg, cfg->in_order.items[i]))
@@ -142,7 +142,7 @@ void config_check_lines(const struct config *cfg,
                                    const char *text, void *arg),
                         void *arg)
 {
-    struct check c = {cfg, fn, arg};
+    struct check c = {cfg, cfg->path, NULL, fn, arg};
 
     for (size_t i = 0; i < cfg->in_order.len; i++)
         check_line(&c, cfg->in_order.items[i]);
@@ -153,7 +153,7 @@ void config_check(const struct config *cfg,
                              void *arg),
                   void *arg)
 {
-    struct check c = {cfg, fn, arg};
+    struct check c = {cfg, cfg->path, NULL, fn, arg};
     struct master_cf *m = NULL;
     struct config_names *names;
     struct err err = ERR_INIT;
@@ -169,4 +169,46 @@ void config_check(const struct config *cfg,
     config_check_effect(cfg, fn, arg);
     config_names_free(&names);
     master_cf_free(&m);
+}
+
+static void on_undefined(const char *name, bool in_master_cf, int line, void *arg)
+{
+    const struct check *c = arg;
+    struct check place = *c;
+    char near[PARAM_SUGGESTION_MAX];
+
+    if (line == 0)
+        return;
+    place.path = in_master_cf ? c->master_path : c->cfg->path;
+    report(&place, CONFIG_WARNING, line, "$%s is not defined, and stands for nothing%s", name,
+           param_suggestion(name, near));
+}
+
+static void check_override_names(const struct check *c, const struct config_names *names,
+                                 const struct master_service *s)
+{
+    char near[PARAM_SUGGESTION_MAX];
+
+    for (char **o = s->overrides; *o != NULL; o++) {
+        char *name = slice_dup(slice_trim(slice_of(*o, strcspn(*o, "=")), NULL));
+
+        if (param_find(name) == NULL && !config_names_has(names, name))
+            report(c, CONFIG_WARNING, s->line, "unknown parameter %s%s", name,
+                   param_suggestion(name, near));
+        free(name);
+    }
+}
+
+void config_check_names(const struct config *cfg, const struct master_cf *m,
+                        void (*fn)(enum config_finding kind, const char *file, int line,
+                                   const char *text, void *arg),
+                        void *arg)
+{
+    struct check c = {cfg, m->path, m->path, fn, arg};
+    struct config_names *names = config_names_new(cfg, m);
+
+    config_names_each_undefined(names, on_undefined, &c);
+    for (size_t i = 0; i < m->services.len; i++)
+        check_override_names(&c, names, m->services.items[i]);
+    config_names_free(&names);
 }

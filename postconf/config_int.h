@@ -85,9 +85,11 @@ bool config_names_is_service(const struct config_names *names, const char *name)
 /* Calls fn for each service-defined name there is, in no order. */
 void config_names_each_service(const struct config_names *names,
                                void (*fn)(const char *name, void *arg), void *arg);
-/* Calls fn for each $name that is neither set nor known; where: main.cf or master.cf. */
+/* Calls fn for each $name that is neither set nor known; where: main.cf or master.cf, and the line;
+ * 0: named without $, in smtpd_restriction_classes, whose own check reports it. */
 void config_names_each_undefined(const struct config_names *names,
-                                 void (*fn)(const char *name, bool in_master_cf, void *arg),
+                                 void (*fn)(const char *name, bool in_master_cf, int line,
+                                            void *arg),
                                  void *arg);
 /* Calls fn for each "TYPE:FILE" of a database that FILE describes; known: the names it may have, separated by blanks. */
 void config_names_each_source(const struct config_names *names,

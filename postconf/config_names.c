@@ -16,13 +16,15 @@ struct config_names {
     struct vec missing;       /* struct undefined * */
     struct vec sources;       /* struct source *: databases that a file describes */
     bool in_master_cf;        /* what is being scanned */
-    char **overrides;         /* of the service that is being scanned, or NULL */
+    int line;
+    char **overrides; /* of the service that is being scanned, or NULL */
     bool in_default;
 };
 
 struct undefined {
     char *name;
     bool in_master_cf;
+    int line;
 };
 
 struct source {
@@ -86,6 +88,7 @@ static void note_reference(struct slice name, void *arg)
             u = xcalloc(1, sizeof(*u));
             u->name = xstrdup(copy);
             u->in_master_cf = n->in_master_cf;
+            u->line = n->line;
             vec_push(&n->missing, u);
         }
     }
@@ -148,8 +151,10 @@ static void scan(struct config_names *n, const char *name, const char *value)
     config_each_reference(value, note_reference, n);
     while (slice_token(&rest, ", \t\r\n{}", &word)) {
         note_database(n, word);
-        if (classes && word.ptr[0] != '$')
+        if (classes && word.ptr[0] != '$') {
+            n->line = 0;
             note_reference(word, n);
+        }
     }
 }
 
@@ -193,6 +198,7 @@ static void scan_service(struct config_names *n, const struct master_service *m)
     if (s.delivers || s.has_time_limit)
         param_each(add_family, &s);
     n->in_master_cf = true;
+    n->line = m->line;
     n->overrides = m->overrides;
     for (char **o = m->overrides; *o != NULL; o++) {
         struct slice text = slice_str(*o);
@@ -218,6 +224,7 @@ struct config_names *config_names_new(const struct config *cfg, const struct mas
     for (size_t i = 0; i < cfg->in_order.len; i++) {
         const struct config_entry *e = cfg->in_order.items[i];
 
+        n->line = e->line;
         if (htable_get(cfg->entries, slice_str(e->name)) == e)
             scan(n, e->name, e->value);
     }
@@ -294,13 +301,14 @@ void config_names_each_service(const struct config_names *names,
 }
 
 void config_names_each_undefined(const struct config_names *names,
-                                 void (*fn)(const char *name, bool in_master_cf, void *arg),
+                                 void (*fn)(const char *name, bool in_master_cf, int line,
+                                            void *arg),
                                  void *arg)
 {
     for (size_t i = 0; i < names->missing.len; i++) {
         const struct undefined *u = names->missing.items[i];
 
-        fn(u->name, u->in_master_cf, arg);
+        fn(u->name, u->in_master_cf, u->line, arg);
     }
 }
 

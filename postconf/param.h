@@ -119,7 +119,8 @@ extern const struct param_set *const *const all_param_sets[];
 const struct param *param_find(const char *name);
 /* Each row once, sorted by name. */
 void param_each(void (*fn)(const struct param *p, void *arg), void *arg);
-/* The known name nearest to a misspelt one, or NULL. */
-const char *param_suggest(const char *name);
+/* The known name nearest to a misspelt one, with ": did you mean " before and "?" behind it, or "". Cut to what has room. */
+#define PARAM_SUGGESTION_MAX 300
+const char *param_suggestion(const char *name, char text[PARAM_SUGGESTION_MAX]);
 
 #endif

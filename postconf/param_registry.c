@@ -3,6 +3,7 @@
  * param_registry.c - all rows of all folders, found by name. Built once, on first use.
  */
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,20 +110,49 @@ static unsigned distance(const char *a, const char *b, unsigned limit)
     return rows[n % 3][m];
 }
 
-const char *param_suggest(const char *name)
+/* The distance of NAME_suffix from the row's *_suffix; the length of NAME_ goes to *service. */
+static unsigned family_distance(const char *name, const char *suffix, unsigned limit,
+                                size_t *service)
+{
+    unsigned least = limit + 1;
+
+    /* short suffixes are near to too much */
+    if (limit > strlen(suffix) / 6)
+        limit = (unsigned) strlen(suffix) / 6;
+    for (const char *at = strchr(name, '_'); at != NULL; at = strchr(at + 1, '_')) {
+        unsigned d = at > name ? distance(at, suffix, limit) : limit + 1;
+
+        if (d <= limit && d < least) {
+            least = d;
+            *service = (size_t) (at - name);
+        }
+    }
+    return least;
+}
+
+const char *param_suggestion(const char *name, char text[PARAM_SUGGESTION_MAX])
 {
     const char *best = NULL;
     unsigned least = 4;
+    size_t service = 0;
 
     pthread_once(&once, build);
     for (size_t i = 0; i < sorted.len; i++) {
         const struct param *p = sorted.items[i];
-        unsigned d = distance(name, p->name, least - 1);
+        bool family = p->name[0] == '*';
+        size_t len = 0;
+        unsigned d = family ? family_distance(name, p->name + 1, least - 1, &len)
+                            : distance(name, p->name, least - 1);
 
         if (d < least) {
             least = d;
-            best = p->name;
+            best = p->name + family;
+            service = len;
         }
     }
-    return best;
+    text[0] = '\0';
+    if (best != NULL)
+        (void) snprintf(text, PARAM_SUGGESTION_MAX, ": did you mean %.*s%s?", (int) service, name,
+                        best);
+    return text;
 }

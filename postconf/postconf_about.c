@@ -76,6 +76,7 @@ static void explain(const struct config *cfg, const char *name)
     const struct param *p = param_find(name);
     const char *value = config_get(cfg, name);
     struct buf range = BUF_INIT(200);
+    char near[PARAM_SUGGESTION_MAX];
 
     printf("%s = %s\n", name, value != NULL ? value : "");
     if (config_line(cfg, name) > 0)
@@ -92,7 +93,7 @@ static void explain(const struct config *cfg, const char *name)
         if (p->doc != NULL)
             printf("  %s\n", p->doc);
     } else {
-        printf("  a name of your own\n");
+        printf("  a name of your own%s\n", param_suggestion(name, near));
     }
     buf_fini(&range);
 }
@@ -107,17 +108,13 @@ int postconf_explain(const struct postconf *p)
     cfg = postconf_load(p);
     for (size_t i = 0; i < p->count; i++) {
         const char *name = p->names[i];
+        char near[PARAM_SUGGESTION_MAX];
 
         if (param_find(name) != NULL || config_is_set(cfg, name)) {
             explain(cfg, name);
         } else {
-            const char *near = param_suggest(name);
-
             status = 1;
-            if (near != NULL)
-                log_warning("%s: unknown parameter (did you mean %s?)", name, near);
-            else
-                log_warning("%s: unknown parameter", name);
+            log_warning("%s: unknown parameter%s", name, param_suggestion(name, near));
         }
     }
     config_unref(&cfg);

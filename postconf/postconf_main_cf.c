@@ -169,7 +169,7 @@ static void show_named(const struct postconf *p, struct collect *c,
     for (size_t i = 0; i < p->count; i++) {
         const char *name = p->names[i];
         const struct param *row = param_find(name);
-        const char *near;
+        char near[PARAM_SUGGESTION_MAX];
 
         if (htable_get(c->seen, slice_str(name)) != NULL ||
             (row != NULL && row->name[0] != '*' && !postconf_is_obsolete(row)) ||
@@ -181,11 +181,8 @@ static void show_named(const struct postconf *p, struct collect *c,
                             config_line(c->cfg, name), name);
             continue;
         }
-        near = row == NULL ? param_suggest(name) : NULL;
-        if (near != NULL)
-            log_warning("%s: unknown parameter (did you mean %s?)", name, near);
-        else
-            log_warning("%s: unknown parameter", name);
+        log_warning("%s: unknown parameter%s", name,
+                    row == NULL ? param_suggestion(name, near) : "");
     }
 }
 

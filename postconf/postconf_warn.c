@@ -11,10 +11,11 @@
 
 #define SOURCE_MAX (1U << 20)
 
-static void warn_undefined(const char *name, bool in_master_cf, void *arg)
+static void warn_undefined(const char *name, bool in_master_cf, int line, void *arg)
 {
     const struct config *cfg = arg;
 
+    (void) line; /* Postfix's text has none */
     log_warning("%s/%s: undefined parameter: %s", cfg->dir, in_master_cf ? "master.cf" : "main.cf",
                 name);
 }

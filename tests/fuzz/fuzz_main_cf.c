@@ -11,9 +11,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void note(const char *name, bool in_master_cf, void *arg)
+static void note(const char *name, bool in_master_cf, int line, void *arg)
 {
     (void) in_master_cf;
+    *(size_t *) arg += (size_t) line;
     *(size_t *) arg += strlen(name);
 }
 

@@ -120,7 +120,7 @@ def test_findings(conf):
     assert f"{conf.main}: unused parameter: relayhots=x more" in warnings
     assert f"{conf.main}, line 3: parameter smtpd_tls_loglevel is not yet effective" in warnings
     assert f"{conf.main}, line 4: enable_long_queue_ids: " in warnings
-    assert "relayhots: unknown parameter (did you mean relayhost?)" in conf.run("relayhots")[1]
+    assert "relayhots: unknown parameter: did you mean relayhost?" in conf.run("relayhots")[1]
     assert "nosuchthing: unknown parameter\n" in conf.run("nosuchthing")[1]
 
 
@@ -144,7 +144,9 @@ def test_explain(conf):
     out, _ = conf.run("--explain", "relayhost", "myhostname")
     assert f"relayhost = [a]\n  set in {conf.main}, line 1, as: [a]\n" in out
     assert "status: effective" in out
-    assert "nosuchthing: unknown parameter" in conf.run("--explain", "nosuchthing", status=1)[1]
+    conf.main.write_text("relayhots = [a]\n")
+    assert conf.run("--explain", "relayhots")[0].endswith("  a name of your own: did you mean relayhost?\n")
+    assert "nosuchthing: unknown parameter\n" in conf.run("--explain", "nosuchthing", status=1)[1]
 
 
 def test_map_types_and_locks(conf):

@@ -101,6 +101,19 @@ def test_a_service_of_its_own(stopped):
 # --- tables ---------------------------------------------------------------------------------------
 
 
+def test_names_in_both_files(stopped):
+    """What an override sets and nothing reads, and what is referred to and not defined, with the name that was meant."""
+    inst = stopped(main={"smtpd_helo_restriction": "permit", "smtp_helo_name": "$myhostnam", "mine_too": "x", "smtpd_banner": "$mine_too"},
+                   master=MASTER_CF + "slow unix - - n - - smtp\n  -o smtp_conect_timeout=5 -o mine=a -o smtp_helo_name=$mine\n"
+                   "127.0.0.1:0 inet n - n - - smtpd -o smtpd_helo_restriction=permit\n  -o smtpd_client_restrictions=$mua_client_restrictions\n")
+    only(inst,
+         r"^warning: etc/main.cf, line \d+: unknown parameter smtpd_helo_restriction: did you mean smtpd_helo_restrictions\?$",
+         r"^warning: etc/main.cf, line \d+: \$myhostnam is not defined, and stands for nothing: did you mean myhostname\?$",
+         r"^warning: etc/master.cf, line 17: unknown parameter smtp_conect_timeout: did you mean smtp_connect_timeout\?$",
+         r"^warning: etc/master.cf, line 19: unknown parameter smtpd_helo_restriction: did you mean smtpd_helo_restrictions\?$",
+         r"^warning: etc/master.cf, line 19: \$mua_client_restrictions is not defined, and stands for nothing(: did you mean .*\?)?$")
+
+
 def test_tables(stopped):
     inst = stopped(main={"canonical_maps": "hash:{etc}/canonical", "alias_maps": "hash:{etc}/aliases", "header_checks": "regexp:{etc}/checks",
                           "transport_maps": "hash:{etc}/nowhere", "virtual_alias_maps": "hash:{etc}/virtual"},

@@ -180,6 +180,11 @@ static void test_findings(void **state)
         {"relay_destination_concurrency_limit = many\n",
          "line 1: relay_destination_concurrency_limit"},
         {"other_destination_concurrency_limit = 3\n", "master.cf has no such delivery service"},
+        {"relay_destination_concurency_limit = 3\n",
+         "unknown parameter relay_destination_concurency_limit: did you mean "
+         "relay_destination_concurrency_limit?\n"},
+        {"_destination_concurency_limit = 3\n", "parameter _destination_concurency_limit\n"},
+        {"users_size_limit = 3\n", "unknown parameter users_size_limit\n"},
     };
     char dir[] = "/tmp/test_postconf_check.XXXXXX";
     struct buf path = BUF_INIT(1000);

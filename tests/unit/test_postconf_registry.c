@@ -226,17 +226,22 @@ static void test_suggest(void **state)
         {"myhostnames", "myhostname"},
         {"relayhosts", "relayhost"},
         {"smtpd_recipient_restriction", "smtpd_recipient_restrictions"},
+        {"slow_destination_concurency_limit", "slow_destination_concurrency_limit"},
+        {"my_own_destinaton_rate_delay", "my_own_destination_rate_delay"},
+        {"_destination_concurency_limit", NULL}, /* no service */
+        {"ldap_size_limit", NULL},               /* hardly *_time_limit */
         {"zzzzzzzzzzzzzzzz", NULL},
+        {"", NULL},
     };
+    char got[PARAM_SUGGESTION_MAX];
+    char wanted[PARAM_SUGGESTION_MAX];
 
     (void) state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        const char *got = param_suggest(rows[i].name);
-
-        if (rows[i].wanted == NULL)
-            check_int(rows[i].name, got == NULL, true);
-        else
-            check_str(rows[i].name, got, rows[i].wanted);
+        (void) snprintf(wanted, sizeof(wanted),
+                        rows[i].wanted != NULL ? ": did you mean %s?" : "%s",
+                        rows[i].wanted != NULL ? rows[i].wanted : "");
+        check_str(rows[i].name, param_suggestion(rows[i].name, got), wanted);
     }
 }
 
