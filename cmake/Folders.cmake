@@ -2,10 +2,10 @@
 # postrider_folder(NAME DIR LIB...) makes the library pr_NAME from DIR/*.c and remembers DIR/PROG_main.c.
 # postrider_programs() then makes one program for each, in a staged tree that looks like an installation.
 
-set(POSTRIDER_SBIN postfix postconf postmap postalias sendmail postqueue postsuper postcat postdrop
+set(POSTRIDER_SBIN qshape postfix postconf postmap postalias sendmail postqueue postsuper postcat postdrop
     postlog postkick postmulti)
-set(POSTRIDER_BENCH smtp-source smtp-sink floor maps-lookup)
-set(POSTRIDER_NOT_INSTALLED floor maps-lookup)
+set(POSTRIDER_BENCH smtp-source smtp-sink floor maps-lookup fill-queue)
+set(POSTRIDER_NOT_INSTALLED floor maps-lookup fill-queue)
 set(POSTRIDER_STAGE ${CMAKE_BINARY_DIR}/stage)
 set_property(GLOBAL PROPERTY postrider_mains "")
 set_property(GLOBAL PROPERTY postrider_libs "")
@@ -61,7 +61,7 @@ function(postrider_programs)
     endif()
     set_target_properties(prog_${prog} PROPERTIES OUTPUT_NAME ${prog}
       RUNTIME_OUTPUT_DIRECTORY ${POSTRIDER_STAGE}/${where})
-    if(folder STREQUAL bench AND NOT prog STREQUAL maps-lookup)
+    if(folder STREQUAL bench AND NOT prog MATCHES "^(maps-lookup|fill-queue)$")
       target_link_libraries(prog_${prog} PRIVATE pr_bench -pie)
     else()
       target_link_libraries(prog_${prog} PRIVATE pr_all -pie)

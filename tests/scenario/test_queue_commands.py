@@ -110,3 +110,27 @@ def test_mail_that_nobody_picked_up(instance):
     assert "later@a.test" in inst.mailq()
     inst.start()
     wait_for(lambda: inst.mailq(), lambda: [m["queue_name"] for m in listing(inst)] == ["deferred"])
+
+
+def test_qshape(waiting):
+    """The table itself: unit/test_qshape."""
+    def rows(*args):
+        lines = waiting.run("qshape", *args).stdout.splitlines()
+        assert lines[0].split()[0] == "T" and {len(line) for line in lines} == {80}
+        return {line.split()[0]: int(line.split()[1]) for line in lines[1:]}
+
+    def check():
+        assert rows() == {"TOTAL": 0}
+        assert rows("deferred", "hold") == {"TOTAL": 4, "b.test": 2, "a.test": 1, "sub.b.test": 1}
+        assert rows("-s", waiting.spool / "deferred") == {"TOTAL": 4, "x.test": 2, "y.test": 1, "MAILER-DAEMON": 1}
+        assert rows("-p", "-m", "1", "deferred") == {"TOTAL": 4, "b.test": 2, "a.test": 1, "sub.b.test": 1, ".b.test": 1}
+
+    check()
+    waiting.expect_fatal = True
+    for args in (["nope"], ["-b", "0", "deferred"], ["-x"]):
+        assert waiting.run("qshape", *args, check=False).returncode == 64
+    waiting.run("postsuper", "-h", "ALL")
+    waiting.stop()
+    assert rows("deferred") == {"TOTAL": 0}
+    waiting.run("postsuper", "-H", "ALL")
+    check()
