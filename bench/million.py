@@ -113,20 +113,20 @@ def run(bench):
     say("restart: `postfix start` until the queue is known and told", f"{time.monotonic() - begin:.1f} s")
     say("qmgr, resident", f"{status(bench.qmgr(), 'VmRSS')} MiB ({status(bench.qmgr(), 'VmRSS') * 2**20 // count} bytes a message)")
     say("`mailq \\| head`", f"{timed(bench.head)[0] * 1000:.0f} ms")
+    before = bench.active()
+    flush, _ = timed(inst.run, "postqueue", "-s", "d3.test")
+    again = count // DOMAINS
+    deadline = time.monotonic() + 120
+    while bench.active() - before < again and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2)  # what is not meant would come now
+    say("`postqueue -s` of one domain, the first since the start", f"{flush:.1f} s; {bench.active() - before} messages tried, {again} are for it")
     whole, most = timed(bench.listing)
     say("`mailq`, all of it", f"{whole:.1f} s, {most} MiB resident")
     worst, n, _ = bench.deliver_meanwhile()
     say("mail delivered one by one while `mailq` runs", f"{n} messages, the slowest took {worst * 1000:.0f} ms")
-    before = bench.active()
-    flush, _ = timed(inst.run, "postqueue", "-s", "d3.test")
-    again = count // DOMAINS
-    inst.wait_log("status=deferred", deadline=60)
-    deadline = time.monotonic() + 120
-    while bench.active() - before < again and time.monotonic() < deadline:
-        time.sleep(0.05)
-    say("`postqueue -s` of one domain, the first since the start", f"{flush:.1f} s; {bench.active() - before} messages tried, {again} are for it")
     flush, _ = timed(inst.run, "postqueue", "-s", "d4.test")
-    say("the next one, of another domain", f"{flush * 1000:.0f} ms")
+    say("the same of another domain, after `mailq`", f"{flush * 1000:.0f} ms")
     select, names = timed(lambda: inst.run("postqueue", "--domain", "d5.test").stdout)
     say("`postqueue --domain`", f"{select:.1f} s, {len(names.split())} names")
     delete, done = timed(lambda: inst.run("postsuper", "-d", "-", input=names))
@@ -152,7 +152,8 @@ def main():
     os.chmod(top, 0o755)
     inst = Instance(pathlib.Path(top) / "i", main={
         "relayhost": f"[127.0.0.1]:{free_port()}", "fast_flush_domains": "static:all",
-        "transport_maps": "inline:{ gone.test=discard: }", "queue_minfree": "0"})
+        "transport_maps": "inline:{ gone.test=discard: }", "queue_minfree": "0",
+        "maximal_backoff_time": "3d"})  # or what is due in a day would count as the mistake of a clock
     try:
         inst.run("postfix", "check", check=False)
         inst.start()

@@ -48,15 +48,13 @@ static bool is_for_site(struct flush *f, struct queued *qd)
     arena_reset(f->q->reading);
     if (store_msg_read(f->q->store, qd->m, f->q->reading, &env, &rcpts, &n, &err) == -1)
         return true; /* the attempt finds out what is the matter */
-    qd->site = SITE_UNKNOWN;
+    qd->site = queue_site_of(rcpts, n);
     for (size_t i = 0; i < n; i++) {
         struct slice addr = rcpts[i].r.addr;
         ptrdiff_t at = slice_rfind(addr, '@');
-        uint32_t site = queue_site(addr);
 
         if (rcpts[i].done)
             continue;
-        qd->site = qd->site == SITE_UNKNOWN || qd->site == site ? site : SITE_SEVERAL;
         found |= at != -1 && slice_caseeq_str(slice_sub(addr, (size_t) at + 1, addr.len), f->site);
     }
     return found;

@@ -111,6 +111,8 @@ struct queue {
 /* For a flush of one site: the domain of an address as a number; what has another is not looked at. */
 enum { SITE_UNKNOWN, SITE_SEVERAL };
 uint32_t queue_site(struct slice addr);
+/* Of the recipients that are not done. */
+uint32_t queue_site_of(const struct store_rcpt *rcpts, size_t n);
 
 void queue_init(struct queue *q);
 void queue_fini(struct queue *q); /* the handles are the store's */

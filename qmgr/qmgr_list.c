@@ -19,6 +19,7 @@ struct list {
     struct qmgr *q;
     struct arena *arena;              /* for what is selected */
     struct proto_queue_select select; /* in it */
+    uint32_t site;                    /* queue_site() of the domain that is selected; 0: none */
     struct queue_maildrop *maildrop;  /* NULL: walked to its end */
     struct queue_cursor cursor;
 };
@@ -107,6 +108,13 @@ static int put_item(const struct list *l, const struct queued *qd, const struct 
     return put_rcpts(l, qd, rcpts, n, err);
 }
 
+/* What is known to be deferred for another domain alone need not be read. */
+static bool may_be_for_site(const struct list *l, const struct queued *qd)
+{
+    return l->site == 0 || qd->where != IN_DEFERRED || qd->site == SITE_UNKNOWN ||
+           qd->site == SITE_SEVERAL || qd->site == l->site;
+}
+
 /* True: its record was read. */
 static bool list_one(struct list *l, struct queued *qd)
 {
@@ -117,14 +125,21 @@ static bool list_one(struct list *l, struct queued *qd)
 
     if (qd->where == IN_MOVING || qd->where == IN_CORRUPT)
         return false; /* between two queues */
-    if (!queue_select_name(&l->select, queue_name(qd), store_msg_id(qd->m)))
+    if (!queue_select_name(&l->select, queue_name(qd), store_msg_id(qd->m)) ||
+        !may_be_for_site(l, qd))
         return false;
     /* an active one, too: what its recipients have come to is noted at once */
     arena_reset(l->q->reading);
-    if (store_msg_read(l->q->store, qd->m, l->q->reading, &env, &rcpts, &n, &err) == -1 ||
-        (is_meant(l, env.sender, env.arrival_us, rcpts, n) &&
-         put_item(l, qd, &env, rcpts, n, &err) == -1))
-        log_warning("%.*s: cannot be listed: %s", SLICE_FMT(store_msg_id(qd->m)), err.text);
+    if (store_msg_read(l->q->store, qd->m, l->q->reading, &env, &rcpts, &n, &err) == -1)
+        goto trouble;
+    if (qd->where == IN_DEFERRED)
+        qd->site = queue_site_of(rcpts, n);
+    if (is_meant(l, env.sender, env.arrival_us, rcpts, n) &&
+        put_item(l, qd, &env, rcpts, n, &err) == -1)
+        goto trouble;
+    return true;
+trouble:
+    log_warning("%.*s: cannot be listed: %s", SLICE_FMT(store_msg_id(qd->m)), err.text);
     return true;
 }
 
@@ -208,6 +223,8 @@ struct command *list_command(struct client *c, const struct proto_queue_select *
     for (size_t i = 0; i < ARRAY_LEN(strings); i++)
         if (strings[i]->len > 0)
             *strings[i] = arena_slice(l->arena, *strings[i]);
+    if (l->select.domain.len > 0 && l->select.domain.ptr[0] != '.')
+        l->site = queue_site(l->select.domain);
     l->maildrop = queue_maildrop_open(".");
     queue_cursor_begin(&l->q->queue, &l->cursor);
     return &l->command;

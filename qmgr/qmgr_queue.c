@@ -37,6 +37,19 @@ uint32_t queue_site(struct slice addr)
     return h > SITE_SEVERAL ? h : h + SITE_SEVERAL + 1;
 }
 
+uint32_t queue_site_of(const struct store_rcpt *rcpts, size_t n)
+{
+    uint32_t site = SITE_UNKNOWN;
+
+    for (size_t i = 0; i < n && site != SITE_SEVERAL; i++) {
+        uint32_t own = queue_site(rcpts[i].r.addr);
+
+        if (!rcpts[i].done)
+            site = site == SITE_UNKNOWN || site == own ? own : SITE_SEVERAL;
+    }
+    return site;
+}
+
 /* --- heap -------------------------------------------------------------------------------------- */
 
 static int64_t time_of(const struct queued *qd)
