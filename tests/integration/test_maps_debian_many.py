@@ -19,7 +19,7 @@ from test_maps_debian import both, reference  # noqa: F401 (fixtures)
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "scenario"))
 from debian_postfix import DebianPostfix  # noqa: E402
-from instance import Instance  # noqa: E402
+from instance import Instance, free_port  # noqa: E402
 
 asked = collections.Counter()  # by type
 
@@ -241,7 +241,12 @@ def test_proxy(reference, tmp_path):  # noqa: F811
     ours = Instance(tmp_path / "ours", main=main)
     for path in tmp_path.iterdir():
         path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
-    theirs.start()
+    try:
+        theirs.start()
+    except AssertionError:  # somebody else took its port meanwhile
+        theirs.stop()
+        theirs.port = free_port()
+        theirs.start()
     try:
         ours.start()
         for table in tables:
