@@ -352,6 +352,29 @@ int store_segment_scan_locked(struct store *s, struct segment *seg, uint64_t lim
     return 0;
 }
 
+/*
+ * To the last valid record, for a segment whose writer has not said how far it is durable. While he lives, his last records may not be:
+ * should his sync fail, he refuses those messages and cuts them off, and they must not have been delivered meanwhile. So
+ * the owner syncs them himself, by his own descriptor, which is told of a failed write as the writer's is. 1: some are not durable; nothing was found.
+ */
+static int scan_unannounced(struct store *s, struct segment *seg, bool live, struct vec *found,
+                            struct err *err) REQUIRES(s->lock)
+{
+    uint64_t from = seg->scanned;
+    struct io_stat st;
+
+    if (store_segment_scan_locked(s, seg, UINT64_MAX, live, found, err) == -1)
+        return -1;
+    if (!live || s->readonly || found->len == 0 ||
+        (s->io->fdatasync(s->io->ctx, seg->fd) == 0 &&
+         s->io->stat_fd(s->io->ctx, seg->fd, &st) == 0 && st.bytes >= seg->scanned))
+        return 0;
+    vec_clear(found, free);
+    seg->scanned = from;
+    seg->sealed = false;
+    return 1;
+}
+
 int store_segment_look_locked(struct store *s, struct segment *seg, struct err *err)
 {
     struct buf path = BUF_INIT(SIZE_MAX);
@@ -379,13 +402,13 @@ int store_segment_look_locked(struct store *s, struct segment *seg, struct err *
     /* a writer that failed has cut it back */
     if (s->io->stat_fd(s->io->ctx, seg->fd, &st) == 0)
         seg->bytes = st.bytes;
-    ret = store_segment_scan_locked(s, seg, UINT64_MAX, live, &found, err);
+    ret = scan_unannounced(s, seg, live, &found, err);
     if (ret == 0 && !live)
         seg->sealed = true;
     for (size_t i = 0; i < found.len; i++)
         store_index_add_locked(s, found.items[i]);
     vec_fini(&found);
-    return ret;
+    return ret == -1 ? -1 : 0;
 }
 
 struct segment_list {
@@ -427,7 +450,14 @@ static int load_segment(struct store *s, struct segment *seg, struct err *err) R
         if (!live)
             (void) s->io->unlock(s->io->ctx, seg->fd);
     }
-    ret = store_segment_scan_locked(s, seg, UINT64_MAX, live, &found, err);
+    ret = scan_unannounced(s, seg, live, &found, err);
+    if (ret == 1) {
+        /* as if it had not been seen: the next look loads it again, with its companion */
+        vec_fini(&found);
+        s->segments.len--;
+        store_segment_free(s, seg);
+        return 0;
+    }
     if (ret == 0 && !live)
         seg->sealed = true;
     if (ret == 0)

@@ -447,6 +447,24 @@ static void test_large_content(void **state)
     }
 }
 
+/* What a living writer may still have to refuse is not found by an owner that starts, until it is known to be durable. */
+static void test_not_durable_yet(void **state)
+{
+    struct fixture *f = begin();
+
+    (void) state;
+    assert_int_equal(put(f, 100), MODEL_ACKED);
+    f->model->msgs[0].fate = MODEL_UNKNOWN; /* the disk says from now on that it is not */
+    set(f, &f->disk->fail_sync, EIO);
+    recover(f);
+    assert_int_equal(store_count(f->store), 0);
+    set(f, &f->disk->fail_sync, 0);
+    (void) store_housekeeping(f->store);
+    assert_int_equal(store_count(f->store), 1);
+    model_check_all(f->model, f->store, &f->disk->ops);
+    end(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -454,7 +472,7 @@ int main(void)
         cmocka_unit_test(test_disk_full),          cmocka_unit_test(test_min_free),
         cmocka_unit_test(test_notes_on_full_disk), cmocka_unit_test(test_torn_tail),
         cmocka_unit_test(test_bit_flips),          cmocka_unit_test(test_oversize),
-        cmocka_unit_test(test_large_content),
+        cmocka_unit_test(test_large_content),      cmocka_unit_test(test_not_durable_yet),
     };
 
     log_open(&(struct log_target){
