@@ -93,6 +93,42 @@ static int sync_file(const struct io_ops *io, const char *path, struct err *err)
     return ret;
 }
 
+/* The directories of message files, a bit each. */
+static const char message_dirs[] = "0123456789ABCDEF-"; /* - is hold */
+
+static uint32_t dir_bit(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *p;
+
+    if (slash == NULL || slash == path)
+        return 0;
+    if (slash - path >= 5 && memcmp(slash - 5, "/hold", 5) == 0)
+        return 1U << (sizeof(message_dirs) - 2);
+    p = slash - path >= 2 && slash[-2] == '/' ? strchr(message_dirs, slash[-1]) : NULL;
+    return p == NULL ? 0 : 1U << (p - message_dirs);
+}
+
+static void sync_directories(struct store *s, uint32_t which)
+{
+    struct buf path = BUF_INIT(SIZE_MAX);
+    struct io_stat st;
+
+    for (unsigned i = 0; message_dirs[i] != '\0'; i++) {
+        if ((which & 1U << i) == 0)
+            continue;
+        buf_reset(&path);
+        if (message_dirs[i] == '-')
+            buf_printf(&path, "%s/hold", s->directory);
+        else
+            buf_printf(&path, "%s/deferred/%c", s->directory, message_dirs[i]);
+        if (s->io->stat_path(s->io->ctx, buf_cstr(&path), &st) == 0 &&
+            s->io->sync_dir(s->io->ctx, buf_cstr(&path)) == -1)
+            log_warning("cannot sync %s", buf_cstr(&path));
+    }
+    buf_fini(&path);
+}
+
 static void run(struct store *s, struct job *j)
 {
     struct buf path = BUF_INIT(SIZE_MAX);
@@ -120,6 +156,9 @@ static void run(struct store *s, struct job *j)
     case JOB_SYNC_FILE:
         for (size_t i = 0; i < j->paths.len && j->result == 0; i++)
             j->result = sync_file(s->io, j->paths.items[i], &j->err);
+        break;
+    case JOB_SYNC_NAMES:
+        sync_directories(s, j->dirs);
         break;
     }
     buf_fini(&path);
@@ -210,6 +249,7 @@ void store_unlink_later(struct store *s, char *path)
     struct job *j = store_job_new(JOB_UNLINK);
 
     s->unlinked = true;
+    s->unlinked_dirs |= dir_bit(path);
     vec_push(&j->paths, path);
     store_job_run(s, j);
 }
@@ -298,6 +338,7 @@ void store_jobs_take_locked(struct store *s)
                 log_warning("queue: %s", j->err.text);
             break;
         case JOB_UNLINK:
+        case JOB_SYNC_NAMES:
             break;
         }
         job_free(j);
@@ -407,24 +448,6 @@ static bool promote(struct store *s) REQUIRES(s->lock)
 }
 
 /* Removed names of message files. */
-static void sync_directories(struct store *s)
-{
-    struct buf path = BUF_INIT(SIZE_MAX);
-    struct io_stat st;
-
-    for (const char *digit = "0123456789ABCDEF-"; *digit != '\0'; digit++) {
-        buf_reset(&path);
-        if (*digit == '-')
-            buf_printf(&path, "%s/hold", s->directory);
-        else
-            buf_printf(&path, "%s/deferred/%c", s->directory, *digit);
-        if (s->io->stat_path(s->io->ctx, buf_cstr(&path), &st) == 0 &&
-            s->io->sync_dir(s->io->ctx, buf_cstr(&path)) == -1)
-            log_warning("cannot sync %s", buf_cstr(&path));
-    }
-    buf_fini(&path);
-}
-
 void store_finish_jobs(struct store *s)
 {
     bool unlinked;
@@ -441,7 +464,7 @@ void store_finish_jobs(struct store *s)
     lock_release(&s->lock);
     wait_for_helper(s); /* taking over may have made some more */
     if (unlinked)
-        sync_directories(s);
+        sync_directories(s, UINT32_MAX);
 }
 
 bool store_housekeeping(struct store *s)
@@ -457,6 +480,13 @@ bool store_housekeeping(struct store *s)
         if (store_flush_locked(s, &err) == -1)
             log_warning("queue: %s", err.text);
         sync_companions(s);
+        if (s->unlinked_dirs != 0) {
+            struct job *j = store_job_new(JOB_SYNC_NAMES);
+
+            j->dirs = s->unlinked_dirs;
+            s->unlinked_dirs = 0;
+            store_job_run(s, j);
+        }
     }
     if (mono_diff_us(s->next_look, now) <= 0) {
         s->next_look = mono_after_ms(now, LOOK_INTERVAL_MS);

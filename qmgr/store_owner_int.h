@@ -66,7 +66,7 @@ struct store_msg {
     bool sync_file; /* its pending notes have finished recipients */
 };
 
-enum job_type { JOB_SYNC, JOB_UNLINK, JOB_RECYCLE, JOB_PROMOTE, JOB_SYNC_FILE };
+enum job_type { JOB_SYNC, JOB_UNLINK, JOB_RECYCLE, JOB_PROMOTE, JOB_SYNC_FILE, JOB_SYNC_NAMES };
 
 /* One message on its way from a segment to a file. */
 struct promotion {
@@ -89,6 +89,7 @@ struct job {
     int fd;
     bool sync_name;
     struct vec paths;         /* char *: JOB_UNLINK, JOB_SYNC afterwards, JOB_SYNC_FILE */
+    uint32_t dirs;            /* JOB_SYNC_NAMES: see dir_bit() */
     struct promotion *promos; /* JOB_PROMOTE */
     int result;
     struct err err;
@@ -129,8 +130,9 @@ struct store {
     struct job *jobs, **jobs_tail;       /* helper_lock */
     struct job *results, **results_tail; /* helper_lock */
     bool helper_busy, helper_stop;       /* helper_lock */
-    bool unlinked;                       /* lock: names of message files were removed */
-    unsigned promotions;                 /* jobs under way; lock */
+    uint32_t unlinked_dirs; /* lock: of unlinked, since the last JOB_SYNC_NAMES: see dir_bit() */
+    bool unlinked;          /* lock: names of message files were removed */
+    unsigned promotions;    /* jobs under way; lock */
 };
 
 /* --- store.c */

@@ -2,7 +2,7 @@
 """The store as a power cut may leave it, from the log that record_io.c wrote.
 
 What is certain: data that a completed sync of its file covers, names that a completed sync of their directory covers (a rename
-is one change: a sync of the new name's directory makes the new name certain). Of all else each change may have happened or not;
+is one change, as on ext4, XFS and Btrfs: both names or neither). Of all else each change may have happened or not;
 a write may have been torn: any of its sectors may be old. Names need a directory: what lies below a directory whose own name is lost, is lost.
 """
 import mmap
@@ -150,8 +150,8 @@ class Replay:
         names = dict(self.base)
         for c in self.changes:
             add, remove = c.added or pick.random() < 0.5, c.removed or pick.random() < 0.5
-            if c.add is not None and c.remove is not None and remove:
-                add = True
+            if c.add is not None and c.remove is not None:
+                add = remove = add or remove
             self._apply(names, c, add, remove)
         kept = {p: f for p, f in names.items() if parent(p) in names or "/" not in p}
         content = {}  # a file that a rename left with both names has one content
