@@ -23,7 +23,7 @@ static const struct kind {
 } kinds[] = {
     {'d', QUEUE_OP_DELETE, "removed", "Deleted"},
     {'e', QUEUE_OP_EXPIRE, "expired", "Force-expired"},
-    {'f', QUEUE_OP_EXPIRE, "expired", "Force-expired"},
+    {'f', QUEUE_OP_EXPIRE, "expired", "Force-expired"}, /* and released: 'H' */
     {'h', QUEUE_OP_HOLD, "placed on hold", "Placed on hold"},
     {'H', QUEUE_OP_RELEASE, "released from hold", "Released from hold"},
     {'r', QUEUE_OP_REQUEUE, "requeued", "Requeued"},
@@ -46,6 +46,7 @@ struct postsuper {
     struct chan *chan; /* to qmgr, or NULL: */
     struct store *store;
     unsigned long counts[ARRAY_LEN(kinds)];
+    bool asked[ARRAY_LEN(kinds)]; /* the count is told, be it none */
 };
 
 NORETURN static void usage(void)
@@ -59,11 +60,14 @@ NORETURN static void usage(void)
 static void add_work(struct postsuper *p, char option, const char *arg)
 {
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (kinds[i].option == 'H' && option == 'f')
+            p->asked[i] = true;
         if (kinds[i].option == option) {
             struct work *w = xcalloc(1, sizeof(*w));
 
             w->kind = &kinds[i];
             w->arg = arg;
+            p->asked[i] = true;
             vec_push(&p->work, w);
         }
     }
@@ -273,6 +277,15 @@ static unsigned long in_queues(struct postsuper *p, enum proto_queue_operation o
     return n;
 }
 
+static const struct kind *kind_of(char option)
+{
+    const struct kind *k = kinds;
+
+    while (k->option != option)
+        k++;
+    return k;
+}
+
 static void one_id(struct postsuper *p, const struct kind *k, const char *id)
 {
     unsigned long n;
@@ -281,13 +294,9 @@ static void one_id(struct postsuper *p, const struct kind *k, const char *id)
         log_warning("invalid mail queue id: %s", id);
         return;
     }
+    if (k->option == 'f') /* as "-e ID -H ID" */
+        one_id(p, kind_of('H'), id);
     n = in_queues(p, k->op, id);
-    if (k->option == 'f') {
-        unsigned long released = in_queues(p, QUEUE_OP_RELEASE, id);
-
-        if (n < released)
-            n = released;
-    }
     if (n > 0 && strcmp(id, "ALL") != 0)
         log_info("%s: %s", id, k->log);
     p->counts[k - kinds] += n;
@@ -303,8 +312,7 @@ static void from_stdin(struct postsuper *p, const struct kind *k)
         struct slice id = slice_trim(slice_of(line, (size_t) n), NULL);
         char *text = slice_dup(id);
 
-        if (id.len > 0)
-            one_id(p, k, text);
+        one_id(p, k, text);
         free(text);
     }
     free(line);
@@ -333,6 +341,8 @@ int main(int argc, char **argv)
     parse(&p, argc, argv);
     queue_client_init(&p.q, "postsuper", p.config_dir);
     log_fatal_status(1);
+    if (!queue_client_is_owner(&p.q))
+        fatal("use of this command is reserved for the superuser");
     p.chan = queue_client_connect(&p.q, &err);
     if (p.chan == NULL)
         open_store(&p);
@@ -346,7 +356,7 @@ int main(int argc, char **argv)
             one_id(&p, w->kind, w->arg);
     }
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-        if (p.counts[i] > 0)
+        if (p.asked[i])
             log_info("%s: %lu message%s", kinds[i].total, p.counts[i], p.counts[i] == 1 ? "" : "s");
     if (p.store != NULL)
         store_close(&p.store);

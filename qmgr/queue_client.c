@@ -124,9 +124,16 @@ static const struct passwd *owner(const struct queue_client *q)
     return getpwnam(q->common.mail_owner); /* NOLINT(concurrency-mt-unsafe): no threads */
 }
 
-void queue_client_authorize(const struct queue_client *q, const char *param, const char *what)
+bool queue_client_is_owner(const struct queue_client *q)
 {
     const struct passwd *pw = owner(q);
+
+    return getuid() == 0 || (pw != NULL && pw->pw_uid == getuid());
+}
+
+void queue_client_authorize(const struct queue_client *q, const char *param, const char *what)
+{
+    const struct passwd *pw;
     uid_t uid = getuid();
     struct match_list *list = NULL;
     struct map_env *env;
@@ -134,7 +141,7 @@ void queue_client_authorize(const struct queue_client *q, const char *param, con
     char *name;
     enum map_result res;
 
-    if (uid == 0 || (pw != NULL && pw->pw_uid == uid))
+    if (queue_client_is_owner(q))
         return;
     pw = getpwuid(uid); /* NOLINT(concurrency-mt-unsafe): no threads */
     name = xstrdup(pw != NULL ? pw->pw_name : "unknown");

@@ -27,6 +27,8 @@ NODISCARD int queue_client_ask(struct chan *c, uint16_t frame_type, const struct
                                struct proto_result *result, struct err *err);
 /* authorized_mailq_users and the like: root and mail_owner always may. what: "view the mail queue". Fatal (EX_NOPERM) if not. */
 void queue_client_authorize(const struct queue_client *q, const char *param, const char *what);
+/* Root, or mail_owner: in a private instance there is nobody else. */
+bool queue_client_is_owner(const struct queue_client *q);
 /* Options for store_open*(); fatal when they are wrong. */
 void queue_client_store_options(const struct queue_client *q, struct store_options *out);
 /* As root: becomes mail_owner, for good, so that what is made in the queue belongs to it. Fatal on failure. */

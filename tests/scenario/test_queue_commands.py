@@ -134,3 +134,28 @@ def test_qshape(waiting):
     assert rows("deferred") == {"TOTAL": 0}
     waiting.run("postsuper", "-H", "ALL")
     check()
+
+
+def test_postsuper_tells_what_it_did(waiting):
+    """Counts as Debian's postsuper tells them, also when there was nothing to do."""
+    def said(*args, **options):
+        done = waiting.run("postsuper", *args, **options)
+        return [line.removeprefix("postsuper: ") for line in done.stderr.splitlines() if "accessing" not in line]
+
+    def check():
+        assert said("-d", "NOSUCH1") == ["Deleted: 0 messages"]
+        assert said("-d", "../x") == ["warning: invalid mail queue id: ../x", "Deleted: 0 messages"]
+        assert said("-H", "NOSUCH1", "-d", "NOSUCH2") == ["Deleted: 0 messages", "Released from hold: 0 messages"]
+        assert said("-h", "ALL", "hold") == ["Placed on hold: 0 messages"]
+        assert said("-e", "NOSUCH1") == ["Force-expired: 0 messages"]
+        assert said("-f", "NOSUCH1") == ["Force-expired: 0 messages", "Released from hold: 0 messages"]
+        assert said("-d", "-", input="\nbad/id\n") == [
+            "warning: invalid mail queue id: ", "warning: invalid mail queue id: bad/id", "Deleted: 0 messages"]
+        name = listing(waiting, "--queue", "deferred")[0]["queue_id"]
+        assert said("-h", name) == [f"{name}: placed on hold", "Placed on hold: 1 message"]
+        assert said("-H", name) == [f"{name}: released from hold", "Released from hold: 1 message"]
+        assert said("-d", name) == [f"{name}: removed", "Deleted: 1 message"]
+
+    check()
+    waiting.stop()
+    check()
