@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/edit_distance.h"
 #include "base/htable.h"
 #include "base/vec.h"
 #include "postconf/params_pending.h"
@@ -73,43 +74,6 @@ void param_each(void (*fn)(const struct param *p, void *arg), void *arg)
         fn(sorted.items[i], arg);
 }
 
-/* Damerau-Levenshtein distance (adjacent transposition counts one), given up beyond limit. */
-static unsigned distance(const char *a, const char *b, unsigned limit)
-{
-    size_t n = strlen(a);
-    size_t m = strlen(b);
-    unsigned rows[3][128];
-
-    if (n >= 127 || m >= 127 || (n > m ? n - m : m - n) > limit)
-        return limit + 1;
-    for (size_t j = 0; j <= m; j++)
-        rows[0][j] = (unsigned) j;
-    for (size_t i = 1; i <= n; i++) {
-        unsigned *now = rows[i % 3];
-        const unsigned *last = rows[(i + 2) % 3];
-        const unsigned *before = rows[(i + 1) % 3];
-        unsigned least = now[0] = (unsigned) i;
-
-        for (size_t j = 1; j <= m; j++) {
-            unsigned best = last[j - 1] + (a[i - 1] != b[j - 1]);
-
-            if (last[j] + 1 < best)
-                best = last[j] + 1;
-            if (now[j - 1] + 1 < best)
-                best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                before[j - 2] + 1 < best)
-                best = before[j - 2] + 1;
-            now[j] = best;
-            if (best < least)
-                least = best;
-        }
-        if (least > limit)
-            return limit + 1;
-    }
-    return rows[n % 3][m];
-}
-
 /* The distance of NAME_suffix from the row's *_suffix; the length of NAME_ goes to *service. */
 static unsigned family_distance(const char *name, const char *suffix, unsigned limit,
                                 size_t *service)
@@ -120,7 +84,7 @@ static unsigned family_distance(const char *name, const char *suffix, unsigned l
     if (limit > strlen(suffix) / 6)
         limit = (unsigned) strlen(suffix) / 6;
     for (const char *at = strchr(name, '_'); at != NULL; at = strchr(at + 1, '_')) {
-        unsigned d = at > name ? distance(at, suffix, limit) : limit + 1;
+        unsigned d = at > name ? edit_distance(at, suffix, limit) : limit + 1;
 
         if (d <= limit && d < least) {
             least = d;
@@ -142,7 +106,7 @@ const char *param_suggestion(const char *name, char text[PARAM_SUGGESTION_MAX])
         bool family = p->name[0] == '*';
         size_t len = 0;
         unsigned d = family ? family_distance(name, p->name + 1, least - 1, &len)
-                            : distance(name, p->name, least - 1);
+                            : edit_distance(name, p->name, least - 1);
 
         if (d < least) {
             least = d;

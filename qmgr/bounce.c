@@ -14,6 +14,7 @@
 #include "mail/address.h"
 #include "mail/queue_id.h"
 #include "qmgr/bounce_int.h"
+#include "qmgr/notify_classes.h"
 
 #define PIECE_BYTES    65536
 #define RESULT_WAIT_MS 300000
@@ -26,9 +27,12 @@ static const struct param rows[] = {
         .services = "bounce,sendmail",
         .doc =
             "A larger message is not returned whole with a non-delivery notification, but its header."),
-    PARAM_STRING("notify_classes", struct bounce_params, notify_classes,
-                 .def = "resource, software", .services = "smtpd,smtp,error,bounce",
-                 .doc = "The kinds of trouble that the postmaster is told about."),
+    PARAM_STRING(
+        "notify_classes", struct bounce_params, notify_classes, .def = "resource, software",
+        .services = "smtpd,smtp,error,bounce",
+        .doc = "The kinds of trouble that the postmaster is told about: bounce, 2bounce, delay; "
+               "data, policy, protocol, resource and software (transcripts of sessions) "
+               "are accepted but not yet effective."),
     PARAM_STRING("bounce_notice_recipient", struct bounce_params, bounce_recipient,
                  .def = "postmaster", .not_empty = true, .services = "error,bounce",
                  .doc = "Who gets copies of non-delivery notifications (class bounce)."),
@@ -46,7 +50,8 @@ static const struct param rows[] = {
                  .doc = "File with the texts at the beginning of notifications: see bounce(5)."),
 };
 
-const struct param_set bounce_params = PARAM_SET("bounce", struct bounce_params, rows);
+const struct param_set bounce_params =
+    PARAM_SET_CHECKED("bounce", struct bounce_params, rows, notify_classes_check);
 
 /* --- the request ------------------------------------------------------------------------------- */
 
@@ -103,17 +108,6 @@ int bounce_request_rcpt(struct bounce_request *req, const struct frame *f, struc
 }
 
 /* --- submitting -------------------------------------------------------------------------------- */
-
-static bool class_is_on(const struct bounce *b, const char *name)
-{
-    struct slice rest = slice_str(b->p.notify_classes);
-    struct slice class;
-
-    while (slice_token(&rest, ", \t\r\n", &class))
-        if (slice_caseeq_str(class, name))
-            return true;
-    return false;
-}
 
 /* [0, bytes) of the message; the rest of a message that is shorter than it says is left out, with a word in the log. */
 static int put_content(const struct bounce_request *req, struct intake *in, uint64_t bytes,
@@ -258,7 +252,7 @@ static bool is_double_bounce(const struct bounce *b, struct slice sender)
 /* What nobody else will ever see comes to the postmaster whole. */
 static int serve_null_sender(const struct bounce *b, const struct bounce_request *req)
 {
-    if (req->r.kind == REPORT_FAILURE && (class_is_on(b, "2bounce") || class_is_on(b, "bounce")))
+    if (req->r.kind == REPORT_FAILURE && (b->classes & NOTIFY_2BOUNCE) != 0)
         tell_postmaster(b, req, b->p.bounce2_recipient,
                         req->r.content_bytes <= (uint64_t) b->p.size_limit);
     return 0;
@@ -330,9 +324,9 @@ int bounce_serve(const struct bounce *b, const struct bounce_request *req, char 
     if (new_id[0] != '\0')
         log_info("%.*s: sender %s notification: %s", SLICE_FMT(req->r.queue_id), log_word(req),
                  new_id);
-    if (is_failure && class_is_on(b, "bounce"))
+    if (is_failure && (b->classes & NOTIFY_BOUNCE) != 0)
         tell_postmaster(b, req, b->p.bounce_recipient, false);
-    else if (req->r.kind == REPORT_DELAY && class_is_on(b, "delay"))
+    else if (req->r.kind == REPORT_DELAY && (b->classes & NOTIFY_DELAY) != 0)
         tell_postmaster(b, req, b->p.delay_recipient, false);
     return 0;
 }

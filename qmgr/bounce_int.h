@@ -23,6 +23,7 @@ extern const struct param_set bounce_params;
 
 struct bounce {
     struct bounce_params p;
+    unsigned classes; /* enum notify_class: what p.notify_classes says */
     struct intake_pool *intake;
     struct bounce_templates *templates;
     char *letters[BOUNCE_TEMPLATE_KINDS]; /* the templates' texts, expanded; lines end with LF */

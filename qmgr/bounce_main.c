@@ -9,6 +9,7 @@
 #include "mail/queue_id.h"
 #include "master/worker.h"
 #include "qmgr/bounce_int.h"
+#include "qmgr/notify_classes.h"
 
 #define REQUEST_WAIT_MS                                                                            \
     60000 /* for what is to follow a request's first frame, and for writing an answer */
@@ -30,6 +31,8 @@ static int start(struct worker *w, struct err *err)
     if (config_bind(cfg, &bounce_params, &b->p, err) == -1 ||
         config_bind(cfg, &config_common_params, &common, err) == -1)
         return -1;
+    if (notify_classes_parse(b->p.notify_classes, &b->classes, err) == -1)
+        return err_prefix(err, "notify_classes: ");
     b->p.mail_name = common.mail_name;
     b->p.myhostname = common.myhostname;
     b->p.myorigin = common.myorigin;

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
+#include "qmgr/notify_classes.h"
 #include "qmgr/qmgr_int.h"
 
 static const struct param rows[] = {
@@ -121,21 +122,11 @@ static void check_limits(const struct qmgr_config *g, struct err *err, int *ret)
     }
 }
 
-static bool has_word(const char *list, const char *wanted)
-{
-    struct slice rest = slice_str(list);
-    struct slice word;
-
-    while (slice_token(&rest, ", \t\r\n", &word))
-        if (slice_caseeq_str(word, wanted))
-            return true;
-    return false;
-}
-
 int qmgr_config_new(const struct config *cfg, struct qmgr_config **out, struct err *err)
 {
     struct qmgr_config *g = xcalloc(1, sizeof(*g));
     const char *limit;
+    unsigned classes;
     int ret = -1;
 
     atomic_init(&g->refs, 1);
@@ -145,8 +136,11 @@ int qmgr_config_new(const struct config *cfg, struct qmgr_config **out, struct e
         time_param(g->cfg, "max_idle", &g->max_idle_s, err) == -1 ||
         master_cf_load(config_dir(g->cfg), &g->services, err) == -1)
         goto done;
-    g->tells_postmaster = has_word(config_get(g->cfg, "notify_classes"), "bounce") ||
-                          has_word(config_get(g->cfg, "notify_classes"), "2bounce");
+    if (notify_classes_parse(config_get(g->cfg, "notify_classes"), &classes, err) == -1) {
+        err_prefix(err, "notify_classes: ");
+        goto done;
+    }
+    g->tells_postmaster = (classes & NOTIFY_2BOUNCE) != 0; /* bounce comes with it */
     limit = config_get(g->cfg, "default_process_limit");
     if (num_parse_i64(slice_str(limit), 1, 1000000, &g->default_process_limit, err) == -1) {
         err_prefix(err, "parameter default_process_limit: ");

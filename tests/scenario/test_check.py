@@ -101,6 +101,14 @@ def test_a_service_of_its_own(stopped):
 # --- tables ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("classes, wanted", [
+    ("bounce, policy, software", r"^warning: etc/main.cf, line \d+: notify_classes: not yet effective, nobody is told of it: policy, software "),
+    ("bounce, plicy", r'^error: etc/main.cf, line \d+: notify_classes: unknown class "plicy": did you mean policy\?$'),
+])
+def test_notify_classes(stopped, classes, wanted):
+    only(stopped(main={"notify_classes": classes}), wanted)
+
+
 def test_names_in_both_files(stopped):
     """What an override sets and nothing reads, and what is referred to and not defined, with the name that was meant."""
     inst = stopped(main={"smtpd_helo_restriction": "permit", "smtp_helo_name": "$myhostnam", "mine_too": "x", "smtpd_banner": "$mine_too"},

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * notify_classes.h - the parameter notify_classes: what the postmaster is told about.
+ */
+#ifndef PR_NOTIFY_CLASSES_H
+#define PR_NOTIFY_CLASSES_H
+
+#include "base/err.h"
+
+struct findings;
+struct map_env;
+
+enum notify_class {
+    NOTIFY_BOUNCE = 1 << 0,  /* copies of non-delivery notifications; comes with NOTIFY_2BOUNCE */
+    NOTIFY_2BOUNCE = 1 << 1, /* notifications that cannot be delivered */
+    NOTIFY_DELAY = 1 << 2,   /* copies of delay warnings */
+};
+
+/*
+ * value: words as in main.cf. Of the classes that postconf(5) has, those that are not in enum notify_class are taken, and
+ * have no bit. -1, ERR_INPUT: a word that is none of them; err has the word, and the class that it may have been meant for.
+ */
+NODISCARD int notify_classes_parse(const char *value, unsigned *classes, struct err *err);
+
+/* For struct param_set.check: wrong words, and classes without effect where somebody has set them. */
+void notify_classes_check(struct map_env *env, struct findings *f);
+
+#endif
