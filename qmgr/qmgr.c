@@ -125,6 +125,7 @@ int qmgr_new(struct worker *w, const struct config *cfg, struct qmgr **out, stru
     qmgr_clock_init(&q->clock, mono_now(), wall_now());
     q->random = (uint64_t) wall_now().us | 1;
     TAILQ_INIT(&q->clients);
+    TAILQ_INIT(&q->abandoned_flushes);
     TAILQ_INIT(&q->hungry);
     TAILQ_INIT(&q->starving);
     q->reports_tail = &q->reports;
@@ -203,6 +204,7 @@ void qmgr_end(struct qmgr **qp)
     pool_free(&q->resolvers);
     pool_free(&q->movers);
     server_fini(q);
+    flush_fini(q);
     report_fini(q);
     deliver_fini(q);
     TAILQ_FOREACH(qd, &q->queue.all, all)

@@ -27,6 +27,7 @@ struct flush {
     enum map_result answer;
     struct err err;
     bool abandoned; /* the client has gone meanwhile */
+    TAILQ_ENTRY(flush) abandoned_list;
 };
 
 static void make_due(struct flush *f, struct queued *qd)
@@ -87,10 +88,12 @@ static void answered(void *arg)
 
     f->q->nhelping--;
     qmgr_config_unref(&f->gen);
-    if (f->abandoned)
+    if (f->abandoned) {
+        TAILQ_REMOVE(&f->q->abandoned_flushes, f, abandoned_list);
         really_free(f);
-    else
+    } else {
         client_continue(f->command.client);
+    }
 }
 
 static void ask_on_pool(void *arg)
@@ -171,10 +174,22 @@ static void flush_free(struct command *command)
     struct flush *f = (struct flush *) command;
 
     queue_cursor_end(&f->q->queue, &f->cursor);
-    if (f->gen != NULL)
-        f->abandoned = true; /* answered() comes yet */
-    else
+    if (f->gen != NULL) { /* answered() comes yet, or flush_fini() */
+        f->abandoned = true;
+        TAILQ_INSERT_TAIL(&f->q->abandoned_flushes, f, abandoned_list);
+    } else {
         really_free(f);
+    }
+}
+
+void flush_fini(struct qmgr *q)
+{
+    struct flush *f;
+
+    while ((f = TAILQ_FIRST(&q->abandoned_flushes)) != NULL) {
+        TAILQ_REMOVE(&q->abandoned_flushes, f, abandoned_list);
+        really_free(f);
+    }
 }
 
 static void flush_id(struct client *c, struct slice id)

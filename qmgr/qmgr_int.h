@@ -331,6 +331,9 @@ struct command {
 struct command *list_command(struct client *c, const struct proto_queue_select *select);
 struct command *edit_command(struct client *c, const struct proto_queue_op *op);
 struct command *flush_command(struct client *c, const struct proto_queue_op *op);
+TAILQ_HEAD(flush_list, flush);
+/* After server_fini(), when the pools have ended. */
+void flush_fini(struct qmgr *q);
 /* Runs the next bit of the client's command at the end of this turn. */
 void client_continue(struct client *c);
 
@@ -357,8 +360,9 @@ struct qmgr {
     size_t nreports;                      /* with bounce */
     struct mono_time reports_paused;      /* until then */
     struct client_list clients;
-    struct buf scratch;    /* for one message's encoding */
-    struct arena *reading; /* for one message's record */
+    struct flush_list abandoned_flushes; /* their clients have gone while a table was asked */
+    struct buf scratch;                  /* for one message's encoding */
+    struct arena *reading;               /* for one message's record */
     struct loop_timer *tick;
     struct loop_timer *delayed; /* for the earliest end of a rate delay: delayed_until */
     struct mono_time delayed_until;

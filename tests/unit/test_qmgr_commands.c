@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_qmgr_commands.c - the queue commands' side of qmgr, also in the middle of a delivery; hold, filter, redirect. */
+#include <semaphore.h>
 #include <sys/socket.h>
 
 #include "test_qmgr.h"
@@ -65,9 +66,8 @@ static bool is_answered(struct fixture *f)
     return atomic_load(&asking->done);
 }
 
-/* Asks and runs the loop until the answer is there. */
-static void command(struct fixture *f, struct asker *a, uint16_t type, uint32_t op, const char *arg,
-                    const char *queue)
+static void ask_in_thread(struct fixture *f, struct asker *a, uint16_t type, uint32_t op,
+                          const char *arg, const char *queue)
 {
     int pair[2];
 
@@ -78,6 +78,13 @@ static void command(struct fixture *f, struct asker *a, uint16_t type, uint32_t 
     a->c = chan_new(pair[0]);
     server_accepted(f->q, pair[1]);
     pthread_create(&a->thread, NULL, ask, a);
+}
+
+/* Asks and runs the loop until the answer is there. */
+static void command(struct fixture *f, struct asker *a, uint16_t type, uint32_t op, const char *arg,
+                    const char *queue)
+{
+    ask_in_thread(f, a, type, op, arg, queue);
     run_until(f, "the answer to a command", is_answered);
     pthread_join(a->thread, NULL);
     chan_free(&a->c);
@@ -329,6 +336,51 @@ static void flush_domains(void **state)
     }
 }
 
+static bool is_asked(struct fixture *f)
+{
+    return f->q->nhelping > 0;
+}
+
+static void keep_busy(void *arg)
+{
+    sem_wait(arg);
+}
+
+static bool is_abandoned(struct fixture *f)
+{
+    return TAILQ_EMPTY(&f->q->clients);
+}
+
+/*
+ * The end of the queue manager while fast_flush_domains is asked on the pool, whose answer is not heard any more: with the
+ * client, and with one that has gone before. The leak checker is the judge.
+ */
+static void end_while_asking(void **state)
+{
+    (void) state;
+    for (int gone = 0; gone < 2; gone++) {
+        struct fixture f;
+        struct asker a;
+        sem_t may_go_on;
+
+        begin(&f, "fast_flush_domains = proxy:inline:{one.test=x}\nqmgr_resolver_threads = 1\n",
+              ANSWER_DEFER);
+        assert_int_equal(sem_init(&may_go_on, 0, 0), 0);
+        pool_run(f.q->resolvers, keep_busy, &may_go_on);
+        ask_in_thread(&f, &a, PROTO_QUEUE_FLUSH, QUEUE_OP_FLUSH_SITE, "one.test", "");
+        run_until(&f, "the question", is_asked);
+        if (gone != 0) {
+            assert_int_equal(shutdown(chan_fd(a.c), SHUT_RDWR), 0);
+            run_until(&f, "the end of the client", is_abandoned);
+        }
+        sem_post(&may_go_on);
+        end(&f);
+        pthread_join(a.thread, NULL);
+        chan_free(&a.c);
+        sem_destroy(&may_go_on);
+    }
+}
+
 /* A flush counts for transports that are deferred and sites that are dead; for other mail these stay so. */
 static void flush_forces(void **state)
 {
@@ -360,7 +412,7 @@ static void flush_forces(void **state)
         submit(&f, "AAAA00", "me@example.org",
                "a@one.test b@one.test c@one.test d@one.test e@one.test f@one.test", 0, 0);
         for (int n = 1; n < 7; n++) { /* until it is dead */
-            char id[8];
+            char id[20];
 
             snprintf(id, sizeof(id), "AAAA0%d", n);
             submit(&f, id, "me@example.org", "a@one.test", 0, 0);
@@ -444,6 +496,7 @@ int main(void)
         cmocka_unit_test(flush),
         cmocka_unit_test(flush_after_restart),
         cmocka_unit_test(flush_domains),
+        cmocka_unit_test(end_while_asking),
         cmocka_unit_test(flush_forces),
         cmocka_unit_test(filter_and_redirect),
         cmocka_unit_test(nonsense),

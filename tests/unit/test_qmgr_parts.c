@@ -211,7 +211,7 @@ static bool large_is_served(struct fixture *f)
 static void small_ones_do_not_starve_large(void **state)
 {
     struct fixture f;
-    char id[8];
+    char id[20];
 
     (void) state;
     begin(&f, BOUNDED, ANSWER_WAIT);
@@ -234,7 +234,7 @@ static void small_ones_do_not_starve_large(void **state)
 static void retries_leave_room(void **state)
 {
     struct fixture f;
-    char id[8];
+    char id[20];
 
     (void) state;
     begin(&f, BOUNDED "qmgr_message_active_limit = 5\n", ANSWER_DEFER);
