@@ -223,8 +223,10 @@ static void flush(const struct queue_client *q, const struct options *o)
 
     if (o->mode == 'i') {
         op.op = QUEUE_OP_FLUSH_ID;
-        if (!queue_id_valid(op.arg))
+        if (!queue_id_valid(op.arg)) {
+            log_fatal_status(EX_UNAVAILABLE); /* as postqueue has it */
             fatal("Cannot flush queue ID - invalid name: \"%.100s\"", o->arg);
+        }
     } else if (o->mode == 's') {
         op.op = QUEUE_OP_FLUSH_SITE;
         if (site.len > 2 && site.ptr[0] == '['
@@ -241,7 +243,8 @@ static void flush(const struct queue_client *q, const struct options *o)
         log_fatal_status(EX_UNAVAILABLE);
         fatal("Cannot flush mail queue - mail system is down (%s)", err.text);
     }
-    if (result.status != PROTO_OK) {
+    /* a message that is not there, or not any more, has nothing that waits: no error for postqueue -i */
+    if (result.status != PROTO_OK && !(o->mode == 'i' && result.status == PROTO_NOT_FOUND)) {
         log_fatal_status(EX_UNAVAILABLE);
         if (o->mode == 's' && result.status == PROTO_NOT_FOUND)
             fatal("%.*s", SLICE_FMT(result.text)); /* not one of fast_flush_domains */

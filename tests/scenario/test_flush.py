@@ -113,6 +113,11 @@ def test_commands_refuse(instance):
         69, 'postqueue: fatal: Flush service is not configured for destination "nope.test"')
     done = inst.run("postqueue", "-s", "bad_domain-", check=False)
     assert "Cannot flush mail queue - invalid destination: \"bad_domain-\"" in done.stderr and done.returncode == 69
+    for queue_id in ("4ABCDE1234", "4NtQwz1TcNz9vN1"):  # of no message, or of one that has gone
+        done = inst.run("postqueue", "-i", queue_id)
+        assert done.stdout + done.stderr == ""
+    done = inst.run("postqueue", "-i", "a/b", check=False)
+    assert (done.returncode, done.stderr.rstrip()) == (69, 'postqueue: fatal: Cannot flush queue ID - invalid name: "a/b"')
     for flag, text in (("-qR", "specify: -qRsitename"), ("-qI", "specify: -qIqueueid"), ("-qSx", "-qS is not implemented")):
         done = inst.run("sendmail", flag, check=False)
         assert done.returncode == 75 and text in done.stderr, flag
