@@ -339,7 +339,8 @@ static void activate(struct qmgr *q, struct queued *qd)
         unreadable(q, qd, &err);
         return;
     }
-    if ((env.flags & MAIL_HOLD) != 0 && store_msg_queue(qd->m) == STORE_JOURNAL) {
+    if (((env.flags & MAIL_HOLD) != 0 && store_msg_queue(qd->m) == STORE_JOURNAL) ||
+        store_msg_state(qd->m)->hold) {
         arena_free(&a);
         move_message(q, qd, MOVE_HOLD, NULL, NULL, NULL);
         return;

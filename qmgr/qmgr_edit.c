@@ -2,8 +2,9 @@
 /*
  * qmgr_edit.c - postsuper's operations on one message or on all of some queues: delete, hold, release, requeue, expire.
  *
- * A message that an agent has just now is dealt with when the agent is done; the answer does not wait for that. The moves of
- * files go on on the helper thread, some at a time; the answer comes after the last one.
+ * A message that an agent has just now is dealt with when the agent is done. The answer does not wait for that, but for a note that says
+ * so: the agent may take minutes, and qmgr may be killed meanwhile. The moves of files go on on the helper thread, some at a time; the
+ * answer comes after the last one.
  */
 #include <stdlib.h>
 
@@ -20,6 +21,7 @@ struct edit {
     char *queue; /* "" for the operation's usual ones */
     bool all;
     bool walked; /* to the end */
+    bool noted;  /* something that must be in the page cache before the answer */
     struct queue_cursor cursor;
     uint64_t count;
     size_t moves;
@@ -81,6 +83,8 @@ static void edit_hold(struct edit *e, struct queued *qd)
         e->count++;
         if (!m->wants_hold && !m->wants_delete) {
             m->wants_hold = true;
+            store_msg_hold_later(e->q->store, qd->m);
+            e->noted = true;
             message_withdraw(m);
         }
     } else if (qd->where != IN_MOVING && qd->where != IN_HOLD) {
@@ -160,6 +164,7 @@ static bool is_meant(const struct edit *e, const struct queued *qd)
 static enum step edit_step(struct command *command)
 {
     struct edit *e = (struct edit *) command; /* its first member */
+    struct err err = ERR_INIT;
 
     for (int i = 0; e->all && !e->walked && i < ITEMS_A_STEP && e->moves < MOVES_MAX; i++) {
         struct queued *qd = queue_cursor_next(&e->cursor);
@@ -172,7 +177,12 @@ static enum step edit_step(struct command *command)
     if ((e->all && !e->walked) || e->moves > 0)
         return e->moves > 0 && (e->walked || !e->all || e->moves == MOVES_MAX) ? STEP_WAITS
                                                                                : STEP_MORE;
-    client_answer(command->client, PROTO_OK, e->count, "");
+    if (e->noted && store_flush(e->q->store, &err) == -1) {
+        log_warning("queue: what was asked cannot be noted: %s", err.text);
+        client_answer(command->client, PROTO_TEMPORARY, e->count, err.text);
+    } else {
+        client_answer(command->client, PROTO_OK, e->count, "");
+    }
     return STEP_DONE;
 }
 

@@ -80,9 +80,15 @@ static void tell(const struct direct *d, struct proto_queue_item *item,
     }
 }
 
+/* Or will be by the next who takes the queue: its agent was killed with qmgr. */
+static bool is_held(const struct store_msg *m)
+{
+    return store_msg_queue(m) == STORE_HOLD || store_msg_state(m)->hold;
+}
+
 static const char *queue_of(const struct store_msg *m)
 {
-    if (store_msg_queue(m) == STORE_HOLD)
+    if (is_held(m))
         return "hold";
     return store_msg_state(m)->attempts == 0 ? "incoming" : "deferred";
 }
@@ -112,7 +118,7 @@ static bool direct_one(struct store_msg *m, void *arg)
         .size = store_msg_bytes(m),
         .forced_expire = s->forced_expire ? 1 : 0,
     };
-    if (store_msg_queue(m) == STORE_HOLD) {
+    if (is_held(m)) {
         item.waits_for = SLICE_LIT("hold");
         item.waits_text = queue_hold_text(&env);
     }

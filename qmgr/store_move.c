@@ -110,12 +110,38 @@ done:
     return ret;
 }
 
+/* Without store_msg_set_state(): whoever uses the message goes on using it. */
+static void note_hold(struct store *s, struct store_msg *m, bool hold)
+{
+    struct journal_note n = {.type = NOTE_STATE};
+
+    lock_take(&s->lock);
+    m->state.hold = hold;
+    n.state = m->state;
+    store_note_locked(s, m, &n);
+    if (m->queue != STORE_JOURNAL)
+        m->sync_file = true;
+    lock_release(&s->lock);
+}
+
 int store_msg_hold(struct store *s, struct store_msg *m, struct err *err)
 {
+    int ret;
+
     if (m->queue == STORE_HOLD) /* perhaps by a call whose sync failed */
-        return sync_message_dir(s, STORE_HOLD, slice_str(m->id), err);
-    return m->queue == STORE_JOURNAL ? move_out(s, m, STORE_HOLD, err)
-                                     : move_file(s, m, STORE_HOLD, err);
+        ret = sync_message_dir(s, STORE_HOLD, slice_str(m->id), err);
+    else if (m->queue == STORE_JOURNAL)
+        ret = move_out(s, m, STORE_HOLD, err);
+    else
+        ret = move_file(s, m, STORE_HOLD, err);
+    if (ret == 0 && m->state.hold)
+        note_hold(s, m, false);
+    return ret;
+}
+
+void store_msg_hold_later(struct store *s, struct store_msg *m)
+{
+    note_hold(s, m, true);
 }
 
 int store_msg_release(struct store *s, struct store_msg *m, struct err *err)
@@ -128,6 +154,7 @@ int store_msg_release(struct store *s, struct store_msg *m, struct err *err)
         return -1;
     state = m->state;
     state.next_retry_us = 0;
+    state.hold = false;
     store_msg_set_state(s, m, &state);
     return flush_quietly(s, err);
 }

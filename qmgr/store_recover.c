@@ -155,6 +155,7 @@ static int load_file(struct store *s, enum store_queue q, const char *path, cons
     m = xcalloc(1, sizeof(*m));
     memcpy(m->id, name, strlen(name));
     m->state = state;
+    m->state.hold = state.hold && q != STORE_HOLD; /* there it is done */
     m->offset = JOURNAL_FILE_START;
     m->length = r.length;
     m->content_bytes = r.content_bytes;
@@ -268,6 +269,22 @@ done:
     buf_fini(&path);
 }
 
+/* What was to be put on hold when somebody was done with it: nobody has it now. What fails stays wanted. */
+static void settle_holds(struct store *s)
+{
+    for (size_t i = 0; i < s->fresh.len; i++) {
+        struct store_msg *m = s->fresh.items[i];
+        struct err err = ERR_INIT;
+
+        if (!m->state.hold)
+            continue;
+        if (store_msg_hold(s, m, &err) == 0)
+            log_info("%s: placed on hold", m->id);
+        else
+            log_warning("%s: cannot be put on hold: %s", m->id, err.text);
+    }
+}
+
 int store_recover_id(struct store *s, struct slice id, struct err *err)
 {
     static const enum store_queue queues[] = {STORE_HOLD, STORE_DEFERRED};
@@ -317,6 +334,8 @@ int store_recover(struct store *s, struct err *err)
 done:
     lock_release(&s->lock);
     htable_free(&large, free);
+    if (ret == 0 && !s->readonly)
+        settle_holds(s);
     if (ret == 0)
         store_announce(s);
     return ret;

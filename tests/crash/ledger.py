@@ -161,7 +161,7 @@ class Setup:
 
     def close(self):
         try:
-            return self.inst.close()
+            return self.inst.close(keep=True)  # whoever made the directory removes it
         finally:
             for h in self.hops:
                 h.close()

@@ -255,8 +255,8 @@ class Instance:
                 pass
         return out
 
-    def close(self):
-        """Stops it; returns complaints (sanitizer reports, panics)."""
+    def close(self, keep=False):
+        """Stops it; returns complaints (sanitizer reports, panics). Its files stay if there are any, or with `keep`."""
         problems = []
         if self.running:
             try:
@@ -272,7 +272,7 @@ class Instance:
                 problems.append(f"log has: {found.group(0)}")
         for report in list(self.root.glob("**/sanitizer.*")) + list(self.root.glob("**/asan.*")):
             problems.append(report.read_text(errors="replace")[:4000])
-        if not problems:
+        if not problems and not keep:
             shutil.rmtree(self.root, ignore_errors=True)
         return problems
 

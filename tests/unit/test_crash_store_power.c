@@ -79,7 +79,7 @@ static void change_message(struct run *r, struct model_msg *m)
     uint32_t i = (uint32_t) pick(r, MODEL_RCPTS);
     struct err err;
 
-    switch (pick(r, 7)) {
+    switch (pick(r, 8)) {
     case 0:
     case 1:
         m->removed = true;
@@ -111,6 +111,10 @@ static void change_message(struct run *r, struct model_msg *m)
         if (store_msg_queue(m->handle) == STORE_HOLD &&
             store_msg_release(r->store, m->handle, &err) == -1)
             MODEL_CHECK(r->model, r->disk->dead, "release: %s", err.text);
+        break;
+    case 7:
+        if (store_msg_queue(m->handle) != STORE_HOLD)
+            store_msg_hold_later(r->store, m->handle);
         break;
     }
 }

@@ -197,6 +197,37 @@ static void hold_active_and_release(void **state)
     end(&f);
 }
 
+/* An agent may have a message for minutes: what was answered is kept if qmgr does not see its end. */
+static void hold_active_and_die(void **state)
+{
+    static const struct store_events none = {0};
+    struct store_options opt;
+    struct store *reader;
+    struct err err = ERR_INIT;
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_WAIT);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "request", is_with_agent);
+    expect(&f, QUEUE_OP_HOLD, "AAAA01", "", PROTO_OK, 1);
+    assert_int_equal(store_options_from(f.cfg, &opt, &err), 0);
+    opt.queue_directory = ".";
+    assert_int_equal(store_open_readonly(&opt, &none, NULL, &reader, &err), 0);
+    assert_int_equal(store_recover(reader, &err), 0);
+    assert_true(store_msg_state(store_find(reader, SLICE_LIT("AAAA01")))->hold);
+    store_close(&reader);
+    qmgr_end(&f.q);
+    loop_free(&f.loop);
+    begin_qmgr(&f);
+    assert_true(is_held(&f));
+    expect_list(&f, "hold AAAA01 me@example.org: a@one.test()");
+    set_answer(&f, ANSWER_SENT);
+    expect(&f, QUEUE_OP_RELEASE, "AAAA01", "", PROTO_OK, 1);
+    run_until(&f, "delivery", is_empty);
+    end(&f);
+}
+
 static void hold_all_deferred(void **state)
 {
     struct fixture f;
@@ -490,6 +521,7 @@ int main(void)
         cmocka_unit_test(delete_waiting),
         cmocka_unit_test(delete_active),
         cmocka_unit_test(hold_active_and_release),
+        cmocka_unit_test(hold_active_and_die),
         cmocka_unit_test(hold_all_deferred),
         cmocka_unit_test(arrives_held),
         cmocka_unit_test(expire),

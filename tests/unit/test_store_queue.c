@@ -367,6 +367,46 @@ static void test_damaged_file(void **state)
     end(f);
 }
 
+/* Asked for while the message was in use, and nobody came back to it: before the flush it is a wish, after that the next recovery does it. */
+static void test_hold_later(void **state)
+{
+    (void) state;
+    for (int in_file = 0; in_file < 2; in_file++) {
+        struct fixture *f = begin();
+        struct model_msg *m = put(f, 700);
+        struct err err;
+
+        if (in_file) {
+            assert_int_equal(store_msg_hold(f->store, m->handle, &err), 0);
+            assert_int_equal(store_msg_release(f->store, m->handle, &err), 0);
+        }
+        store_msg_hold_later(f->store, m->handle);
+        assert_int_not_equal(store_msg_queue(m->handle), STORE_HOLD);
+        assert_true(store_msg_state(m->handle)->hold);
+        assert_int_equal(store_flush(f->store, &err), 0);
+        store_abandon(&f->store);
+        open_store(f);
+        assert_int_equal(store_msg_queue(m->handle), STORE_HOLD);
+        assert_false(store_msg_state(m->handle)->hold);
+        model_check_all(f->model, f->store, &io_posix);
+        /* it is no wish any more */
+        store_abandon(&f->store);
+        open_store(f);
+        assert_int_equal(store_msg_queue(m->handle), STORE_HOLD);
+        assert_int_equal(store_msg_release(f->store, m->handle, &err), 0);
+        store_abandon(&f->store);
+        open_store(f);
+        assert_int_equal(store_msg_queue(m->handle), STORE_DEFERRED);
+        /* nor after it was done in time */
+        store_msg_hold_later(f->store, m->handle);
+        assert_int_equal(store_msg_hold(f->store, m->handle, &err), 0);
+        assert_int_equal(store_msg_release(f->store, m->handle, &err), 0);
+        reopen(f);
+        assert_int_equal(store_msg_queue(m->handle), STORE_DEFERRED);
+        end(f);
+    }
+}
+
 static void test_writer_gone(void **state)
 {
     struct fixture *f = begin();
@@ -538,6 +578,7 @@ int main(void)
         cmocka_unit_test(test_pin),
         cmocka_unit_test(test_corrupt),
         cmocka_unit_test(test_damaged_file),
+        cmocka_unit_test(test_hold_later),
         cmocka_unit_test(test_writer_gone),
         cmocka_unit_test(test_lost_announcement),
         cmocka_unit_test(test_readonly),
