@@ -3,50 +3,14 @@
  * test_map_cidr.c - the index of cidr tables answers as going through the rules does: by hand for the odd cases, and for random
  * tables and a million random keys. SEED=n makes a run again; KEYS=n sets how many.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "test_patterns.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "base/file.h"
 #include "maps/map_cidr_index.h"
 
 extern const struct map_type map_type_cidr;
-
-static uint64_t state;
-
-/* xorshift64*: the same numbers everywhere */
-static uint32_t random_below(uint32_t n)
-{
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (uint32_t) ((state * UINT64_C(0x2545F4914F6CDD1D)) >> 33) % n;
-}
-
-static struct pattern_table *load(const char *text)
-{
-    char path[] = "/tmp/cidr-test.XXXXXX";
-    int fd = mkstemp(path);
-    struct err err = ERR_INIT;
-    void *impl = NULL;
-
-    assert_true(fd != -1);
-    assert_int_equal(fd_write_all(fd, text, strlen(text)), 0);
-    close(fd);
-    if (map_type_cidr.open(path, NULL, &impl, &err) == -1)
-        fail_msg("%s", err.text);
-    unlink(path);
-    return impl;
-}
 
 /* "" for not found. */
 static const char *ask(const struct pattern_table *t, const char *key, bool by_index,
@@ -112,7 +76,7 @@ static void test_by_hand(void **unused)
 
     (void) unused;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct pattern_table *t = load(cases[i].table);
+        struct pattern_table *t = load_table(&map_type_cidr, slice_str(cases[i].table));
 
         assert_non_null(t->index);
         for (int by_index = 0; by_index < 2; by_index++)
@@ -202,17 +166,13 @@ static void random_key(const struct network *made, size_t n, char *out)
 
 static void test_random(void **unused)
 {
-    const char *seed = getenv("SEED");
-    const char *keys = getenv("KEYS");
-    uint64_t start = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t) time(NULL);
-    long left = keys != NULL ? strtol(keys, NULL, 10) : 1000000;
+    long left = (long) random_keys(1000000);
     struct buf by_rules = BUF_INIT(65536);
     struct buf by_index = BUF_INIT(65536);
     long found = 0;
 
     (void) unused;
-    print_message("SEED=%llu\n", (unsigned long long) start);
-    state = start * 2 + 1;
+    random_begin();
     while (left > 0) {
         struct network made[60];
         size_t rules = 1 + random_below(ARRAY_LEN(made));
@@ -220,7 +180,7 @@ static void test_random(void **unused)
         struct pattern_table *t;
 
         random_table(&text, made, rules);
-        t = load(buf_cstr(&text));
+        t = load_table(&map_type_cidr, buf_view(&text));
         assert_non_null(t->index);
         for (int i = 0; i < 1000; i++, left--) {
             char key[INET6_ADDRSTRLEN];
@@ -253,7 +213,7 @@ static void test_size(void **unused)
     (void) unused;
     for (unsigned i = 0; i < 50000; i++)
         buf_printf(&text, "%u.%u.%u.0/24 r%u\n", 1 + i / 30000, i / 200 % 150, i % 200, i);
-    t = load(buf_cstr(&text));
+    t = load_table(&map_type_cidr, buf_view(&text));
     assert_in_range(cidr_index_size(t->index), 50000, 100003);
     for (unsigned i = 0; i < 50000; i++) {
         char key[INET_ADDRSTRLEN];

@@ -3,35 +3,14 @@
  * test_map_prefilter.c - what is read off expressions, and that large regexp and pcre tables answer as going through their rules does: by
  * hand for the odd cases, and for random tables and keys. SEED=n makes a run again; KEYS=n sets how many keys (200,000).
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "test_patterns.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "base/file.h"
 #include "base/log.h"
-#include "maps/map_int.h"
 #include "maps/map_prefilter.h"
 
 extern const struct map_type map_type_regexp, map_type_pcre;
-
-static uint64_t state;
-
-/* xorshift64*: the same numbers everywhere */
-static uint32_t random_below(uint32_t n)
-{
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (uint32_t) ((state * UINT64_C(0x2545F4914F6CDD1D)) >> 33) % n;
-}
 
 /* "a,b c": a or b, and c. "": nothing is known. */
 static void print(const struct literals *l, struct buf *out)
@@ -126,22 +105,6 @@ static void test_literals(void **unused)
         }
     }
     buf_fini(&got);
-}
-
-static struct pattern_table *load(const struct map_type *type, struct slice text)
-{
-    char path[] = "/tmp/prefilter-test.XXXXXX";
-    int fd = mkstemp(path);
-    struct err err = ERR_INIT;
-    void *impl = NULL;
-
-    assert_true(fd != -1);
-    assert_int_equal(fd_write_all(fd, text.ptr, text.len), 0);
-    close(fd);
-    if (type->open(path, NULL, &impl, &err) == -1)
-        fail_msg("%s", err.text);
-    unlink(path);
-    return impl;
 }
 
 /* Both ways; the answer of going through the rules. */
@@ -251,7 +214,7 @@ static void test_by_hand(void **unused)
             else
                 for (int n = 0; n < 40; n++)
                     buf_printf(&table, "/within-%d/ w\n", n);
-            t = load(types[k], buf_view(&table));
+            t = load_table(types[k], buf_view(&table));
             if (t->filter == NULL)
                 fail_msg("no filter for a table of %zu rules", t->count);
             (void) compare(types[k], t, slice_str(cases[i].key), cases[i].rules);
@@ -264,7 +227,7 @@ static void test_by_hand(void **unused)
         }
     }
     /* a few rules are tried one by one */
-    struct pattern_table *t = load(&map_type_pcre, SLICE_LIT("/abc/ 1\n"));
+    struct pattern_table *t = load_table(&map_type_pcre, SLICE_LIT("/abc/ 1\n"));
     assert_null(t->filter);
     map_type_pcre.close(t);
     buf_fini(&table);
@@ -414,9 +377,7 @@ static void put_key(struct buf *out)
 
 static void test_random(void **unused)
 {
-    const char *seed = getenv("SEED");
-    const char *keys = getenv("KEYS");
-    uint64_t left = keys != NULL ? strtoull(keys, NULL, 10) : 200000;
+    uint64_t left = random_keys(200000);
     struct buf table = BUF_INIT(1 << 20);
     struct buf key = BUF_INIT(65536);
     unsigned long found = 0;
@@ -425,8 +386,7 @@ static void test_random(void **unused)
     unsigned long matching = 0;
 
     (void) unused;
-    state = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t) time(NULL) * 2654435761U + 1;
-    print_message("SEED=%llu\n", (unsigned long long) state);
+    random_begin();
     while (left > 0) {
         bool pcre = random_below(2) == 0;
         const struct map_type *type = pcre ? &map_type_pcre : &map_type_regexp;
@@ -434,7 +394,7 @@ static void test_random(void **unused)
 
         buf_reset(&table);
         put_table(&table, pcre);
-        t = load(type, buf_view(&table));
+        t = load_table(type, buf_view(&table));
         filtered += t->filter != NULL;
         for (int i = 0; i < 500 && left > 0; i++, left--, asked++) {
             buf_reset(&key);
