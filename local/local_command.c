@@ -99,12 +99,12 @@ static void make_environment(const struct local_job *j, const struct local_right
 /* Goes where the command runs; false when command_execution_directory cannot be entered. */
 static bool enter(const struct local_job *j, const struct local_rights *rights)
 {
+    const struct local_names names = {rights->user, rights->home, NULL};
     struct buf path = BUF_INIT(4096);
 
     if (j->l->p.command_directory[0] == '\0')
         return (rights->home != NULL && chdir(rights->home) == 0) || chdir("/") == 0;
-    local_put_path(j, slice_str(j->l->p.command_directory), rights->home, rights->user, NULL,
-                   j->l->p.directory_filter, &path);
+    local_expand(j, slice_str(j->l->p.command_directory), &names, j->l->p.directory_filter, &path);
     if (chdir(buf_cstr(&path)) == 0)
         return true;
     fprintf(stderr, "4.3.0 cannot change to directory %s: errno %d\n", buf_cstr(&path), errno);

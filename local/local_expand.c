@@ -271,54 +271,6 @@ static int alias(struct local_job *j, struct slice name, unsigned depth)
     return res == MAP_FOUND ? 1 : res == MAP_RETRY ? -1 : 0;
 }
 
-static void put_filtered(struct slice value, const char *filter, struct buf *out)
-{
-    for (size_t i = 0; i < value.len; i++)
-        buf_putc(out,
-                 value.ptr[i] != '\0' && strchr(filter, value.ptr[i]) != NULL ? value.ptr[i] : '_');
-}
-
-void local_put_path(const struct local_job *j, struct slice text, const char *home,
-                    const char *user, const char *shell, const char *filter, struct buf *out)
-{
-    struct slice local = address_local(j->rcpt->addr);
-    struct slice name;
-    struct slice ext;
-    bool split = address_split_extension(local, j->l->delimiter, &name, &ext);
-    const struct {
-        const char *name;
-        struct slice value;
-    } names[] = {{"home", slice_str(home)},
-                 {"user", user != NULL ? slice_str(user) : name},
-                 {"extension", ext},
-                 {"recipient_delimiter", slice_sub(slice_str(j->l->delimiter), 0, split ? 1 : 0)},
-                 {"shell", slice_str(shell)},
-                 {"domain", address_domain(j->rcpt->addr)},
-                 {"local", local},
-                 {"recipient", j->rcpt->addr}};
-
-    for (size_t i = 0; i < text.len;) {
-        size_t start = i + 1;
-        size_t end;
-        bool brace;
-
-        if (text.ptr[i] != '$') {
-            buf_putc(out, text.ptr[i++]);
-            continue;
-        }
-        brace = start < text.len && (text.ptr[start] == '{' || text.ptr[start] == '(');
-        start += brace;
-        end = start;
-        while (end < text.len &&
-               (ascii_is_alnum((unsigned char) text.ptr[end]) || text.ptr[end] == '_'))
-            end++;
-        for (size_t k = 0; k < ARRAY_LEN(names); k++)
-            if (slice_eq_str(slice_sub(text, start, end), names[k].name))
-                put_filtered(names[k].value, filter, out);
-        i = end + (brace && end < text.len ? 1 : 0);
-    }
-}
-
 /* 1: a .forward file was followed; 0: there is none; -1: trouble. */
 static int forward_file(struct local_job *j, const struct passwd *pw, unsigned depth)
 {
@@ -326,19 +278,19 @@ static int forward_file(struct local_job *j, const struct passwd *pw, unsigned d
                                   .origin = "forward",
                                   .user = pw->pw_name,
                                   .home = pw->pw_dir};
+    const struct local_names names = {pw->pw_name, pw->pw_dir, pw->pw_shell};
     struct slice rest = slice_str(j->l->p.forward_path);
     struct slice word;
     int found = 0;
 
-    while (found == 0 && slice_token(&rest, ", \t", &word)) {
+    while (found == 0 && slice_token_braces(&rest, ", \t\r\n", &word)) {
         struct buf path = BUF_INIT(4096);
         struct buf text = BUF_INIT(FORWARD_MAX);
         struct err err = ERR_INIT;
         struct stat st;
         bool there;
 
-        local_put_path(j, word, pw->pw_dir, pw->pw_name, pw->pw_shell, j->l->p.forward_filter,
-                       &path);
+        local_expand(j, word, &names, j->l->p.forward_filter, &path);
         if (mailbox_become(&rights.owner, &err) == -1) {
             local_fail(j, &err);
             found = -1;
@@ -373,10 +325,16 @@ static void unknown_user(struct local_job *j, const char *name)
         local_transport(j, j->l->fallback_transports, "fallback_transport_maps",
                         j->l->p.fallback_transport, slice_str(name)))
         return;
-    if (j->l->p.luser_relay[0] != '\0')
-        vec_push(&j->forward, arena_strdup(j->arena, j->l->p.luser_relay));
-    else
+    if (j->l->p.luser_relay[0] != '\0') {
+        const struct local_names names = {.user = name};
+        struct buf relay = BUF_INIT(MAP_VALUE_MAX);
+
+        local_expand(j, slice_str(j->l->p.luser_relay), &names, NULL, &relay);
+        vec_push(&j->forward, arena_strdup(j->arena, buf_cstr(&relay)));
+        buf_fini(&relay);
+    } else {
         fail(j, ERR_PERMANENT, "5.1.1", "unknown user: \"%s\"", name);
+    }
 }
 
 void local_recipient(struct local_job *j, struct slice name, unsigned depth)

@@ -56,9 +56,14 @@ struct local_rights {
 bool local_has_word(const char *list, const char *word);
 
 /* local_expand.c */
-/* $home $user $extension $recipient_delimiter $shell $domain and the like; filter: the characters that values keep. */
-void local_put_path(const struct local_job *j, struct slice text, const char *home,
-                    const char *user, const char *shell, const char *filter, struct buf *out);
+/* Whom a template is about; NULL: no such thing, and for user the recipient's name without its extension. */
+struct local_names {
+    const char *user, *home, *shell;
+};
+/* local_template.c: $home $user $extension $recipient_delimiter $shell $domain $local $recipient, and their conditional forms;
+ * filter: the characters that values keep, others become "_"; NULL: all. */
+void local_expand(const struct local_job *j, struct slice text, const struct local_names *names,
+                  const char *filter, struct buf *out);
 /* local_pass.c: hands the recipient to another agent, "transport:nexthop". */
 void local_pass(struct local_job *j, struct slice transport);
 /* The same by the table's word for the user, else to `otherwise`. False: neither names a transport. */

@@ -51,8 +51,9 @@ static const struct param local_rows[] = {
                  .services = "local", .doc = "Who may name commands: alias, forward, include."),
     PARAM_STRING("allow_mail_to_files", P, allow_files, .def = "alias, forward",
                  .services = "local", .doc = "Who may name files: alias, forward, include."),
-    PARAM_STRING("luser_relay", P, luser_relay, .def = "", .services = "local",
-                 .doc = "Where mail for unknown local users goes."),
+    PARAM_RAW("luser_relay", P, luser_relay, .def = "", .services = "local",
+              .doc = "Where mail for unknown local users goes; knows $user, $local, $extension, "
+                     "$domain, $recipient and $recipient_delimiter."),
     PARAM_RAW("mailbox_command", P, mailbox_command, .def = "", .services = "local",
               .doc = "Command that gets users' mail in place of a mailbox."),
     PARAM_STRING("mailbox_transport", P, mailbox_transport, .def = "", .services = "local",

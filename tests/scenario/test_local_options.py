@@ -153,6 +153,31 @@ def test_forward_path_and_its_filter(local):
     assert "hello" in report(inst)
 
 
+@pytest.mark.parametrize("template, path", [
+    ("{root}/mail/no, {root}/mail/f${extension?-$extension}", "f-a"),
+    ("{root}/mail/f${recipient_delimiter:none}$extension", "fa"),
+    ("{root}/mail/f${shell?{-${extension}}:{-none}}$(extension)$nosuch", "f-aa"),
+    ("{root}/mail/${nosuch?{no}:{f ,}}$$", "f ,$"),
+])
+def test_conditions_in_templates(local, template, path):
+    inst = local(forward_path=template)
+    (inst.home / path).write_text(f"|cat >{inst.home}/report\n")
+    submit(inst, f"{USER}+a@mx.example.test")
+    assert "hello" in report(inst)
+
+
+@pytest.mark.parametrize("relay, wanted", [
+    ("$user@other.test", "no.such@other.test"), ("all+$local@other.test", "all+No.Such+x=y@other.test"), ("catch${extension?-$extension}@$domain.test", "catch-x=y@mx.example.test.test"),
+    ("${home?at-home}${home:nobody}@other.test", "nobody@other.test"),
+])
+def test_luser_relay(local, relay, wanted):
+    """The address is made for each recipient: $user is whom the mail was for."""
+    inst = local(luser_relay=relay, local_recipient_maps="", relayhost="", default_transport="discard:")
+    submit(inst, "No.Such+x=y@mx.example.test")
+    inst.wait_log(rf"to=<{re.escape(wanted)}>, .*relay=none, .*status=sent")
+    inst.wait_empty()
+
+
 # --- other transports -------------------------------------------------------------------------------
 
 
