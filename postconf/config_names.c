@@ -18,7 +18,7 @@ struct config_names {
     bool in_master_cf;        /* what is being scanned */
     int line;
     char **overrides; /* of the service that is being scanned, or NULL */
-    bool in_default;
+    bool is_lenient;  /* of a default, or a text with names of its own: none of them is missing */
 };
 
 struct undefined {
@@ -81,7 +81,7 @@ static void note_reference(struct slice name, void *arg)
     char *copy = slice_dup(name);
 
     htable_put(n->referenced, name, present);
-    if (!n->in_default && !config_is_set(n->cfg, copy) && param_find(copy) == NULL &&
+    if (!n->is_lenient && !config_is_set(n->cfg, copy) && param_find(copy) == NULL &&
         !is_overridden(n, copy)) {
         buf_printf(&key, "%d %s", n->in_master_cf, copy);
         if (htable_put(n->undefined, buf_view(&key), present) == NULL) {
@@ -146,9 +146,13 @@ static void scan(struct config_names *n, const char *name, const char *value)
 {
     struct slice rest = slice_str(value);
     bool classes = strcmp(name, "smtpd_restriction_classes") == 0;
+    const struct param *row = param_find(name);
+    bool was_lenient = n->is_lenient;
     struct slice word;
 
+    n->is_lenient |= row != NULL && row->type == PARAM_TYPE_RAW;
     config_each_reference(value, note_reference, n);
+    n->is_lenient = was_lenient;
     while (slice_token(&rest, ", \t\r\n{}", &word)) {
         note_database(n, word);
         if (classes && word.ptr[0] != '$') {
@@ -162,10 +166,10 @@ static void scan_default(const struct param *p, void *arg)
 {
     struct config_names *n = arg;
 
-    n->in_default = true;
+    n->is_lenient = true;
     if (p->def != NULL)
         scan(n, p->name, p->def);
-    n->in_default = false;
+    n->is_lenient = false;
 }
 
 struct service_of {

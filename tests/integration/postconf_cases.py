@@ -77,6 +77,8 @@ NAMES = {
         "delivery_slot_cost", "delivery_slot_loan", "delivery_slot_discount", "minimum_delivery_slots",
         "recipient_limit", "extra_recipient_limit", "recipient_refill_limit", "recipient_refill_delay", "time_limit")),
     "obsolete": "reject_code = 550\nauthorized_verp_clients = x\n",
+    "of templates": "smtpd_reject_footer = \\c. $client_address $client_name\nforward_path = $home/x\nmailbox_command = /x $foo\n"
+                    "luser_relay = $user@x\ndefault_rbl_reply = $rbl_code $bar\ncommand_execution_directory = $home\n",
     "newer than 3.7": "smtpd_reject_filter_maps =\n",
 }
 

@@ -192,6 +192,43 @@ def test_everything(pair, args):
     assert {name for name in ours if name not in theirs and name in known and name not in later} == set()
 
 
+ROWS = [line.split("\t") for line in (DATA / "main.cf-parameters.tsv").read_text().splitlines()]
+FAMILIES = [line.split("\t") for line in (DATA / "main.cf-transport-parameters.tsv").read_text().splitlines()]
+
+
+def test_every_row(pair):
+    """Asked for one by one: a row of the data is answered as Debian's does, value and refusal, or differs for a reason."""
+    services = [line.split("\t") for line in (DATA / "master.cf-services-debian12.tsv").read_text().splitlines()]
+    pair.write("myhostname = mx.example.com\n", "".join(" ".join(row) + "\n" for row in services))  # some rows are their families'
+    names = [row[0] for row in ROWS]
+    assert len(names) == len(set(names)) == 943 and set(OWN_VALUES) <= set(names)
+    theirs, ours = (pair.run(side, ["-d", *names]) for side in ("theirs", "ours"))
+    unknown = {line.split()[2].rstrip(":") for line in theirs[2] if line.endswith(": unknown parameter")}
+    theirs, ours = rows(theirs[1]), rows(ours[1])
+    absent = set(names) - set(theirs)
+    assert absent == unknown & set(names)
+    equal = {name for name in theirs if ours.get(name) == theirs[name]}
+    assert set(theirs) - equal <= set(OWN_VALUES)
+    # what Debian's does not have is newer than it or was gone before; of that ours has at most what is newer
+    newer = {row[0] for row in ROWS if row[4] and tuple(map(int, row[4].split("."))) >= (3, 8)}
+    gone = {row[0] for row in ROWS if row[3] == "obsolete"}
+    assert absent - newer - gone == set()
+    assert {name for name in absent if name in ours} - newer == set()
+    print(f"{len(equal)} equal, {len(theirs) - len(equal)} with a reason, {len(absent)} not in Debian's")
+
+
+def test_every_family(pair):
+    """The parameters that a service brings with it: each suffix of the data, for each agent that reads it."""
+    agents = ["smtp", "lmtp", "local", "virtual", "error", "discard", "pipe", "spawn"]
+    pair.write("myhostname = mx.example.com\n", "".join(f"of{a} unix - n n - - {a} argv=/x user=nobody\n" for a in agents))
+    theirs, ours = (rows(pair.run(side, ["-d", "-C", "service"])[1]) for side in ("theirs", "ours"))
+    assert ours == theirs
+    for name, default, *_ in FAMILIES:
+        own = {value for service, value in theirs.items() if service in {f"of{agent}{name[1:]}" for agent in agents}}
+        assert own == {f" {default}"}, name
+    assert len(FAMILIES) == 17
+
+
 @pytest.mark.parametrize("args", [
     ["-e", "relayhost=c"], ["relayhost=c", "mail_name="], ["-e", "header_checks=pcre:/x"], ["-e", "mydestination = a,   b "],
     ["-e", "myhostname=once"], ["-e", "relayhost=1", "relayhost=2"], ["-e", "a b=c"], ["-e", "=c"], ["-e", "relayhost"],
