@@ -30,7 +30,6 @@ struct check {
     const struct master_service *service; /* NULL: main.cf */
     struct map_env *env;
     struct findings *findings;
-    bool is_broken; /* main.cf has a value that cannot be read */
 };
 
 PRINTF_LIKE(3, 4) static void report(struct check *c, bool is_fatal, const char *fmt, ...)
@@ -74,19 +73,13 @@ static void check_sets(struct check *c)
                 (*set)->check(c->env, c->findings);
 }
 
-/* main.cf, or what a service makes of it. Sets are asked only where every value can be read. */
+/* main.cf, or what a service makes of it. What cannot be read keeps nobody from looking at the rest. */
 static void check_values(struct check *c)
 {
-    int fatal_before = c->fatal;
-    bool is_whole;
-
-    c->env = map_env_new(c->cfg);
     config_check(c->cfg, on_config, c);
-    c->is_broken |= c->fatal > fatal_before && c->service == NULL;
-    is_whole = !c->is_broken && c->fatal == fatal_before;
+    c->env = map_env_new(findings_config(c->findings));
     map_check_parameters(c->env, c->findings);
-    if (is_whole)
-        check_sets(c);
+    check_sets(c);
     map_env_free(&c->env);
 }
 

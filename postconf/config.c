@@ -23,7 +23,20 @@ static void entry_free(void *p)
     free(e);
 }
 
-static void add_entry(struct config *cfg, struct slice name, struct slice value, int line)
+struct config *config_new(const char *dir, const char *path)
+{
+    struct config *cfg = xcalloc(1, sizeof(*cfg));
+
+    atomic_init(&cfg->refs, 1);
+    lock_init(&cfg->lock, LOCK_CONFIG);
+    cfg->entries = htable_new(false);
+    cfg->expanded = htable_new(false);
+    cfg->dir = xstrdup(dir);
+    cfg->path = xstrdup(path);
+    return cfg;
+}
+
+void config_add(struct config *cfg, struct slice name, struct slice value, int line)
 {
     struct config_entry *e = xcalloc(1, sizeof(*e));
     struct config_entry *old;
@@ -50,7 +63,7 @@ static int take_line(struct slice name, struct slice value, int line, void *arg,
         stray->line = line;
         vec_push(&cfg->in_order, stray);
     } else {
-        add_entry(cfg, name, value, line);
+        config_add(cfg, name, value, line);
     }
     return 0;
 }
@@ -66,8 +79,8 @@ static int take_override(struct config *cfg, const char *text, struct err *err)
     eq = slice_find(s, '=');
     if (eq < 1)
         return err_input(err, "-o %s: wants name=value", text);
-    add_entry(cfg, slice_trim(slice_sub(s, 0, (size_t) eq), NULL),
-              slice_trim(slice_sub(s, (size_t) eq + 1, s.len), NULL), 0);
+    config_add(cfg, slice_trim(slice_sub(s, 0, (size_t) eq), NULL),
+               slice_trim(slice_sub(s, (size_t) eq + 1, s.len), NULL), 0);
     return 0;
 }
 
@@ -75,36 +88,30 @@ static int take_override(struct config *cfg, const char *text, struct err *err)
 static int load(const char *dir, const struct slice *main_cf, const char *const *overrides,
                 size_t noverrides, const char *service, struct config **out, struct err *err)
 {
-    struct config *cfg = xcalloc(1, sizeof(*cfg));
     struct buf text = BUF_INIT(MAIN_CF_MAX);
     struct buf path = BUF_INIT(8192);
+    struct buf full = BUF_INIT(8192);
+    struct config *cfg = NULL;
     int ret = -1;
 
     if (dir == NULL || dir[0] == '\0')
         dir = getenv("MAIL_CONFIG");
     if (dir == NULL || dir[0] == '\0')
         dir = CONFIG_DEFAULT_DIR;
-    atomic_init(&cfg->refs, 1);
-    lock_init(&cfg->lock, LOCK_CONFIG);
-    cfg->entries = htable_new(false);
-    cfg->expanded = htable_new(false);
-    if (dir[0] == '/') {
-        cfg->dir = xstrdup(dir);
-    } else {
+    if (dir[0] != '/') {
         char cwd[4096];
 
         if (getcwd(cwd, sizeof(cwd)) == NULL) {
             err_sys(err, "current directory");
             goto done;
         }
-        path_join(&path, cwd, dir);
-        cfg->dir = xstrdup(buf_cstr(&path));
-        buf_reset(&path);
+        path_join(&full, cwd, dir);
+        dir = buf_cstr(&full);
     }
-    if (config_dir_authorize(cfg->dir, err) == -1)
+    if (config_dir_authorize(dir, err) == -1)
         goto done;
-    path_join(&path, cfg->dir, "main.cf");
-    cfg->path = xstrdup(buf_cstr(&path));
+    path_join(&path, dir, "main.cf");
+    cfg = config_new(dir, buf_cstr(&path));
     if (main_cf == NULL && file_read(cfg->path, &text, err) == -1)
         goto done;
     if (main_cf_parse(cfg->path, main_cf != NULL ? *main_cf : buf_view(&text), take_line, cfg,
@@ -114,13 +121,14 @@ static int load(const char *dir, const struct slice *main_cf, const char *const 
         if (take_override(cfg, overrides[i], err) == -1)
             goto done;
     if (service != NULL && !config_is_set(cfg, "service_name"))
-        add_entry(cfg, SLICE_LIT("service_name"), slice_str(service), 0);
+        config_add(cfg, SLICE_LIT("service_name"), slice_str(service), 0);
     *out = cfg;
     cfg = NULL;
     ret = 0;
 done:
     buf_fini(&text);
     buf_fini(&path);
+    buf_fini(&full);
     config_unref(&cfg);
     return ret;
 }
@@ -154,6 +162,7 @@ void config_unref(struct config **config)
     vec_fini(&cfg->in_order);
     htable_free(&cfg->entries, NULL);
     htable_free(&cfg->expanded, free);
+    htable_free(&cfg->stand_ins, NULL);
     lock_fini(&cfg->lock);
     free(cfg->dir);
     free(cfg->path);

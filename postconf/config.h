@@ -64,6 +64,14 @@ void config_check(const struct config *cfg,
                                  const char *text, void *arg),
                   void *arg);
 
+/*
+ * cfg with stand-ins for the values that cannot be read (the default, or nothing), so that the rest can be looked at. A
+ * reference to cfg itself where all can be read.
+ */
+NODISCARD struct config *config_readable(const struct config *cfg);
+/* Is cfg of config_readable(), and this value not the one that was meant? */
+bool config_is_stand_in(const struct config *cfg, const char *name);
+
 struct master_cf;
 /* Names in both files: -o of what is no parameter and nothing refers to, and $names that nothing defines. */
 void config_check_names(const struct config *cfg, const struct master_cf *m,

@@ -29,10 +29,15 @@ struct config {
     struct lock lock;
     struct htable *
         expanded GUARDED_BY(lock); /* name -> value; kept until the end: config_get() lends them */
+    struct htable *stand_ins;      /* NULL, or the names of config_is_stand_in() */
 };
 
 /* The names that are being expanded, innermost first: a name that comes up again is a loop. */
 struct config_chain;
+
+/* config.c: one without entries; dir and path are copied. An entry more: line 0 for one that main.cf does not have. */
+NODISCARD struct config *config_new(const char *dir, const char *path);
+void config_add(struct config *cfg, struct slice name, struct slice value, int line);
 
 /*
  * main_cf.c: calls fn for each logical line "name = value"; -1 with "FILE, line N: ..." . fn returns -1 to stop with err

@@ -22,7 +22,7 @@ struct findings *findings_new(const struct config *cfg, bool network, findings_f
 {
     struct findings *f = xcalloc(1, sizeof(*f));
 
-    f->own = config_ref((struct config *) (uintptr_t) cfg);
+    f->own = config_readable(cfg);
     f->cfg = config_ref(f->own);
     f->network = network;
     f->fn = fn;
@@ -45,7 +45,7 @@ void findings_free(struct findings **f)
 void findings_of_service(struct findings *f, const struct config *cfg, const char *place)
 {
     config_unref(&f->cfg);
-    f->cfg = config_ref(place != NULL ? (struct config *) (uintptr_t) cfg : f->own);
+    f->cfg = place != NULL ? config_readable(cfg) : config_ref(f->own);
     f->place = place;
 }
 
@@ -93,6 +93,9 @@ static void say(struct findings *f, bool is_fatal, const char *parameter, const 
     struct buf text = BUF_INIT(TEXT_MAX);
     struct buf line = BUF_INIT(2 * TEXT_MAX);
 
+    /* of what cannot be read that is all there is to say */
+    if (config_is_stand_in(f->cfg, parameter))
+        return;
     buf_printf(&text, "%s: ", parameter);
     buf_vprintf(&text, fmt, ap);
     if (htable_put(f->said, buf_view(&text), present) == NULL) {

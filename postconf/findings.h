@@ -4,7 +4,8 @@
  * what is wrong with it, and what to do.
  *
  * One struct findings goes from check to check, and from main.cf to each service with its -o. What was said once is not said
- * again: a finding about main.cf holds for every service that does not change it.
+ * again: a finding about main.cf holds for every service that does not change it. Where a value cannot be read (whoever looks
+ * for that says so) the checks see another in its place, and nothing is said of it: config_is_stand_in().
  */
 #ifndef PR_FINDINGS_H
 #define PR_FINDINGS_H
@@ -30,6 +31,7 @@ void findings_free(struct findings **f);
  */
 void findings_of_service(struct findings *f, const struct config *cfg, const char *place);
 
+/* What the checks look at: config_readable() of what was given. */
 const struct config *findings_config(const struct findings *f);
 /* main.cf's own, without a service's -o. */
 const struct config *findings_main_config(const struct findings *f);

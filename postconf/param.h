@@ -62,8 +62,8 @@ struct param_set {
     const struct param *rows;
     size_t count;
     /* Beyond the rows: what is wrong or odd in what the values say (lists that do not parse, rules that nothing reaches).
-     * Asked by postfix check, start and reload after the rows were found good, with main.cf and again with each service's
-     * -o. NULL: nothing to ask. env: of maps/map.h; findings.h tells how to report. */
+     * Asked by postfix check, start and reload, with main.cf and again with each service's -o; what cannot be read has a
+     * stand-in (findings.h). NULL: nothing to ask. env: of maps/map.h; findings.h tells how to report. */
     void (*check)(struct map_env *env, struct findings *f);
 };
 

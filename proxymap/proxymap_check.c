@@ -46,7 +46,9 @@ void proxymap_check(struct map_env *env, struct findings *f)
     struct proxymap_params p;
 
     (void) env;
-    if (config_bind(findings_main_config(f), &proxymap_params, &p, NULL) == -1)
+    if (config_is_stand_in(findings_main_config(f), "proxy_read_maps") ||
+        config_is_stand_in(findings_main_config(f), "proxy_write_maps") ||
+        config_bind(findings_main_config(f), &proxymap_params, &p, NULL) == -1)
         return; /* a wrong value is reported by those who look for that */
     s.read = approved_new(p.read_maps);
     s.write = approved_new(p.write_maps);

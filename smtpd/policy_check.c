@@ -243,7 +243,9 @@ static void check_classes(struct map_env *env, struct findings *f, struct policy
         struct vec list = VEC_INIT;
         struct err err = ERR_INIT;
 
-        if (config_get(findings_config(f), name) == NULL) {
+        if (config_is_stand_in(findings_config(f), name)) {
+            /* reported as a value that cannot be read */
+        } else if (config_get(findings_config(f), name) == NULL) {
             findings_error(f, "smtpd_restriction_classes",
                            "class %s is not defined: add \"%s = ...\"", name, name);
         } else {
@@ -279,13 +281,32 @@ static void check_actions(struct findings *f, const struct policy *p)
                            actions[i].value);
 }
 
+/* Is each value what was meant, by which mail is let pass? */
+static bool is_whole(const struct config *cfg)
+{
+    struct slice rest = slice_str(config_get(cfg, "smtpd_restriction_classes"));
+    struct slice word;
+    bool whole = !config_is_stand_in(cfg, "smtpd_restriction_classes") &&
+                 !config_is_stand_in(cfg, "mynetworks");
+
+    for (int i = 0; i < LIST_COUNT; i++)
+        whole = whole && !config_is_stand_in(cfg, policy_list_names[i]);
+    while (whole && slice_token(&rest, ", \t\r\n", &word)) {
+        char *name = slice_dup(word);
+
+        whole = !config_is_stand_in(cfg, name);
+        free(name);
+    }
+    return whole;
+}
+
 void policy_check(struct map_env *env, struct findings *f)
 {
     const struct config *cfg = map_env_config(env);
     struct match_list *mynetworks = NULL;
     struct policy *p = NULL;
     struct err err = ERR_INIT;
-    bool whole = true;
+    bool whole = is_whole(cfg);
 
     if (policy_begin(env, &p, &err) == -1) {
         findings_error(f, "smtpd_restriction_classes", "%s", err.text);

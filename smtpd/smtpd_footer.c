@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "mail/dsn.h"
+#include "postconf/findings.h"
 #include "smtpd/smtpd_int.h"
 
 #define FOOTER_MAX 4096
@@ -39,33 +40,50 @@ static void unescape(struct slice s, struct buf *out)
     }
 }
 
-/* The value of $name; false: there is no such name. */
-static bool put_value(const struct session *s, struct slice name, struct buf *out)
+enum footer_name { CLIENT_ADDRESS, CLIENT_PORT, LOCALTIME, SERVER_NAME, NAME_COUNT };
+
+/* NAME_COUNT: there is no such name. */
+static enum footer_name name_of(struct slice name)
+{
+    static const char *const names[NAME_COUNT] = {[CLIENT_ADDRESS] = "client_address",
+                                                  [CLIENT_PORT] = "client_port",
+                                                  [LOCALTIME] = "localtime",
+                                                  [SERVER_NAME] = "server_name"};
+    size_t i = 0;
+
+    while (i < NAME_COUNT && !slice_eq_str(name, names[i]))
+        i++;
+    return (enum footer_name) i;
+}
+
+static void put_value(const struct session *s, enum footer_name name, struct buf *out)
 {
     struct buf allowed = BUF_INIT(1024);
     struct buf time = BUF_INIT(64);
-    struct slice value;
-    bool known = true;
+    struct slice value = SLICE_EMPTY;
 
-    wall_syslog(wall_now(), &time);
-    if (slice_eq_str(name, "client_address"))
+    switch (name) {
+    case CLIENT_ADDRESS:
         value = s->addr;
-    else if (slice_eq_str(name, "client_port"))
+        break;
+    case CLIENT_PORT:
         value = s->port;
-    else if (slice_eq_str(name, "localtime"))
+        break;
+    case LOCALTIME:
+        wall_syslog(wall_now(), &time);
         value = buf_view(&time);
-    else if (slice_eq_str(name, "server_name"))
+        break;
+    case SERVER_NAME:
         value = slice_str(s->g->p.myhostname);
-    else
-        known = false;
-    if (known) {
-        unescape(slice_str(s->g->p.expansion_filter), &allowed);
-        for (size_t i = 0; i < value.len; i++)
-            buf_putc(out, slice_find(buf_view(&allowed), value.ptr[i]) != -1 ? value.ptr[i] : '_');
+        break;
+    case NAME_COUNT:
+        break;
     }
+    unescape(slice_str(s->g->p.expansion_filter), &allowed);
+    for (size_t i = 0; i < value.len; i++)
+        buf_putc(out, slice_find(buf_view(&allowed), value.ptr[i]) != -1 ? value.ptr[i] : '_');
     buf_fini(&time);
     buf_fini(&allowed);
-    return known;
 }
 
 /* Takes "name", "{name}" or "(name)" from the begin of s. */
@@ -89,7 +107,9 @@ static struct slice take_name(struct slice *s)
     return name;
 }
 
-static bool expand(const struct session *s, struct slice text, struct buf *out)
+/* A template with its names' values; s NULL: none, it is only looked at. False with the name that there is not in *unknown. */
+static bool expand(const struct session *s, struct slice text, struct buf *out,
+                   struct slice *unknown)
 {
     while (text.len > 0) {
         ptrdiff_t dollar = slice_find(text, '$');
@@ -105,12 +125,40 @@ static bool expand(const struct session *s, struct slice text, struct buf *out)
             continue;
         }
         name = take_name(&text);
-        if (!put_value(s, name, out)) {
-            log_warning("smtpd_reject_footer: no such name: \"$%.*s\"", SLICE_FMT(name));
+        if (name_of(name) == NAME_COUNT) {
+            *unknown = name;
             return false;
         }
+        if (s != NULL)
+            put_value(s, name_of(name), out);
     }
-    return buf_ok(out);
+    return true;
+}
+
+static bool expand_or_warn(const struct session *s, struct slice text, struct buf *out)
+{
+    struct slice unknown;
+
+    if (expand(s, text, out, &unknown))
+        return buf_ok(out);
+    log_warning("smtpd_reject_footer: no such name: \"$%.*s\"", SLICE_FMT(unknown));
+    return false;
+}
+
+void smtpd_footer_check(struct map_env *env, struct findings *f)
+{
+    struct buf out = BUF_INIT(CONFIG_VALUE_MAX);
+    struct slice unknown;
+
+    (void) env;
+    if (!expand(NULL, slice_str(config_get(findings_config(f), "smtpd_reject_footer")), &out,
+                &unknown))
+        findings_warn(
+            f, "smtpd_reject_footer",
+            "it is put behind no reply, as there is no name \"$%.*s\" in it: the names are "
+            "$client_address, $client_port, $localtime and $server_name; \"$$\" is a dollar",
+            SLICE_FMT(unknown));
+    buf_fini(&out);
 }
 
 /* False: there is none for this reply. */
@@ -155,7 +203,7 @@ void smtpd_put_refusal(struct session *s, struct slice reply)
     struct slice rest;
 
     if (reply.len > 4 && find_template(s, reply, &found) &&
-        expand(s, buf_view(&found), &expanded)) {
+        expand_or_warn(s, buf_view(&found), &expanded)) {
         dsn = dsn_code_split(slice_sub(reply, 4, reply.len), &rest);
         footer = buf_view(&expanded);
         buf_put_slice(&text, rest);

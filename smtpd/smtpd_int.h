@@ -148,6 +148,8 @@ void smtpd_log_verdict(struct session *s, const char *what, const char *stage, s
                        struct slice rcpt);
 /* smtpd_footer.c: a reply of 4xx or 5xx, without CRLF, and its footer. */
 void smtpd_put_refusal(struct session *s, struct slice reply);
+/* What postfix check says of the template in main.cf. */
+void smtpd_footer_check(struct map_env *env, struct findings *f);
 void smtpd_error(struct session *s); /* counts one more */
 /* A policy verdict: replies and logs when it refuses. True: go on. */
 bool smtpd_apply(struct session *s, const struct policy_result *r, const char *stage,

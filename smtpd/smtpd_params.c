@@ -94,7 +94,7 @@ static const struct param rows[] = {
                .def = "${{$compatibility_level} <level {1} ? {no} : {yes}}", S,
                .doc = "Whether SMTPUTF8 is offered."),
 };
-const struct param_set smtpd_params = PARAM_SET("smtpd", P, rows);
+const struct param_set smtpd_params = PARAM_SET_CHECKED("smtpd", P, rows, smtpd_footer_check);
 
 extern const struct param_set *const smtpd_param_sets[];
 

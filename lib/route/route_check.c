@@ -18,13 +18,26 @@ struct lists {
     struct map_env *env;
     struct findings *f;
     struct match_list *list[ARRAY_LEN(classes)]; /* NULL: not set, or does not open */
-    bool is_broken; /* one does not open, or cannot be asked: what it would say is not known */
+    bool is_broken; /* one cannot be read, opened or asked: what it would say is not known */
 };
 
 static bool is_name(struct slice word)
 {
     return word.ptr[0] != '!' && word.ptr[0] != '/' && word.ptr[0] != '.' &&
            slice_find(word, ':') == -1;
+}
+
+/* Is there a value of which only a stand-in is known, so that nobody knows where mail goes? */
+static bool is_uncertain(const struct config *cfg)
+{
+    static const char *const others[] = {"myhostname", "myorigin", "transport_maps"};
+    bool uncertain = false;
+
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+        uncertain = uncertain || config_is_stand_in(cfg, classes[i]);
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        uncertain = uncertain || config_is_stand_in(cfg, others[i]);
+    return uncertain;
 }
 
 /* The names of class a against the list of class b. */
@@ -87,8 +100,8 @@ static void check_own_name(struct lists *l)
 void route_check(struct map_env *env, struct findings *f)
 {
     static const char *const others[] = {"myhostname", "myorigin", "relayhost", "transport_maps"};
-    struct lists l = {.env = env, .f = f};
     const struct config *cfg = findings_config(f);
+    struct lists l = {.env = env, .f = f, .is_broken = is_uncertain(cfg)};
     size_t known = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(classes); i++)

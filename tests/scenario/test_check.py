@@ -89,6 +89,31 @@ def test_restrictions_that_are_right(stopped, main):
     only(stopped(main=main))
 
 
+@pytest.mark.parametrize("broken, wanted", [
+    ({"smtpd_timeout": "3x"}, [r"^error: etc/main.cf, line \d+: smtpd_timeout: "]),
+    ({"mine": "${", "smtpd_helo_restrictions": "$mine"}, [r"^error: .*mine: ", r"^error: .*smtpd_helo_restrictions: "]),
+    # what would follow from a list that cannot be read, an open relay, is not said: nobody knows
+    ({"smtpd_recipient_restrictions": "${"}, [r"^error: .*smtpd_recipient_restrictions: "]),
+    ({"smtpd_restriction_classes": "mine", "mine": "${", "smtpd_helo_restrictions": "mine"}, [r"^error: .*line \d+: mine: "]),
+    ({"inet_interfaces": "127.0.0.1", "mynetworks_style": "bogus", "mynetworks": None}, [r"^error: .*bogus"]),
+], ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")
+def test_what_can_be_read_is_checked(stopped, broken, wanted):
+    """A value that cannot be read does not hide what is wrong with others, and nothing is made up of what stands in for it."""
+    inst = stopped(main={"smtpd_relay_restrictions": "permit_mynetworks", **broken,
+                          "smtpd_sender_restrictions": "permit, reject_non_fqdn_sender", "canonical_classes": "nosuch"})
+    lines, code = checked(inst)
+    assert code == 1
+    for pattern in [*wanted, r"smtpd_sender_restrictions: reject_non_fqdn_sender is never reached", r"canonical_classes: .*nosuch"]:
+        assert any(re.search(pattern, line) for line in lines), (pattern, lines)
+    assert any("open relay" in line for line in lines) == ("smtpd_timeout" in broken), lines
+
+
+def test_a_template_with_an_unknown_name(stopped):
+    only(stopped(main={"smtpd_reject_footer": r"\c. Call ($client_address, ${server_name}), $$5"}))
+    only(stopped(main={"smtpd_reject_footer": "from $client_name"}),
+         r'^warning: etc/main.cf, line \d+: smtpd_reject_footer: it is put behind no reply, as there is no name "\$client_name" in it')
+
+
 def test_a_service_of_its_own(stopped):
     """What -o breaks is said of the service; what main.cf has wrong already is not said again for it."""
     inst = stopped(main={"mynetworks": "0.0.0.0/0"}, master=MASTER_CF + "\n".join((
