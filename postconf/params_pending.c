@@ -69,7 +69,6 @@ const struct param params_pending[] = {
     PENDING("enable_errors_to", "", BOOL, "obsolete"),
     PENDING("enable_idna2003_compatibility", "no", BOOL, "smtpd,qmqpd,cleanup,smtp,verify"),
     PENDING("enable_threaded_bounces", "no", BOOL, "bounce"),
-    PENDING("error_notice_recipient", "postmaster", STRING, "smtpd,smtp"),
     PENDING("error_service_name", "error", STRING, "all"),
     PENDING("extract_recipient_limit", "", INT, "obsolete"),
     PENDING("fault_injection_code", "0", INT, "all"),

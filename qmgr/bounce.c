@@ -30,9 +30,9 @@ static const struct param rows[] = {
     PARAM_STRING(
         "notify_classes", struct bounce_params, notify_classes, .def = "resource, software",
         .services = "smtpd,smtp,error,bounce",
-        .doc = "The kinds of trouble that the postmaster is told about: bounce, 2bounce, delay; "
-               "data, policy, protocol, resource and software (transcripts of sessions) "
-               "are accepted but not yet effective."),
+        .doc =
+            "The kinds of trouble that the postmaster is told about: bounce, 2bounce, delay, policy, protocol; "
+            "data, resource and software are accepted but not yet effective."),
     PARAM_STRING("bounce_notice_recipient", struct bounce_params, bounce_recipient,
                  .def = "postmaster", .not_empty = true, .services = "error,bounce",
                  .doc = "Who gets copies of non-delivery notifications (class bounce)."),

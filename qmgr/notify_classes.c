@@ -16,8 +16,8 @@ static const struct {
     {"2bounce", NOTIFY_2BOUNCE},
     {"data", 0},
     {"delay", NOTIFY_DELAY},
-    {"policy", 0},
-    {"protocol", 0},
+    {"policy", NOTIFY_POLICY},
+    {"protocol", NOTIFY_PROTOCOL},
     {"resource", 0},
     {"software", 0},
 };
@@ -89,7 +89,7 @@ void notify_classes_check(struct map_env *env, struct findings *f)
         if (buf_view(&idle).len > 0)
             findings_warn(
                 f, "notify_classes",
-                "not yet effective, nobody is told of it: %s (what is: bounce, 2bounce, delay)",
+                "not yet effective, nobody is told of it: %s (what is: bounce, 2bounce, delay, policy, protocol)",
                 buf_cstr(&idle));
     }
     buf_fini(&idle);

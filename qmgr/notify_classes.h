@@ -14,6 +14,9 @@ enum notify_class {
     NOTIFY_BOUNCE = 1 << 0,  /* copies of non-delivery notifications; comes with NOTIFY_2BOUNCE */
     NOTIFY_2BOUNCE = 1 << 1, /* notifications that cannot be delivered */
     NOTIFY_DELAY = 1 << 2,   /* copies of delay warnings */
+    NOTIFY_POLICY =
+        1 << 3, /* sessions in which smtpd refused something for its restrictions or checks */
+    NOTIFY_PROTOCOL = 1 << 4, /* sessions in which a client of smtpd broke the protocol */
 };
 
 /*

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "qmgr/notify_classes.h"
 #include "smtpd/smtpd_int.h"
 
 extern const struct worker_service smtpd_service;
@@ -106,6 +107,7 @@ static void *session_open(struct worker *w, struct worker_session *ws,
     s->arena = arena_new(512);
     buf_init(&s->in, READ_SIZE_CONTENT * 2);
     buf_init(&s->out, OUT_MAX * 4);
+    buf_init(&s->transcript, SIZE_MAX); /* smtpd_notify.c keeps it short */
     s->where = "CONNECT";
     identify(s, c);
     s->is_mynetwork = matches(s->g->mynetworks, s);
@@ -133,6 +135,7 @@ static void session_close(void *arg)
     arena_free(&s->arena);
     buf_fini(&s->in);
     buf_fini(&s->out);
+    buf_fini(&s->transcript);
     free(s);
 }
 
@@ -197,6 +200,7 @@ static void end_log(struct session *s, const char *what)
     if (s->logged_end || s->state == STATE_CLOSING)
         return;
     s->logged_end = true;
+    s->aborted = what;
     log_info("%s after %s from %.*s", what, s->state == STATE_DATA ? "DATA" : s->where,
              SLICE_FMT(s->namaddr));
 }
@@ -271,9 +275,8 @@ static enum worker_verdict park(struct session *s)
     return WORKER_WAIT;
 }
 
-static enum worker_verdict session_work(void *arg, unsigned events)
+static enum worker_verdict work(struct session *s, unsigned events)
 {
-    struct session *s = arg;
     bool alive = true;
     bool more = false;
 
@@ -319,6 +322,16 @@ static enum worker_verdict session_work(void *arg, unsigned events)
         return WORKER_CLOSE;
     }
     return park(s);
+}
+
+static enum worker_verdict session_work(void *arg, unsigned events)
+{
+    struct session *s = arg;
+    enum worker_verdict verdict = work(s, events);
+
+    if (verdict == WORKER_CLOSE)
+        smtpd_notify(s);
+    return verdict;
 }
 
 static int open_lists(struct worker *w, struct smtpd *g, struct err *err)
@@ -392,6 +405,12 @@ static int start(struct worker *w, struct err *err)
     else
         return err_input(err, "smtpd_forbid_bare_newline: unknown value \"%s\"",
                          g->p.forbid_bare_newline);
+    g->double_bounce_sender = config_get(cfg, "double_bounce_sender");
+    g->mail_name = config_get(cfg, "mail_name");
+    g->myorigin = config_get(cfg, "myorigin");
+    if (notify_classes_parse(config_get(cfg, "notify_classes"), &g->notify, err) == -1)
+        return err_prefix(err, "notify_classes: ");
+    g->notify &= NOTIFY_POLICY | NOTIFY_PROTOCOL;
     if (receive_options_read(cfg, &g->receive, err) == -1)
         return err_prefix(err, "receive_override_options: ");
     if (open_lists(w, g, err) == -1 || route_new(worker_maps(w), &g->route, err) == -1 ||

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "mail/address.h"
+#include "qmgr/notify_classes.h"
 #include "smtpd/smtpd_int.h"
 
 void smtpd_reset_transaction(struct session *s)
@@ -88,6 +89,7 @@ static void cmd_ehlo(struct session *s, struct slice args)
     struct buf discard = BUF_INIT(4096);
     struct vec lines = VEC_INIT;
     struct err err = ERR_INIT;
+    size_t from;
 
     if (!take_helo(s, args, true))
         return;
@@ -115,9 +117,11 @@ static void cmd_ehlo(struct session *s, struct slice args)
     for (size_t i = 0; i < ARRAY_LEN(offers); i++)
         if (offers[i].on && !is_discarded(buf_view(&discard), offers[i].keyword))
             vec_push(&lines, (void *) (uintptr_t) offers[i].line);
+    from = s->out.len;
     for (size_t i = 0; i < lines.len; i++)
         buf_printf(&s->out, "250%c%s\r\n", i + 1 < lines.len ? '-' : ' ',
                    (const char *) lines.items[i]);
+    smtpd_transcript_out(s, from);
     vec_fini(&lines);
     buf_fini(&size);
     buf_fini(&discard);
@@ -171,6 +175,7 @@ static void cmd_vrfy(struct session *s, struct slice args)
 
     count_junk(s);
     if (s->g->p.disable_vrfy) {
+        s->troubles |= NOTIFY_POLICY;
         smtpd_reply(s, 502, "5.5.1", "VRFY command is disabled");
     } else if (rest.len == 0) {
         smtpd_reply(s, 501, "5.5.4", "Syntax: VRFY address");
@@ -247,6 +252,7 @@ static void after_error(struct session *s)
 {
     smtpd_error(s);
     if (s->errors >= s->g->p.hard_error_limit && s->state != STATE_CLOSING) {
+        s->aborted = "too many errors";
         log_info("too many errors after %s from %.*s", s->where, SLICE_FMT(s->namaddr));
         smtpd_reply(s, 421, "4.7.0", "%s Error: too many errors", s->g->p.myhostname);
         s->state = STATE_CLOSING;
@@ -304,6 +310,7 @@ void smtpd_command(struct session *s, struct slice line)
 {
     struct buf other = BUF_INIT((size_t) s->g->p.line_length_limit);
 
+    smtpd_transcript_in(s, line);
     if (map_list_is_empty(s->g->command_filter)) {
         dispatch(s, line);
     } else if (filter(s, line, &other)) {

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "mail/content.h"
+#include "qmgr/notify_classes.h"
 #include "smtpd/smtpd_int.h"
 
 #define LONG_LINE 8192 /* a line's piece is passed on when so much of it has come */
@@ -164,6 +165,8 @@ void smtpd_result(struct session *s)
         int code = r.smtp_code >= 400 && r.smtp_code <= 599 ? (int) r.smtp_code : 451;
 
         buf_printf(&text, "%.*s", SLICE_FMT(r.code.len > 0 ? r.code : SLICE_LIT("4.3.0")));
+        if (code >= 500 && code != 552) /* its contents, not its size */
+            s->troubles |= NOTIFY_POLICY;
         smtpd_reply(s, code, buf_cstr(&text), "%.*s", SLICE_FMT(r.text));
         s->good[CMD_DATA]--;
         smtpd_error(s);

@@ -201,6 +201,7 @@ void smtpd_put_refusal(struct session *s, struct slice reply)
     struct slice footer;
     struct slice dsn;
     struct slice rest;
+    size_t from = s->out.len;
 
     if (reply.len > 4 && find_template(s, reply, &found) &&
         expand_or_warn(s, buf_view(&found), &expanded)) {
@@ -225,6 +226,7 @@ void smtpd_put_refusal(struct session *s, struct slice reply)
         buf_put_slice(&s->out, reply);
         buf_puts(&s->out, "\r\n");
     }
+    smtpd_transcript_out(s, from);
     buf_fini(&text);
     buf_fini(&expanded);
     buf_fini(&found);

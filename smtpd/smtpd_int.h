@@ -37,6 +37,7 @@ struct smtpd_params {
     bool smtputf8_enable, soft_bounce, relay_first;
     const char *command_filter;
     const char *reject_footer, *reject_footer_maps, *expansion_filter; /* smtpd_footer.c */
+    const char *notice_recipient;                                      /* smtpd_notify.c */
     /* other folders', by name */
     const char *myhostname;
     int64_t message_size_limit;
@@ -49,6 +50,8 @@ enum bare_newline { BARE_ACCEPT, BARE_NORMALIZE, BARE_REJECT };
 struct smtpd {
     struct smtpd_params p;
     struct receive_options receive;
+    unsigned notify; /* enum notify_class: whose transcripts somebody wants */
+    const char *double_bounce_sender, *mail_name, *myorigin; /* for these */
     struct route *route;
     struct dns *dns;
     struct policy *policy;
@@ -132,6 +135,11 @@ struct session {
     bool greeted, lost, logged_end, last_failed;
     bool drained;      /* all input that was there has been read */
     const char *where; /* the last command, for "lost connection after" */
+    /* smtpd_notify.c */
+    struct buf transcript; /* empty unless somebody wants it */
+    bool transcript_cut;   /* it has reached its limit */
+    unsigned troubles;     /* enum notify_class */
+    const char *aborted;   /* why the session ended before QUIT, or NULL */
     /* DATA and BDAT */
     bool line_start; /* the last line ended in CRLF */
     bool mid_line;   /* a piece of a long line was passed on */
@@ -151,6 +159,14 @@ void smtpd_put_refusal(struct session *s, struct slice reply);
 /* What postfix check says of the template in main.cf. */
 void smtpd_footer_check(struct map_env *env, struct findings *f);
 void smtpd_error(struct session *s); /* counts one more */
+/* smtpd_notify.c: notify_classes. A line of the client's; what the server has put into s->out from there on. */
+void smtpd_transcript_in(struct session *s, struct slice line);
+void smtpd_transcript_out(struct session *s, size_t from);
+/* A reply's class, if it is for a broken protocol. */
+void smtpd_note_reply(struct session *s, int code, const char *dsn);
+void smtpd_note_verdict(struct session *s, const char *reply);
+/* At the end of the session: mails the transcript if there was trouble of a class that somebody wants to hear of. */
+void smtpd_notify(struct session *s);
 /* A policy verdict: replies and logs when it refuses. True: go on. */
 bool smtpd_apply(struct session *s, const struct policy_result *r, const char *stage,
                  struct slice rcpt);

@@ -53,7 +53,8 @@ static const struct param rows[] = {
               .doc = "Longest command line."),
     PARAM_INT("smtpd_history_flush_threshold", P, history_flush_threshold, .def = "100", .min = 1,
               .services = "smtpd", .status = PARAM_BUILT_IN,
-              .note = "no command history is kept in memory", .doc = "Lines of history."),
+              .note = "the transcript of a session (notify_classes) is kept whole, up to a limit",
+              .doc = "Lines of history."),
     PARAM_INT("smtpd_forbid_bare_newline_reject_code", P, bare_newline_code, .def = "550",
               .min = 500, .max = 599, S, .doc = "Reply code for such content."),
     PARAM_TIME("in_flow_delay", P, in_flow_delay_s, .def = "1s", .min = 0, .max = 10,
@@ -90,6 +91,11 @@ static const struct param rows[] = {
         .def =
             "\\t\\40!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\\\]^_`abcdefghijklmnopqrstuvwxyz{|}~",
         S, .doc = "Characters that $names in replies may have; others become _."),
+    PARAM_STRING(
+        "error_notice_recipient", P, notice_recipient, .def = "postmaster", .not_empty = true,
+        .services = "smtpd,smtp",
+        .doc =
+            "Who gets transcripts of sessions with the SMTP server (notify_classes: policy, protocol)."),
     PARAM_BOOL("smtputf8_enable", P, smtputf8_enable,
                .def = "${{$compatibility_level} <level {1} ? {no} : {yes}}", S,
                .doc = "Whether SMTPUTF8 is offered."),

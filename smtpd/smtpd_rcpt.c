@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "mail/address.h"
 #include "mail/flow.h"
+#include "qmgr/notify_classes.h"
 #include "smtpd/smtpd_int.h"
 
 #define SPACE_KEPT_MS 1000
@@ -89,6 +90,7 @@ static int mail_parameter(struct session *s, struct slice word)
         if (s->g->p.message_size_limit > 0 && size > s->g->p.message_size_limit) {
             smtpd_log_verdict(s, "reject", "MAIL",
                               SLICE_LIT("552 5.3.4 Message size exceeds fixed limit"), SLICE_EMPTY);
+            s->troubles |= NOTIFY_POLICY;
             smtpd_reply(s, 552, "5.3.4", "Message size exceeds fixed limit");
             return -1;
         }

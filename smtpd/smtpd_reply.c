@@ -9,8 +9,11 @@
 
 void smtpd_reply_line(struct session *s, const char *text)
 {
+    size_t from = s->out.len;
+
     buf_puts(&s->out, text);
     buf_puts(&s->out, "\r\n");
+    smtpd_transcript_out(s, from);
 }
 
 void smtpd_reply(struct session *s, int code, const char *dsn, const char *fmt, ...)
@@ -18,6 +21,7 @@ void smtpd_reply(struct session *s, int code, const char *dsn, const char *fmt, 
     struct buf line = BUF_INIT(REPLY_MAX);
     va_list ap;
 
+    smtpd_note_reply(s, code, dsn);
     if (s->g->p.soft_bounce && code >= 500) {
         code -= 100;
         buf_printf(&line, "%d ", code);
@@ -87,6 +91,7 @@ bool smtpd_apply(struct session *s, const struct policy_result *r, const char *s
             text[4] = '4';
     }
     smtpd_log_verdict(s, "reject", stage, slice_str(text), rcpt);
+    smtpd_note_verdict(s, text);
     smtpd_put_refusal(s, slice_str(text));
     s->last_failed = true;
     if (r->verdict == POLICY_DISCONNECT || strncmp(text, "421", 3) == 0 ||

@@ -20,7 +20,7 @@ static void test_parse(void **state)
         {"", 0, NULL},
         {" ,\t", 0, NULL},
         {"resource, software", 0, NULL},
-        {"data policy,protocol", 0, NULL},
+        {"data policy,protocol", NOTIFY_POLICY | NOTIFY_PROTOCOL, NULL},
         {"2bounce", NOTIFY_2BOUNCE, NULL},
         {"bounce", NOTIFY_BOUNCE | NOTIFY_2BOUNCE, NULL},
         {"delay,resource\t2bounce", NOTIFY_DELAY | NOTIFY_2BOUNCE, NULL},
@@ -52,10 +52,10 @@ static void test_findings(void **state)
     } rows[] = {
         {"myhostname = a.test\n", ""},
         {"notify_classes =\n", ""},
-        {"notify_classes = bounce, 2bounce, delay\n", ""},
-        {"\nnotify_classes = resource, bounce, policy\n",
+        {"notify_classes = bounce, 2bounce, delay, policy, protocol\n", ""},
+        {"\nnotify_classes = resource, bounce, data\n",
          "W /nonexistent/main.cf, line 2: notify_classes: not yet effective, nobody is told of it: "
-         "resource, policy (what is: bounce, 2bounce, delay)\n"},
+         "resource, data (what is: bounce, 2bounce, delay, policy, protocol)\n"},
         {"notify_classes = bounce, polcy\n",
          "F /nonexistent/main.cf, line 1: notify_classes: unknown class \"polcy\": did you mean "
          "policy?\n"},
