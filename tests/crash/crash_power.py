@@ -84,8 +84,12 @@ def judge(ledger, inst, replay, tree, unsure, pick, figures):
     cut = replay.time
     done = inst.run("postsuper", "-s", check=False)
     unacknowledged = False
+    to_hold = {m.queue_id for m in ledger.messages.values() if m.kind == "held"}
     for line in done.stderr.splitlines():
         if re.search(r"in order|removed \S+/large/\S+, which belongs to no message", line) and "warning" not in line:
+            continue
+        wanted = re.search(r"^postsuper: ([0-9A-F]+): placed on hold$", line)
+        if wanted and wanted[1] in to_hold:  # its agent did not live to be done
             continue
         if was_being_written(line, tree, unsure):
             figures["reports of unacknowledged bytes"] += 1
@@ -95,18 +99,24 @@ def judge(ledger, inst, replay, tree, unsure, pick, figures):
     if done.returncode != 0:
         ledger.problem(f"cut at {cut:.3f}: postsuper -s: exit {done.returncode}")
         return
-    queued, ids = {}, []
+    queued, held, ids = {}, set(), []
     for line in inst.run("postqueue", "-j").stdout.splitlines():
         item = json.loads(line)
         ids.append(item["queue_id"])
         if item["queue_id"] in queued:
             ledger.problem(f"cut at {cut:.3f}: {item['queue_id']} is listed twice")
+        if item["queue_name"] == "hold":
+            held.add(item["queue_id"])
         queued[item["queue_id"]] = {r["address"] for r in item["recipients"]}
     known = {m.queue_id: m for m in ledger.acknowledged()}
     for m in known.values():
         if m.acknowledged > cut or m.deleted or m.maybe_deleted:
             continue
         figures["acknowledged before"] += 1
+        if m.held and m.acted < cut - WINDOW_S:
+            figures["held before"] += 1
+            if m.queue_id not in held:
+                ledger.problem(f"cut at {cut:.3f}: {m.id} ({m.queue_id}) was put on hold {cut - m.acted:.2f} s before, and is not there")
         for r in m.rcpts:
             copies = [t for t in m.delivered.get(r, ()) if t <= cut]
             if r in queued.get(m.queue_id, ()):
@@ -129,7 +139,7 @@ def run(root, seed, cuts, seconds, out=print):
     ledger = Ledger(seed)
     pick = random.Random(f"{seed}/cuts")
     setup, log, before = record(root, ledger, seconds)
-    figures = dict.fromkeys(("acknowledged before", "still queued", "duplicates", "oldest", "reports of unacknowledged bytes", "contents compared"), 0)
+    figures = dict.fromkeys(("acknowledged before", "held before", "still queued", "duplicates", "oldest", "reports of unacknowledged bytes", "contents compared"), 0)
     try:
         replay = Replay(log, before)
         records = replay.records()
