@@ -111,3 +111,17 @@ def test_success(system):
     wait_for("the report", lambda: reports(hop))
     (_, to, fields, returned, _), = reports(hop)
     assert (to, fields["Action"], fields["Status"][0], returned) == ("s@remote.test", "relayed", "2", "text/rfc822-headers")
+
+
+def test_delay(instance, sink):
+    """A delay warning, and with class delay a copy for the postmaster, both without the message's body."""
+    hop = sink(reply=lambda verb, argument, number: b"450 4.2.0 later\r\n" if verb == "RCPT" and "wait@" in argument else None)
+    inst = instance(main={"relayhost": f"[127.0.0.1]:{hop.port}", "mydestination": "", "notify_classes": "delay",
+                          "delay_notice_recipient": "dn@far.test", "delay_warning_time": "1s", "minimal_backoff_time": "1s",
+                          "maximal_backoff_time": "1s", "queue_run_delay": "1s"})
+    talk(inst, "<s@remote.test>", "<wait@far.test>")
+    wait_for("the reports", lambda: len(reports(hop)) >= 2)
+    assert sorted((sender, to, fields["Action"], returned) for sender, to, fields, returned, _ in reports(hop)) == [
+        ("", "s@remote.test", "delayed", "text/rfc822-headers"),
+        ("double-bounce@mx.example.test", "dn@far.test", "delayed", "text/rfc822-headers")]
+    assert all("hello" not in text for *_, text in reports(hop))
