@@ -24,7 +24,7 @@ static int compile(struct slice *rest, bool for_if, void **out, struct literals 
     return 0;
 }
 
-static int matches(const void *pattern, struct slice key, void *match, struct err *err)
+static int matches(void *pattern, struct slice key, void *match, struct err *err)
 {
     const struct network *n = pattern;
     struct network addr;

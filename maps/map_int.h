@@ -211,7 +211,7 @@ struct pattern_ops {
     void (*prepare)(void *pattern, const char *result, bool often);
     /* match: room for the type's captures. 1 yes, 0 no, -1 err; PATTERN_NEITHER: not comparable, "!" does not make it match. */
 #define PATTERN_NEITHER 2
-    int (*matches)(const void *pattern, struct slice key, void *match, struct err *err);
+    int (*matches)(void *pattern, struct slice key, void *match, struct err *err);
     /* $1 $2 ${1} $(1) $$ of result; NULL: result is plain. */
     int (*substitute)(const void *pattern, const char *result, struct slice key, const void *match,
                       struct buf *out, struct err *err);

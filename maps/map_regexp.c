@@ -78,7 +78,7 @@ static void prepare(void *pattern, const char *result, bool often)
     p->groups = n == 0 ? 0 : n < GROUPS ? n + 1 : GROUPS;
 }
 
-static int matches(const void *pattern, struct slice key, void *match, struct err *err)
+static int matches(void *pattern, struct slice key, void *match, struct err *err)
 {
     const struct pattern *p = pattern;
     regmatch_t *groups = match;
