@@ -142,7 +142,7 @@ int sendmail_smtp(struct submission *s, const char *myhostname, const char *mail
             say("221 2.0.0 Bye");
             more = false;
         } else {
-            say("502 5.5.2 Error: command not recognized");
+            say("500 5.5.2 Error: command not recognized");
         }
     }
     reset(&d);

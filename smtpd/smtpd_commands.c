@@ -244,7 +244,7 @@ static void unknown(struct session *s, struct slice verb, struct slice line)
     } else if (match_list_string(s->g->noop, verb, &err) == MAP_FOUND) {
         cmd_noop(s, SLICE_EMPTY);
     } else {
-        smtpd_reply(s, 502, "5.5.2", "Error: command not recognized");
+        smtpd_reply(s, 500, "5.5.2", "Error: command not recognized");
     }
 }
 

@@ -25,7 +25,7 @@ def test_soft_bounce(instance, sink):
     assert rcpt(inst, "x@far.test", sender="bad@example.org") == (454, "4.7.9 <bad@example.org>: Sender address rejected: go away")
     with inst.smtp() as client:
         client.ehlo("c.test")
-        assert client.docmd("NOSUCH") == (402, b"4.5.2 Error: command not recognized")
+        assert client.docmd("NOSUCH") == (400, b"4.5.2 Error: command not recognized")
     inst.send("x@far.test")
     inst.wait_log(r"to=<x@far.test>.* dsn=4\.1\.1, status=SOFTBOUNCE \(host .* said: 550 5.1.1 no such user")
     assert "x@far.test" in inst.mailq()
@@ -141,9 +141,9 @@ def test_reject_footer(instance, footer, wanted):
 def test_reject_footer_by_reply(instance):
     inst = instance(main={"smtpd_reject_footer_maps": "regexp:{etc}/footers", "smtpd_reject_footer": "all others at $localtime", "smtpd_expansion_filter": r"123456789\60:\40",
                           "soft_bounce": "yes"},
-                    files={"footers": "/^402 4\\.5\\.2 (.*)/ \\c: really. $$server_name ($1)\n/^4.. .*User unknown/ no such user here\n"})
+                    files={"footers": "/^400 4\\.5\\.2 (.*)/ \\c: really. $$server_name ($1)\n/^4.. .*User unknown/ no such user here\n"})
     said = "Error: command not recognized"
-    assert lines(inst, "NOSUCH")[0] == [f"402 4.5.2 {said}: really. {'_' * 15} ({said})"]
+    assert lines(inst, "NOSUCH")[0] == [f"400 4.5.2 {said}: really. {'_' * 15} ({said})"]
     first, last = lines(inst, "MAIL FROM:<>", "RCPT TO:<nosuch@mx.example.test>")[0]
     assert first.startswith("450-4.1.1 <nosuch@mx.example.test>: ") and last == "450 4.1.1 no such user here"
     assert re.fullmatch(r"403 4\.5\.1 all others at ___ [ \d]\d \d\d:\d\d:\d\d", lines(inst, "MAIL FROM:<>", "MAIL FROM:<>")[0][-1])

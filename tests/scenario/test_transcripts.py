@@ -16,7 +16,7 @@ POLICY = {
 }
 PROTOCOL = {
     "503 5.5.1 Error: nested MAIL command": (EHLO, MAIL, MAIL),
-    "50[02] 5.5.2 Error: command not recognized": (EHLO, "FOO"),
+    "500 5.5.2 Error: command not recognized": (EHLO, "FOO"),
     "501 5.5.4 Syntax: DATA": (EHLO, MAIL, "RCPT TO:<ok@x.test>", "DATA x"),
     "503 5.5.1 Error: need RCPT command": (EHLO, "DATA"),
     "555 5.5.4 Unsupported option: X=Y": (EHLO, "MAIL FROM:<a@b.test> X=Y"),
@@ -86,7 +86,7 @@ def test_text(system):
         " Out: 220 mx.example.test ESMTP Postfix", " In:  HELO c.test", " Out: 250 mx.example.test",
         " In:  MAIL FROM:<a@b.test>", " Out: 250 2.1.0 Ok",
         " In:  RCPT TO:<bad@x.test>", " Out: 554 5.7.1 <bad@x.test>: Recipient address rejected: no",
-        " In:  FOO " + "x" * 30 + " " + "y" * 30 + " ???", "     " + "z" * 72, "     " + "z" * 28, " Out: 502 5.5.2 Error",
+        " In:  FOO " + "x" * 30 + " " + "y" * 30 + " ???", "     " + "z" * 72, "     " + "z" * 28, " Out: 500 5.5.2 Error",
         " In:  QUIT", " Out: 221 2.0.0 Bye", "", "", "For other details, see the local mail logfile", ""]
 
 
