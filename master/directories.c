@@ -67,6 +67,12 @@ int directories_each(const struct generation *g, directory_fn fn, void *arg, str
         {queue, "maildrop", 03730, owner, drop},
         {queue, "incoming", 0700, owner, group},
         {queue, "active", 0700, owner, group},
+        /* the store's own (qmgr/STORE.md), which it makes itself where they are missing */
+        {queue, "journal", 0700, owner, group},
+        {queue, "deferred", 0700, owner, group},
+        {queue, "hold", 0700, owner, group},
+        {queue, "corrupt", 0700, owner, group},
+        {queue, "large", 0700, owner, group},
     };
     for (size_t i = 0; i < ARRAY_LEN(dirs) && ret == 0; i++) {
         struct buf path = BUF_INIT(8192);

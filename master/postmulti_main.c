@@ -112,6 +112,17 @@ static int each_selected(const struct postmulti *m, bool reverse,
     return worst;
 }
 
+/* A name that is misspelt must not look like work that is done. */
+static void check_selection(const struct postmulti *m)
+{
+    for (size_t n = 0; n < m->instances.len; n++)
+        if (is_selected(m, m->instances.items[n]))
+            return;
+    if (m->select_name != NULL)
+        fatal("no instance is called %s", m->select_name);
+    fatal("no instance is in group %s", m->select_group);
+}
+
 static int list_one(const struct instance *i, void *arg)
 {
     (void) arg;
@@ -267,6 +278,8 @@ int main(int argc, char **argv)
     take_options(&m, &o, argc, argv);
     if (instances_load(&m.instances, &err) == -1)
         fatal("%s", err.text);
+    if (o.mode != 'e')
+        check_selection(&m);
     switch (o.mode) {
     case 'l':
         status = each_selected(&m, m.reverse, list_one, NULL);

@@ -131,6 +131,9 @@ def test_life_of_an_instance_refused(host):
             (["-I", "postfix-x", "-e", "import"], "/etc/postfix-x has no main.cf and master.cf"),
             (["-i", "postfix-y", "-e", "enable"], "no instance is called postfix-y"),
             (["-e", "enable"], "option -i is needed"),
+            (["-i", "postfix-y", "-p", "status"], "no instance is called postfix-y"),
+            (["-i", "postfix-y", "-l"], "no instance is called postfix-y"),
+            (["-g", "nosuch", "-x", "true"], "no instance is in group nosuch"),
             (["-i", "-", "-e", "destroy"], "/etc/postfix is the primary instance"),
             (["-i", "-", "-e", "deport"], "/etc/postfix is the primary instance"),
             (["-i", "postfix-out", "-e", "assign"], "option -I or -G is needed"),
@@ -227,7 +230,10 @@ def test_permissions_and_missing_services(host):
     host.run("postfix", "check")  # makes the directories
     spool = host.root / "spool/postfix"
     os.chmod(spool / "maildrop", 0o777)
-    os.chown(spool / "private", 65534, -1)
+    for name in ("private", "journal", "large", "corrupt"):
+        os.chown(spool / name, 65534, -1)
+    os.chmod(spool / "hold", 0o755)
+    os.chmod(spool / "deferred", 0o777)
     os.rmdir(spool / "public")
     os.symlink("private", spool / "public")
     os.chmod(spool, 0o777)
@@ -245,7 +251,9 @@ def test_permissions_and_missing_services(host):
     assert re.search(r"warning: /etc/postfix/table: everybody can write it", said)
     assert re.search(rf"warning: {spool}/\.: everybody can write it", said)
     assert re.search(rf"warning: {spool}/maildrop: has mode 0777, not 3730: .*set-permissions", said)
-    assert re.search(rf"warning: {spool}/private: belongs to user 65534 and group \d+, not to \d+ and \d+: .*set-permissions", said)
+    for name in ("private", "journal", "large", "corrupt"):
+        assert re.search(rf"warning: {spool}/{name}: belongs to user 65534 and group \d+, not to \d+ and \d+: .*set-permissions", said)
+    assert re.search(rf"warning: {spool}/hold: has mode 0755, not 0700", said) and re.search(rf"warning: {spool}/deferred: has mode 0777", said)
     assert re.search(rf"warning: {spool}/public: is a symbolic link", said)
     os.unlink(spool / "public")
     os.chmod(spool, 0o755)
