@@ -5,8 +5,10 @@
  * Master opens the file, and workers inherit the descriptor, so that daemons without privilege write their lines themselves.
  * Commands send theirs, complete with stamp, as datagrams to public/postlog, which master appends. That is postlogd(8).
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -146,4 +148,24 @@ void command_log_open(const struct generation *g, const char *program, bool whol
     t.maillog_fd = fd;
     t.no_syslog = fd != -1;
     log_open(&t);
+}
+
+bool maillog_is_rotated(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    const char *base = slash != NULL ? slash + 1 : name;
+    char *dir = slash != NULL ? xstrndup(name, (size_t) (base - name)) : xstrdup(".");
+    size_t len = strlen(base);
+    bool found = false;
+    struct dirent *e;
+    DIR *d = opendir(dir);
+
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
+    while (d != NULL && !found && (e = readdir(d)) != NULL)
+        found =
+            strncmp(e->d_name, base, len) == 0 && (e->d_name[len] == '\0' || e->d_name[len] == '.');
+    if (d != NULL)
+        (void) closedir(d);
+    free(dir);
+    return found;
 }

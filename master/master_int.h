@@ -130,6 +130,8 @@ void daemon_environment_free(char ***environment);
 NODISCARD int maillog_open(const struct generation *g, int *fd, struct err *err);
 /* The log goes to where master's own output goes: only in the foreground is there such a place. */
 bool maillog_is_standard(const struct generation *g);
+/* Is there a log of this name, or a compressed one (NAME.gz), which a rotation would replace? */
+bool maillog_is_rotated(const char *name);
 /* public/postlog, where commands send their lines; -1 with err. */
 NODISCARD int postlog_listen(const struct generation *g, struct err *err);
 /* Appends what was sent there to log_fd: whole lines, without control bytes. */

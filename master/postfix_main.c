@@ -385,6 +385,10 @@ static int do_logrotate(struct postfix *p)
     if (print_time(suffix, sizeof(suffix), format) == 0)
         fatal("maillog_file_rotate_suffix \"%s\" cannot be used", format);
     buf_printf(&name, "%s.%s", file, suffix);
+    if (maillog_is_rotated(buf_cstr(&name))) /* a log that would be lost */
+        fatal(
+            "%s is there already: rotate again when maillog_file_rotate_suffix gives another name",
+            buf_cstr(&name));
     if (rename(file, buf_cstr(&name)) == -1)
         fatal("rename %s to %s: errno %d", file, buf_cstr(&name), errno);
     if (running(p) != 0 && control(p, CONTROL_REOPEN_LOG, "") != 0)

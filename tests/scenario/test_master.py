@@ -482,6 +482,21 @@ def test_logrotate(system):
     inst.wait_log("reloaded with logged by a worker")
 
 
+@pytest.mark.parametrize("compressor", ["gzip", ""])
+def test_logrotate_keeps_what_was_rotated(system, compressor):
+    """Twice within the suffix's time: the second is refused, and both logs are as they were."""
+    inst = system(main={"maillog_file_compressor": compressor, "maillog_file_rotate_suffix": "%Y"})
+    inst.expect_fatal = True
+    inst.run("postfix", "logrotate")
+    inst.reload()  # something in the new file
+    before = {path.name: path.read_bytes() for path in inst.log_path.parent.glob("mail.log*")}
+    assert len(before) == 2
+    done = inst.run("postfix", "logrotate", check=False)
+    assert done.returncode == 1 and "is there already" in done.stderr
+    after = {path.name: path.read_bytes() for path in inst.log_path.parent.glob("mail.log*")}
+    assert after.keys() == before.keys() and all(after[name].startswith(text) for name, text in before.items())
+
+
 def test_postkick(system):
     inst = system()
     inst.run("postkick", "public", "looper", "W")
