@@ -15,14 +15,18 @@
 #include "mail/address.h"
 #include "mail/queue_id.h"
 #include "qmgr/postqueue_print.h"
+#include "qmgr/postqueue_suspend.h"
 #include "qmgr/queue_list.h"
 
 struct options {
     const char *config_dir;
-    char mode; /* p j f i s, n: names of what is selected */
+    char mode; /* p j f i s, n: names of what is selected, w: words */
     const char *arg;
     struct proto_queue_select select;
     bool has_select;
+    bool is_json;
+    const char *until;
+    char **words; /* suspend, resume, suspended: NULL-terminated */
 };
 
 NORETURN static void usage(void)
@@ -30,10 +34,21 @@ NORETURN static void usage(void)
     fatal(
         "usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site"
         " | postqueue [-p | -j] [--queue name] [--id queueid] [--sender address]"
-        " [--recipient address] [--domain name] [--reason text] [--older time]");
+        " [--recipient address] [--domain name] [--reason text] [--older time]"
+        " | postqueue suspend {destination | sender | transport} name --reason text --until time"
+        " | postqueue resume {destination | sender | transport} name | postqueue [-j] suspended");
 }
 
-enum { OPT_QUEUE = 256, OPT_ID, OPT_SENDER, OPT_RECIPIENT, OPT_DOMAIN, OPT_REASON, OPT_OLDER };
+enum {
+    OPT_QUEUE = 256,
+    OPT_ID,
+    OPT_SENDER,
+    OPT_RECIPIENT,
+    OPT_DOMAIN,
+    OPT_REASON,
+    OPT_OLDER,
+    OPT_UNTIL
+};
 
 static const struct option long_options[] = {
     {"queue", required_argument, NULL, OPT_QUEUE},
@@ -43,6 +58,7 @@ static const struct option long_options[] = {
     {"domain", required_argument, NULL, OPT_DOMAIN},
     {"reason", required_argument, NULL, OPT_REASON},
     {"older", required_argument, NULL, OPT_OLDER},
+    {"until", required_argument, NULL, OPT_UNTIL},
     {"json", no_argument, NULL, 'j'},
     {NULL, 0, NULL, 0},
 };
@@ -104,9 +120,19 @@ static void select_option(struct options *o, int ch)
         select_by(o, &older);
         s->arrived_to_us = arrived_to(optarg);
         break;
+    case OPT_UNTIL:
+        o->until = optarg;
+        break;
     default:
         usage();
     }
+}
+
+/* What is selected besides a reason means nothing to suspensions. */
+static bool selects_mail(const struct proto_queue_select *s)
+{
+    return s->queues.len + s->queue_id.len + s->sender.len + s->recipient.len + s->domain.len > 0 ||
+           s->arrived_to_us != 0;
 }
 
 static void check_queues(struct slice queues)
@@ -122,6 +148,12 @@ static void check_queues(struct slice queues)
         if (i == ARRAY_LEN(known))
             fatal("--queue %.*s: there is no such queue", SLICE_FMT(name));
     }
+}
+
+static bool is_about_suspensions(const char *word)
+{
+    return strcmp(word, "suspend") == 0 || strcmp(word, "resume") == 0 ||
+           strcmp(word, "suspended") == 0;
 }
 
 static struct options parse(int argc, char **argv)
@@ -150,6 +182,14 @@ static struct options parse(int argc, char **argv)
             select_option(&o, ch);
         }
     }
+    if (optind < argc && (o.mode == '\0' || o.mode == 'j') && is_about_suspensions(argv[optind])) {
+        o.is_json = o.mode == 'j';
+        o.mode = 'w';
+        o.words = argv + optind;
+        return o;
+    }
+    if (o.until != NULL)
+        usage();
     if (o.mode == '\0' && o.has_select)
         o.mode = 'n';
     if (o.mode == '\0' || optind < argc || (o.has_select && strchr("pjn", o.mode) == NULL))
@@ -211,6 +251,35 @@ static void list(const struct queue_client *q, const struct options *o)
         output_failed();
 }
 
+/* --- suspensions -------------------------------------------------------------------------------- */
+
+static void suspensions(const struct queue_client *q, const struct options *o)
+{
+    const char *verb = o->words[0];
+    const char *kind = o->words[1];
+    const char *name = kind != NULL ? o->words[2] : NULL;
+    const char *reason = o->select.reason.ptr;
+    bool is_timed = reason != NULL && o->until != NULL;
+    bool is_plain = reason == NULL && o->until == NULL;
+
+    if (selects_mail(&o->select))
+        usage();
+    if (strcmp(verb, "suspended") == 0) {
+        if (kind != NULL || !is_plain)
+            usage();
+        postqueue_suspended(q, o->is_json);
+        return;
+    }
+    if (name == NULL || o->words[3] != NULL || o->is_json)
+        usage();
+    if (strcmp(verb, "suspend") == 0 ? !is_timed : !is_plain)
+        usage();
+    if (is_timed)
+        postqueue_suspend(q, kind, name, reason, o->until);
+    else
+        postqueue_resume(q, kind, name);
+}
+
 /* --- flushing ---------------------------------------------------------------------------------- */
 
 static void flush(const struct queue_client *q, const struct options *o)
@@ -264,7 +333,9 @@ int main(int argc, char **argv)
     log_fatal_status(EX_USAGE);
     o = parse(argc, argv);
     queue_client_init(&q, "postqueue", o.config_dir);
-    if (o.mode == 'p' || o.mode == 'j' || o.mode == 'n')
+    if (o.mode == 'w')
+        suspensions(&q, &o);
+    else if (o.mode == 'p' || o.mode == 'j' || o.mode == 'n')
         list(&q, &o);
     else
         flush(&q, &o);

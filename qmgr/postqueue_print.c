@@ -98,7 +98,7 @@ static size_t utf8_len(const unsigned char *s, size_t n)
     return want;
 }
 
-static void put_json(FILE *out, const char *name, struct slice value)
+void queue_print_json(FILE *out, const char *name, struct slice value)
 {
     const unsigned char *s = (const unsigned char *) value.ptr;
 
@@ -126,9 +126,9 @@ static void json_wait(FILE *out, struct slice word, struct slice text, uint64_t 
     if (word.len == 0)
         return;
     fputs(", ", out);
-    put_json(out, "waits_for", word);
+    queue_print_json(out, "waits_for", word);
     fputs(", ", out);
-    put_json(out, "waits_text", text);
+    queue_print_json(out, "waits_text", text);
     if (until_us != 0)
         fprintf(out, ", \"waits_until\": %llu", (unsigned long long) (until_us / 1000000));
 }
@@ -137,13 +137,13 @@ static void json_item(struct queue_printer *p, const struct proto_queue_item *it
                       struct slice sender)
 {
     fputc('{', p->out);
-    put_json(p->out, "queue_name", item->queue);
+    queue_print_json(p->out, "queue_name", item->queue);
     fputs(", ", p->out);
-    put_json(p->out, "queue_id", item->queue_id);
+    queue_print_json(p->out, "queue_id", item->queue_id);
     fprintf(p->out, ", \"arrival_time\": %lld, \"message_size\": %llu, \"forced_expire\": %s, ",
             (long long) (item->arrival_us / 1000000), (unsigned long long) item->size,
             item->forced_expire != 0 ? "true" : "false");
-    put_json(p->out, "sender", sender);
+    queue_print_json(p->out, "sender", sender);
     fputs(", \"recipients\": [", p->out);
 }
 
@@ -238,10 +238,10 @@ void queue_print_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rc
         return;
     if (p->json) {
         fputs(p->rcpts > 0 ? ", {" : "{", p->out);
-        put_json(p->out, "address", rcpt->addr);
+        queue_print_json(p->out, "address", rcpt->addr);
         if (rcpt->reason.len > 0) {
             fputs(", ", p->out);
-            put_json(p->out, "delay_reason", rcpt->reason);
+            queue_print_json(p->out, "delay_reason", rcpt->reason);
         }
         json_wait(p->out, rcpt->waits_for, rcpt->waits_text, rcpt->waits_until_us);
         fputc('}', p->out);

@@ -30,4 +30,7 @@ void queue_print_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rc
 /* The end of the list; -1: something could not be written (errno). */
 NODISCARD int queue_print_end(struct queue_printer *p);
 
+/* "name": "value" */
+void queue_print_json(FILE *out, const char *name, struct slice value);
+
 #endif

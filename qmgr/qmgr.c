@@ -96,6 +96,7 @@ static void tick(void *arg)
     struct qmgr *q = arg;
     struct mono_time now = loop_now(q->loop);
 
+    suspend_tick(q);
     deliver_tick(q, now);
     report_tick(q, now);
     if (q->is_dirty || store_housekeeping(q->store)) {
@@ -126,6 +127,8 @@ int qmgr_new(struct worker *w, const struct config *cfg, struct qmgr **out, stru
     q->random = (uint64_t) wall_now().us | 1;
     TAILQ_INIT(&q->clients);
     TAILQ_INIT(&q->abandoned_flushes);
+    TAILQ_INIT(&q->suspend_walks);
+    TAILQ_INIT(&q->suspend_writes);
     TAILQ_INIT(&q->hungry);
     TAILQ_INIT(&q->starving);
     q->reports_tail = &q->reports;
@@ -162,7 +165,10 @@ int qmgr_begin(struct qmgr *q, struct loop *loop, struct err *err)
     q->flush = loop_timer_new(q->loop, flush, q);
     q->tick = loop_timer_new(q->loop, tick, q);
     q->delayed = loop_timer_new(q->loop, deliver_delay_over, q);
-    if (open_store(q, err) == -1 || store_recover(q->store, err) == -1)
+    if (open_store(q, err) == -1)
+        return -1;
+    suspend_begin(q); /* before mail is found: nothing of it is to be tried */
+    if (store_recover(q->store, err) == -1)
         return -1;
     if (store_count(q->store) > 0)
         log_info("%zu messages in the queue", store_count(q->store));
@@ -205,6 +211,7 @@ void qmgr_end(struct qmgr **qp)
     pool_free(&q->movers);
     server_fini(q);
     flush_fini(q);
+    suspend_fini(q);
     report_fini(q);
     deliver_fini(q);
     TAILQ_FOREACH(qd, &q->queue.all, all)

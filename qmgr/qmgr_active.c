@@ -212,8 +212,12 @@ void active_part_over(struct part *p)
 
     part_free(p);
     qmgr_wake(m->qmgr);
-    if (m->guard > 0)
-        return;
+    if (m->guard == 0)
+        active_go_on(m);
+}
+
+void active_go_on(struct active *m)
+{
     if (wants_more(m))
         set_feed(m, TAILQ_EMPTY(&m->parts) ? FEED_STARVING : FEED_HUNGRY);
     else if (TAILQ_EMPTY(&m->parts))

@@ -117,8 +117,15 @@ static void revive_transport(struct sched_transport *t, void *arg)
 static void put_in_line(struct part *p, struct rcpt *r)
 {
     struct agents *a = agents_of(p->m->qmgr, r->transport);
+    const struct suspension *s = suspend_of(p, r);
     struct sched_dest *d;
 
+    if (s != NULL) {
+        p->m->is_suspended = true;
+        p->m->suspended_at = p->m->qmgr->suspensions_ended;
+        defer(p, r, SLICE_LIT(DEFER_CODE), slice_str(suspension_text(s, p->arena)));
+        return;
+    }
     if (p->m->is_flushed)
         revive_transport(a->transport, NULL);
     if (a->suspended_until.us != 0) {
@@ -149,6 +156,47 @@ void deliver_message(struct part *p)
     m->lane = sched_settle(&p->jobs, m->lane, m->cursor.total - m->cursor.next);
     message_check(p);
     qmgr_wake(q);
+}
+
+/* A part of which nothing is concerned keeps its place in line. */
+static bool has_suspended(const struct part *p)
+{
+    for (size_t i = 0; i < p->nrcpts; i++)
+        if (p->rcpts[i].state == RCPT_WAITING && suspend_of(p, &p->rcpts[i]) != NULL)
+            return true;
+    return false;
+}
+
+static void line_up_again(struct part *p)
+{
+    struct sched_rcpt *next;
+
+    for (struct sched_rcpt *line = sched_withdraw(&p->jobs); line != NULL; line = next) {
+        next = line->next;
+        line->next = NULL;
+        put_in_line(p, (struct rcpt *) line); /* its first member */
+    }
+    message_check(p);
+}
+
+void deliver_suspend(struct active *m)
+{
+    struct part *next;
+    bool any = false;
+
+    if (m->wants_delete || m->wants_hold)
+        return;
+    m->guard++;
+    for (struct part *p = TAILQ_FIRST(&m->parts); p != NULL; p = next) {
+        next = TAILQ_NEXT(p, list);
+        if (p->phase != PHASE_DELIVERING || !has_suspended(p))
+            continue;
+        line_up_again(p);
+        any = true;
+    }
+    m->guard--;
+    if (any)
+        active_go_on(m);
 }
 
 /* Defers all that waits for the destination. */

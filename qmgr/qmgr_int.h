@@ -27,10 +27,13 @@
 #include "qmgr/qmgr_link.h"
 #include "qmgr/qmgr_retry.h"
 #include "qmgr/qmgr_sched.h"
+#include "qmgr/qmgr_suspend.h"
 #include "qmgr/store.h"
 #include "route/route.h"
 
 struct qmgr;
+TAILQ_HEAD(suspend_walk_list, suspend_walk);
+TAILQ_HEAD(suspend_write_list, suspend_write);
 
 /* --- qmgr_config.c: one generation of the configuration ---------------------------------------- */
 
@@ -205,6 +208,8 @@ struct active {
     bool is_flushed;    /* asked for */
     uint32_t site;      /* of its deferred recipients */
     bool is_redirected; /* one stands for all, and has been seen to */
+    bool is_suspended;  /* so a recipient was deferred */
+    uint64_t suspended_at;                       /* qmgr.suspensions_ended then */
     bool wants_delete, wants_hold, wants_expire; /* asked for while it was active */
     bool delay_judged, delay_due;                /* of this attempt */
     bool traced; /* the sender is told of this attempt, recipient by recipient */
@@ -219,6 +224,8 @@ bool message_activate_some(struct qmgr *q);
 bool active_feed(struct qmgr *q);
 /* The part's attempt is over: it is let go, and the message if it was the last. */
 void active_part_over(struct part *p);
+/* After guard was let go: reads on, or ends the message if no part is left. */
+void active_go_on(struct active *m);
 /* Lets go of its memory; the queued message stays, and is in no list. */
 void active_end(struct active **m);
 /* Takes what waits out of line: delete and hold need only wait for what is with an agent. */
@@ -258,6 +265,8 @@ struct agents; /* of one transport */
 
 /* Puts each waiting recipient in line for its transport and next hop. */
 void deliver_message(struct part *p);
+/* Defers what of the message is in line and has been suspended since. The message may be over then. */
+void deliver_suspend(struct active *m);
 /* Starts what can be started now. */
 void deliver_pump(struct qmgr *q);
 void deliver_tick(struct qmgr *q, struct mono_time now);
@@ -334,8 +343,20 @@ struct command *flush_command(struct client *c, const struct proto_queue_op *op)
 TAILQ_HEAD(flush_list, flush);
 /* After server_fini(), when the pools have ended. */
 void flush_fini(struct qmgr *q);
+struct command *suspend_command(struct client *client, const struct proto_suspension *p);
 /* Runs the next bit of the client's command at the end of this turn. */
 void client_continue(struct client *c);
+
+/* --- qmgr_suspend_command.c: suspensions begin, end, and are kept on disk ------------------------ */
+
+/* Reads what is kept; the current directory is the queue directory. */
+void suspend_begin(struct qmgr *q);
+/* Ends those whose time is over. */
+void suspend_tick(struct qmgr *q);
+/* After server_fini(), when the pools have ended. */
+void suspend_fini(struct qmgr *q);
+/* What suspends the recipient; NULL: nothing. */
+const struct suspension *suspend_of(const struct part *p, const struct rcpt *r);
 
 /* --- qmgr.c ------------------------------------------------------------------------------------- */
 
@@ -361,8 +382,12 @@ struct qmgr {
     struct mono_time reports_paused;      /* until then */
     struct client_list clients;
     struct flush_list abandoned_flushes; /* their clients have gone while a table was asked */
-    struct buf scratch;                  /* for one message's encoding */
-    struct arena *reading;               /* for one message's record */
+    struct vec suspensions;              /* struct suspension * */
+    uint64_t suspensions_ended;          /* how many have */
+    struct suspend_walk_list suspend_walks;
+    struct suspend_write_list suspend_writes; /* under way on the helper */
+    struct buf scratch;                       /* for one message's encoding */
+    struct arena *reading;                    /* for one message's record */
     struct loop_timer *tick;
     struct loop_timer *delayed; /* for the earliest end of a rate delay: delayed_until */
     struct mono_time delayed_until;

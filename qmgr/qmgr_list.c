@@ -54,8 +54,8 @@ static const struct rcpt **in_memory(const struct active *m, size_t n, struct ar
     return by_index;
 }
 
-static int put_rcpts(const struct list *l, const struct queued *qd, const struct store_rcpt *rcpts,
-                     size_t n, struct err *err)
+static int put_rcpts(const struct list *l, const struct queued *qd, struct slice sender,
+                     const struct store_rcpt *rcpts, size_t n, struct err *err)
 {
     struct qmgr *q = l->q;
     const struct rcpt **known =
@@ -70,7 +70,7 @@ static int put_rcpts(const struct list *l, const struct queued *qd, const struct
             waits_of_active(q, rcpts[i].r.index < n ? known[rcpts[i].r.index] : NULL, q->reading,
                             &w);
         else if (qd != NULL && qd->where == IN_DEFERRED)
-            waits_of_deferred(q, rcpts[i].r.addr, q->reading, &w);
+            waits_of_deferred(q, sender, &rcpts[i], q->reading, &w);
         struct proto_queue_rcpt r = {
             .addr = rcpts[i].r.addr,
             .reason = slice_sub(rcpts[i].reason, 0, 4000),
@@ -105,7 +105,7 @@ static int put_item(const struct list *l, const struct queued *qd, const struct 
     };
     if (proto_put(l->command.client->chan, &msg_queue_item, &item, -1, err) == -1)
         return -1;
-    return put_rcpts(l, qd, rcpts, n, err);
+    return put_rcpts(l, qd, env->sender, rcpts, n, err);
 }
 
 /* What is known to be deferred for another domain alone need not be read. */
@@ -161,7 +161,7 @@ static void list_dropped(struct list *l)
         item.waits_for = SLICE_LIT("pickup");
         item.waits_text = SLICE_LIT("to be picked up");
         if (proto_put(l->command.client->chan, &msg_queue_item, &item, -1, &err) == -1 ||
-            put_rcpts(l, NULL, rcpts, n, &err) == -1)
+            put_rcpts(l, NULL, item.sender, rcpts, n, &err) == -1)
             log_warning("maildrop file cannot be listed: %s", err.text);
         break;
     case 0:

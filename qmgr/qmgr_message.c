@@ -330,6 +330,8 @@ static void set_next_attempt(struct active *m)
     if (after_us == -1) /* withdrawn before it was tried */
         after_us = retry_backoff_us(0, q->gen->p.minimal_backoff_s, q->gen->p.maximal_backoff_s,
                                     retry_random(&q->random));
+    if (m->is_suspended && m->suspended_at != q->suspensions_ended)
+        after_us = 0; /* one ended meanwhile: maybe its own */
     s.attempts++;
     s.next_retry_us = qmgr_now_us(q) + after_us;
     store_msg_set_state(q->store, m->qd->m, &s);

@@ -2,7 +2,7 @@
 /*
  * qmgr_server.c - connections to public/qmgr: writers that say how far their journal is durable, and queue commands.
  *
- * Who may do what, by the uid of the peer: COMMITTED and EDIT our own and root; FLUSH and LIST whoever can reach the
+ * Who may do what, by the uid of the peer: COMMITTED, EDIT, and suspensions our own and root; FLUSH and LIST whoever can reach the
  * socket (postqueue checks authorized_*_users before). A client's frames wait while a command of its is under way.
  */
 #include <stdlib.h>
@@ -176,6 +176,7 @@ static bool take_frame(struct client *c, const struct frame *f, struct proto_com
 {
     struct proto_committed msg;
     struct proto_queue_select select;
+    struct proto_suspension suspension;
 
     if (f->type == PROTO_HELLO) {
         c->greeted = true;
@@ -205,6 +206,15 @@ static bool take_frame(struct client *c, const struct frame *f, struct proto_com
         if (proto_decode(f, &msg_queue_select, &select, err) == -1)
             return false;
         c->command = list_command(c, &select);
+        client_continue(c);
+        return true;
+    case PROTO_QUEUE_SUSPENSION:
+        if (proto_decode(f, &msg_suspension, &suspension, err) == -1)
+            return false;
+        if (suspension.op != SUSPENSION_LIST && !is_owner(c))
+            client_answer(c, PROTO_DENIED, 0, "only root and the mail system may do this");
+        else
+            c->command = suspend_command(c, &suspension);
         client_continue(c);
         return true;
     default:

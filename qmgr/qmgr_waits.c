@@ -49,6 +49,11 @@ void waits_of_message(struct qmgr *q, const struct queued *qd, const struct mail
     }
 }
 
+static void set_suspended(struct waits *w, const struct suspension *s, struct arena *arena)
+{
+    set(w, "suspended", suspension_wait_text(s, arena), s->until_us);
+}
+
 static void waits_in_line(struct qmgr *q, const struct rcpt *r, struct arena *arena,
                           struct waits *out)
 {
@@ -115,14 +120,25 @@ void waits_of_active(struct qmgr *q, const struct rcpt *r, struct arena *arena, 
     }
 }
 
-void waits_of_deferred(struct qmgr *q, struct slice addr, struct arena *arena, struct waits *out)
+void waits_of_deferred(struct qmgr *q, struct slice sender, const struct store_rcpt *r,
+                       struct arena *arena, struct waits *out)
 {
+    const struct suspension *s = suspension_find(
+        &q->suspensions,
+        &(struct suspension_mail){.sender = sender, .addr = r->r.addr, .has_sender = true});
+    struct slice addr = r->r.addr;
     ptrdiff_t at = slice_rfind(addr, '@');
     struct slice site = at == -1 ? SLICE_EMPTY : slice_sub(addr, (size_t) at + 1, addr.len);
     const struct sched_dest *d = sched_find_dead(q->sched, site);
     struct sched_dest_info i;
 
     set(out, "", "", 0);
+    if (s == NULL) /* what its next hop and transport were is known of the last attempt alone */
+        s = suspension_of_reason(&q->suspensions, r->reason);
+    if (s != NULL) {
+        set_suspended(out, s, arena);
+        return;
+    }
     if (d == NULL)
         return;
     sched_dest_info(d, &i);

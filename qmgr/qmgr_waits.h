@@ -17,7 +17,8 @@ void waits_of_message(struct qmgr *q, const struct queued *qd, const struct mail
                       struct arena *arena, struct waits *out);
 /* r: of an active message, NULL when it is not in memory. */
 void waits_of_active(struct qmgr *q, const struct rcpt *r, struct arena *arena, struct waits *out);
-/* Of a deferred one: the destination that its domain names is dead. */
-void waits_of_deferred(struct qmgr *q, struct slice addr, struct arena *arena, struct waits *out);
+/* Of a deferred one: it is suspended, or the destination that its domain names is dead. */
+void waits_of_deferred(struct qmgr *q, struct slice sender, const struct store_rcpt *r,
+                       struct arena *arena, struct waits *out);
 
 #endif

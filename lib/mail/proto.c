@@ -78,6 +78,19 @@ const struct msg_def msg_queue_rcpt = {PROTO_QUEUE_RCPT, "queue_rcpt",
                                        sizeof(struct proto_queue_rcpt), queue_rcpt_fields,
                                        ARRAY_LEN(queue_rcpt_fields)};
 
+static const struct msg_field suspension_fields[] = {
+    MSG_FIELD_U32(1, proto_suspension, op, SUSPENSION_LIST),
+    MSG_FIELD_BYTES(2, proto_suspension, kind, 32),
+    MSG_FIELD_BYTES(3, proto_suspension, name, MAIL_ADDR_MAX),
+    MSG_FIELD_BYTES(4, proto_suspension, by, SUSPENSION_BY_MAX),
+    MSG_FIELD_BYTES(5, proto_suspension, reason, SUSPENSION_REASON_MAX),
+    MSG_FIELD_U64(6, proto_suspension, since_us),
+    MSG_FIELD_U64(7, proto_suspension, until_us),
+};
+const struct msg_def msg_suspension = {PROTO_QUEUE_SUSPENSION, "suspension",
+                                       sizeof(struct proto_suspension), suspension_fields,
+                                       ARRAY_LEN(suspension_fields)};
+
 static const struct msg_field deliver_fields[] = {
     MSG_FIELD_BYTES_REQUIRED(1, proto_deliver, queue_id, QUEUE_ID_MAX),
     MSG_FIELD_BYTES(2, proto_deliver, nexthop, 4096),
@@ -225,13 +238,17 @@ const struct msg_def msg_table_said = {PROTO_TABLE_SAID, "table_said",
                                        ARRAY_LEN(table_said_fields)};
 
 const struct msg_def *const proto_all[] = {
-    &msg_envelope,     &msg_rcpt,         &msg_hello,
-    &msg_result,       &msg_committed,    &msg_queue_op,
-    &msg_queue_select, &msg_queue_item,   &msg_queue_rcpt,
-    &msg_deliver,      &msg_deliver_rcpt, &msg_status,
-    &msg_report,       &msg_report_rcpt,  &msg_worker_status,
-    &msg_control,      &msg_map_request,  &msg_map_answer,
-    &msg_table_ask,    &msg_table_said,   NULL,
+    &msg_envelope,      &msg_rcpt,
+    &msg_hello,         &msg_result,
+    &msg_committed,     &msg_queue_op,
+    &msg_queue_select,  &msg_queue_item,
+    &msg_queue_rcpt,    &msg_deliver,
+    &msg_deliver_rcpt,  &msg_status,
+    &msg_report,        &msg_report_rcpt,
+    &msg_worker_status, &msg_control,
+    &msg_map_request,   &msg_map_answer,
+    &msg_table_ask,     &msg_table_said,
+    &msg_suspension,    NULL,
 };
 
 int proto_put(struct chan *c, const struct msg_def *def, const void *m, int fd, struct err *err)

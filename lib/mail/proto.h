@@ -35,6 +35,8 @@ enum proto_type {
     PROTO_QUEUE_ITEM = 23,  /* struct proto_queue_item */
     PROTO_QUEUE_RCPT = 24,  /* struct proto_queue_rcpt */
     PROTO_QUEUE_EDIT = 25,  /* struct proto_queue_op -> RESULT; owner and root only */
+    /* struct proto_suspension; SUSPEND, RESUME: -> RESULT, owner and root only; LIST: -> SUSPENSION* END */
+    PROTO_QUEUE_SUSPENSION = 26,
 
     /* Delivery. Client: qmgr. Server: a delivery agent, socket private/SERVICE.
      * DELIVER (with the content's descriptor) DELIVER_RCPT* END -> STATUS* (one each, any order) DONE. */
@@ -146,6 +148,23 @@ struct proto_queue_rcpt {
     /* as the message's, where a recipient of it waits for something of its own */
     struct slice waits_for, waits_text;
     uint64_t waits_until_us;
+};
+
+enum proto_suspension_op {
+    SUSPENSION_IS = 0,
+    SUSPENSION_BEGIN = 1,
+    SUSPENSION_END = 2,
+    SUSPENSION_LIST = 3
+};
+#define SUSPENSION_REASON_MAX 300
+#define SUSPENSION_BY_MAX     100
+/* What is not tried for a while. */
+struct proto_suspension {
+    uint32_t op;       /* enum proto_suspension_op; IS: one of the list */
+    struct slice kind; /* "destination", "sender", "transport" */
+    struct slice name;
+    struct slice by, reason;
+    uint64_t since_us, until_us; /* wall clock */
 };
 
 struct proto_deliver {
@@ -283,9 +302,9 @@ struct proto_table_said {
 };
 
 extern const struct msg_def msg_hello, msg_result, msg_committed, msg_queue_op, msg_queue_select,
-    msg_queue_item, msg_queue_rcpt, msg_deliver, msg_deliver_rcpt, msg_status, msg_report,
-    msg_report_rcpt, msg_worker_status, msg_control, msg_map_request, msg_map_answer, msg_table_ask,
-    msg_table_said;
+    msg_queue_item, msg_queue_rcpt, msg_suspension, msg_deliver, msg_deliver_rcpt, msg_status,
+    msg_report, msg_report_rcpt, msg_worker_status, msg_control, msg_map_request, msg_map_answer,
+    msg_table_ask, msg_table_said;
 /* All of the above with msg_envelope and msg_rcpt, NULL-terminated: for the fuzz target and the tests. */
 extern const struct msg_def *const proto_all[];
 
