@@ -228,6 +228,7 @@ void suspend_fini(struct qmgr *q)
         written(write); /* no loop is there any more to say so */
     }
     while ((w = TAILQ_FIRST(&q->suspend_walks)) != NULL)
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): what is freed has left the list */
         walk_free(w);
     for (size_t i = 0; i < q->suspensions.len; i++) {
         struct suspension *s = q->suspensions.items[i];
