@@ -118,6 +118,6 @@ void local_expand(const struct local_job *j, struct slice text, const struct loc
             local_expand(j, chosen, n, filter, out);
         else
             put_filtered(value, filter, out);
-        i = stop + (stop > end || open == '{' || open == '(') * (stop < text.len);
+        i = stop + ((open == '{' || open == '(') && stop < text.len ? 1 : 0);
     }
 }
