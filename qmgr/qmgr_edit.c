@@ -60,11 +60,13 @@ static void edit_delete(struct edit *e, struct queued *qd)
     struct active *m = qd->active;
 
     e->count++;
+    e->noted = true;
     if (m != NULL) {
         if (!m->wants_delete) {
             bool withdrawn = m->wants_hold;
 
             m->wants_delete = true;
+            store_msg_remove_later(e->q->store, qd->m);
             if (!withdrawn)
                 message_withdraw(m);
         }
@@ -177,7 +179,10 @@ static enum step edit_step(struct command *command)
     if ((e->all && !e->walked) || e->moves > 0)
         return e->moves > 0 && (e->walked || !e->all || e->moves == MOVES_MAX) ? STEP_WAITS
                                                                                : STEP_MORE;
-    if (e->noted && store_flush(e->q->store, &err) == -1) {
+    if (e->noted && store_flush(e->q->store, &err) == -1)
+        qmgr_dirty(e->q); /* tried again, and said then */
+    /* a full disk must not keep anybody from deleting what fills it */
+    if (err.kind != ERR_NONE && e->op != QUEUE_OP_DELETE) {
         log_warning("queue: what was asked cannot be noted: %s", err.text);
         client_answer(command->client, PROTO_TEMPORARY, e->count, err.text);
     } else {

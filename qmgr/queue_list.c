@@ -103,6 +103,8 @@ static bool direct_one(struct store_msg *m, void *arg)
     size_t n;
     struct err err = ERR_INIT;
 
+    if (s->remove) /* by the next who takes the queue */
+        return true;
     if (!queue_select_name(d->select, queue, store_msg_id(m)))
         return true;
     arena_reset(d->arena);

@@ -111,12 +111,13 @@ done:
 }
 
 /* Without store_msg_set_state(): whoever uses the message goes on using it. */
-static void note_hold(struct store *s, struct store_msg *m, bool hold)
+static void note_wish(struct store *s, struct store_msg *m, bool hold, bool remove)
 {
     struct journal_note n = {.type = NOTE_STATE};
 
     lock_take(&s->lock);
     m->state.hold = hold;
+    m->state.remove = remove;
     n.state = m->state;
     store_note_locked(s, m, &n);
     if (m->queue != STORE_JOURNAL)
@@ -135,13 +136,18 @@ int store_msg_hold(struct store *s, struct store_msg *m, struct err *err)
     else
         ret = move_file(s, m, STORE_HOLD, err);
     if (ret == 0 && m->state.hold)
-        note_hold(s, m, false);
+        note_wish(s, m, false, m->state.remove);
     return ret;
 }
 
 void store_msg_hold_later(struct store *s, struct store_msg *m)
 {
-    note_hold(s, m, true);
+    note_wish(s, m, true, m->state.remove);
+}
+
+void store_msg_remove_later(struct store *s, struct store_msg *m)
+{
+    note_wish(s, m, m->state.hold, true);
 }
 
 int store_msg_release(struct store *s, struct store_msg *m, struct err *err)

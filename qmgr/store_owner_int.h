@@ -63,7 +63,7 @@ struct store_msg {
     bool fresh;     /* its writer said that it is durable: not from a recovery */
     bool promoting; /* a job makes its file */
     bool wanted;    /* in s->wanted */
-    bool sync_file; /* its pending notes have finished recipients, or what was asked of hold */
+    bool sync_file; /* its pending notes have finished recipients, or what is wished for */
 };
 
 enum job_type { JOB_SYNC, JOB_UNLINK, JOB_RECYCLE, JOB_PROMOTE, JOB_SYNC_FILE, JOB_SYNC_NAMES };

@@ -269,13 +269,18 @@ done:
     buf_fini(&path);
 }
 
-/* What was to be put on hold when somebody was done with it: nobody has it now. What fails stays wanted. */
-static void settle_holds(struct store *s)
+/* What was to be removed or put on hold when somebody was done with it: nobody has it now. A hold that fails stays wanted. */
+static void settle_wishes(struct store *s)
 {
     for (size_t i = 0; i < s->fresh.len; i++) {
         struct store_msg *m = s->fresh.items[i];
         struct err err = ERR_INIT;
 
+        if (m->state.remove) {
+            log_info("%s: removed", m->id);
+            store_msg_remove(s, &m);
+            continue;
+        }
         if (!m->state.hold)
             continue;
         if (store_msg_hold(s, m, &err) == 0)
@@ -335,7 +340,7 @@ done:
     lock_release(&s->lock);
     htable_free(&large, free);
     if (ret == 0 && !s->readonly)
-        settle_holds(s);
+        settle_wishes(s);
     if (ret == 0)
         store_announce(s);
     return ret;

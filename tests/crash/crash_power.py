@@ -84,12 +84,12 @@ def judge(ledger, inst, replay, tree, unsure, pick, figures):
     cut = replay.time
     done = inst.run("postsuper", "-s", check=False)
     unacknowledged = False
-    to_hold = {m.queue_id for m in ledger.messages.values() if m.kind == "held"}
+    wishes = {("placed on hold" if m.kind == "held" else "removed", m.queue_id) for m in ledger.messages.values() if m.kind in ("held", "deleted")}
     for line in done.stderr.splitlines():
         if re.search(r"in order|removed \S+/large/\S+, which belongs to no message", line) and "warning" not in line:
             continue
-        wanted = re.search(r"^postsuper: ([0-9A-F]+): placed on hold$", line)
-        if wanted and wanted[1] in to_hold:  # its agent did not live to be done
+        wish = re.search(r"^postsuper: ([0-9A-F]+): (placed on hold|removed)$", line)
+        if wish and (wish[2], wish[1]) in wishes:  # its agent did not live to be done
             continue
         if was_being_written(line, tree, unsure):
             figures["reports of unacknowledged bytes"] += 1

@@ -84,6 +84,8 @@ static void change_message(struct run *r, struct model_msg *m)
     case 1:
         m->removed = true;
         m->was_file |= store_msg_queue(m->handle) != STORE_JOURNAL;
+        if (pick(r, 2) == 0)
+            store_msg_remove_later(r->store, m->handle);
         store_msg_remove(r->store, &m->handle);
         break;
     case 2:

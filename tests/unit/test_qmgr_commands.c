@@ -228,6 +228,22 @@ static void hold_active_and_die(void **state)
     end(&f);
 }
 
+static void delete_active_and_die(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_WAIT);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "request", is_with_agent);
+    expect(&f, QUEUE_OP_DELETE, "AAAA01", "", PROTO_OK, 1);
+    qmgr_end(&f.q);
+    loop_free(&f.loop);
+    begin_qmgr(&f);
+    assert_true(is_empty(&f));
+    end(&f);
+}
+
 static void hold_all_deferred(void **state)
 {
     struct fixture f;
@@ -522,6 +538,7 @@ int main(void)
         cmocka_unit_test(delete_active),
         cmocka_unit_test(hold_active_and_release),
         cmocka_unit_test(hold_active_and_die),
+        cmocka_unit_test(delete_active_and_die),
         cmocka_unit_test(hold_all_deferred),
         cmocka_unit_test(arrives_held),
         cmocka_unit_test(expire),

@@ -407,6 +407,33 @@ static void test_hold_later(void **state)
     }
 }
 
+/* 0: in the journal, 1: large, 2: in a file. */
+static void test_remove_later(void **state)
+{
+    (void) state;
+    for (int where = 0; where < 3; where++) {
+        struct fixture *f = begin();
+        struct model_msg *m = put(f, where == 1 ? 10000 : 700);
+        struct err err;
+
+        if (where == 2) {
+            assert_int_equal(store_msg_hold(f->store, m->handle, &err), 0);
+            assert_int_equal(store_msg_release(f->store, m->handle, &err), 0);
+        }
+        store_msg_remove_later(f->store, m->handle);
+        assert_int_equal(store_flush(f->store, &err), 0);
+        m->removed = true;
+        m->was_file = where == 2;
+        store_abandon(&f->store);
+        open_store(f);
+        assert_int_equal(store_count(f->store), 0);
+        EVENTUALLY(f, count_files(f, "large", "") == 0);
+        reopen(f);
+        assert_int_equal(store_count(f->store), 0);
+        end(f);
+    }
+}
+
 static void test_writer_gone(void **state)
 {
     struct fixture *f = begin();
@@ -579,6 +606,7 @@ int main(void)
         cmocka_unit_test(test_corrupt),
         cmocka_unit_test(test_damaged_file),
         cmocka_unit_test(test_hold_later),
+        cmocka_unit_test(test_remove_later),
         cmocka_unit_test(test_writer_gone),
         cmocka_unit_test(test_lost_announcement),
         cmocka_unit_test(test_readonly),
