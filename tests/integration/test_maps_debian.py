@@ -8,9 +8,14 @@ Where they cannot be had the tests fail.
 import os
 import pathlib
 import re
+import shutil
 import subprocess
+import sys
 
 import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "scenario"))
+from instance import reachable_directory  # noqa: E402
 
 STAGE = pathlib.Path(os.environ.get("POSTRIDER_STAGE", pathlib.Path(__file__).parents[2] / "build/test/stage"))
 PACKAGES = ["postfix", "postfix-lmdb", "postfix-cdb", "postfix-pcre"]
@@ -105,13 +110,15 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
+def reference():
+    where = reachable_directory()
     try:
-        root = unpack(tmp_path_factory.mktemp("packages"))
+        root = unpack(where)
     except (subprocess.SubprocessError, StopIteration, OSError) as error:
         pytest.fail(f"no reference: Debian's postfix packages cannot be fetched: {error}; "
                     "POSTRIDER_REFERENCE_PACKAGES may name a directory with them")
-    return root
+    yield root
+    shutil.rmtree(where, ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: a private instance of the built system, SMTP sinks and clients. See instance.py."""
 import os
-import pathlib
 import shutil
 import sys
-import tempfile
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from instance import Instance, NameServer, Sink  # noqa: E402
+from instance import Instance, NameServer, Sink, reachable_directory  # noqa: E402
 
 
 @pytest.fixture
 def tmp_path():
-    """A directory that daemons without privilege can reach. pytest's own lies below one that each run of pytest closes to them
-    again, while others still use it."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix="postrider-"))
-    path.chmod(0o755)
+    path = reachable_directory()
     yield path
     if not any(path.glob("*/etc")):  # an instance that had trouble leaves its files
         shutil.rmtree(path, ignore_errors=True)

@@ -14,6 +14,7 @@ import shutil
 import smtplib
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -58,6 +59,14 @@ def wait_for(what, condition, deadline=None):
         if time.monotonic() > end:
             raise AssertionError(f"timed out waiting for {what() if callable(what) else what}")
         time.sleep(0.02)
+
+
+def reachable_directory():
+    """A new directory that daemons without privilege can reach. pytest's own lies below one that each run of pytest closes to them
+    again, while others still use it."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="postrider-"))
+    path.chmod(0o755)
+    return path
 
 
 class Instance:
