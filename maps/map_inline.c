@@ -32,34 +32,15 @@ static struct memory_map *memory_new(void)
 static enum map_result memory_lookup(void *impl, struct slice key, struct buf *value,
                                      struct err *err)
 {
-    const char *found = htable_get(((struct memory_map *) impl)->rows, key);
-
     (void) err;
-    if (found == NULL)
-        return MAP_NOTFOUND;
-    buf_puts(value, found);
-    return MAP_FOUND;
-}
-
-struct each {
-    bool (*fn)(struct slice key, struct slice value, void *arg);
-    void *arg;
-};
-
-static bool pass_on(struct slice key, void *value, void *arg)
-{
-    struct each *e = arg;
-
-    return e->fn(key, slice_str(value), e->arg);
+    return map_rows_lookup(((struct memory_map *) impl)->rows, key, value);
 }
 
 static int memory_each(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg),
                        void *arg, struct err *err)
 {
-    struct each e = {fn, arg};
-
     (void) err;
-    htable_each(((struct memory_map *) impl)->rows, pass_on, &e);
+    map_rows_each(((struct memory_map *) impl)->rows, fn, arg);
     return 0;
 }
 
@@ -76,13 +57,13 @@ static int split_element(struct slice element, struct slice *key, struct slice *
     if (braced) {
         if (element.ptr[element.len - 1] != '}')
             return err_input(err, "syntax error after '}' in \"%.*s\"", SLICE_FMT(element));
-        inside = slice_trim(slice_sub(element, 1, element.len - 1), MAP_SPACE);
+        inside = slice_trim(slice_sub(element, 1, element.len - 1), LINES_SPACE);
     }
     eq = slice_find(inside, '=');
     if (eq == -1)
         return err_input(err, "missing '=' after the key in \"%.*s\"", SLICE_FMT(element));
-    *key = slice_trim(slice_sub(inside, 0, (size_t) eq), MAP_SPACE);
-    *value = slice_trim(slice_sub(inside, (size_t) eq + 1, inside.len), MAP_SPACE);
+    *key = slice_trim(slice_sub(inside, 0, (size_t) eq), LINES_SPACE);
+    *value = slice_trim(slice_sub(inside, (size_t) eq + 1, inside.len), LINES_SPACE);
     if (braced && key->len == 0)
         return err_input(err, "no key in \"%.*s\"", SLICE_FMT(element));
     return 0;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/htable.h"
+#include "base/lines.h"
 #include "base/lock.h"
 #include "base/vec.h"
 #include "maps/map.h"
@@ -131,19 +132,16 @@ bool map_is_utf8(struct slice s); /* map_fold.c */
 /* map_list.c: what stands between { and }; -1: text is not in braces. */
 NODISCARD int map_in_braces(struct slice text, struct slice *inside);
 
-/* map_lines.c: the lines of a table's source, "key value", as postmap(1) reads them. */
-#define MAP_SPACE " \t\r\n\v\f"
+/* map_lines.c: the logical lines of a table's source (base/lines.h), and the "key value" in them, as postmap(1) reads them. */
+NODISCARD int map_lines_each(struct slice text, lines_fn *fn, void *arg, struct err *err);
+NODISCARD int map_lines_fd(int fd, lines_fn *fn, void *arg, struct err *err);
+/* map_rows.c: rows of key -> heap string; fn returns false to stop. */
+enum map_result map_rows_lookup(const struct htable *rows, struct slice key, struct buf *value);
+void map_rows_each(struct htable *rows, bool (*fn)(struct slice key, struct slice value, void *arg),
+                   void *arg);
+
 /*
- * One logical line, without white space at its ends; number: of its first line. A line that begins with white space and has none
- * to continue comes as it is, to be complained of.
- */
-typedef int map_line_fn(struct slice line, int number, void *arg, struct err *err);
-/* Joins continued lines, drops comments and empty lines; fn gets each logical line. Stops when fn returns -1. */
-NODISCARD int map_lines_each(struct slice text, map_line_fn *fn, void *arg, struct err *err);
-/* The same from a file, of which little is in memory at a time. */
-NODISCARD int map_lines_fd(int fd, map_line_fn *fn, void *arg, struct err *err);
-/*
- * Splits a logical line at the first white space outside "..." and not after a backslash. Quotes and backslashes stay in the
+ * map_lines.c: splits a logical line at the first white space outside "..." and not after a backslash. Quotes and backslashes stay in the
  * key: an address is looked up as it is written. -1: not a row; err's text is a warning as postmap words it.
  */
 NODISCARD int map_row_split(struct slice line, struct slice *key, struct slice *value,

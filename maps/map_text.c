@@ -89,34 +89,15 @@ static bool text_is_stale(void *impl, const char *path)
 
 static enum map_result text_lookup(void *impl, struct slice key, struct buf *value, struct err *err)
 {
-    const char *found = htable_get(((struct text_map *) impl)->rows, key);
-
     (void) err;
-    if (found == NULL)
-        return MAP_NOTFOUND;
-    buf_puts(value, found);
-    return MAP_FOUND;
-}
-
-struct each {
-    bool (*fn)(struct slice key, struct slice value, void *arg);
-    void *arg;
-};
-
-static bool pass_on(struct slice key, void *value, void *arg)
-{
-    struct each *e = arg;
-
-    return e->fn(key, slice_str(value), e->arg);
+    return map_rows_lookup(((struct text_map *) impl)->rows, key, value);
 }
 
 static int text_each(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg),
                      void *arg, struct err *err)
 {
-    struct each e = {fn, arg};
-
     (void) err;
-    htable_each(((struct text_map *) impl)->rows, pass_on, &e);
+    map_rows_each(((struct text_map *) impl)->rows, fn, arg);
     return 0;
 }
 

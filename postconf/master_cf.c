@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/lines.h"
 #include "base/num.h"
 
 #define MASTER_CF_MAX (4U << 20)
@@ -259,14 +260,20 @@ PRINTF_LIKE(3, 4) static void warn(struct master_cf *m, int line, const char *fm
     vec_push(&m->warnings, buf_take(&text));
 }
 
-static int take_line(struct master_cf *m, struct slice logical, int line, struct err *err)
+static int take_line(struct slice logical, int line, void *arg, struct err *err)
 {
+    struct master_cf *m = arg;
     struct master_service *s;
 
-    if (logical.len == 0)
+    if (slice_find(logical, '\0') != -1)
+        return err_input(err, "line %d: a NUL byte", line);
+    if (ascii_is_space((unsigned char) logical.ptr[0])) {
+        warn(m, line,
+             "ignored: begins with white space, but there is no line that it could continue");
         return 0;
+    }
     if (master_service_parse(logical, &s, err) == -1)
-        return err_prefix(err, "%s, line %d: ", m->path, line);
+        return err_prefix(err, "line %d: ", line);
     s->line = line;
     for (size_t i = 0; i < m->services.len; i++) {
         struct master_service *old = m->services.items[i];
@@ -285,49 +292,16 @@ static int take_line(struct master_cf *m, struct slice logical, int line, struct
 
 int master_cf_parse(const char *path, struct slice text, struct master_cf **out, struct err *err)
 {
+    static const struct lines_style style = {.limit = CONFIG_VALUE_MAX, .one_space = true};
     struct master_cf *m = xcalloc(1, sizeof(*m));
-    struct buf logical = BUF_INIT(CONFIG_VALUE_MAX);
-    int line = 0;
-    int begun = 0;
-    int ret = 0;
 
     m->path = xstrdup(path);
-    while (text.len > 0 && ret == 0) {
-        ptrdiff_t nl = slice_find(text, '\n');
-        struct slice one = slice_sub(text, 0, nl == -1 ? text.len : (size_t) nl);
-        struct slice trimmed = slice_trim(one, NULL);
-
-        text = nl == -1 ? SLICE_EMPTY : slice_sub(text, (size_t) nl + 1, text.len);
-        line++;
-        if (trimmed.len == 0 || trimmed.ptr[0] == '#')
-            continue;
-        if (memchr(one.ptr, '\0', one.len) != NULL) {
-            ret = err_input(err, "%s, line %d: a NUL byte", path, line);
-        } else if (!ascii_is_space((unsigned char) one.ptr[0])) {
-            ret = take_line(m, buf_view(&logical), begun, err);
-            buf_reset(&logical);
-            buf_put_slice(&logical, trimmed);
-            begun = line;
-        } else if (begun != 0) {
-            buf_putc(&logical, ' ');
-            buf_put_slice(&logical, trimmed);
-        } else {
-            warn(m, line,
-                 "ignored: begins with white space, but there is no line that it could continue");
-        }
-        if (ret == 0 && !buf_ok(&logical))
-            ret =
-                err_input(err, "%s, line %d: longer than %u bytes", path, begun, CONFIG_VALUE_MAX);
+    if (lines_each(text, &style, take_line, m, err) == -1) {
+        master_cf_free(&m);
+        return err_prefix(err, "%s, ", path);
     }
-    if (ret == 0)
-        ret = take_line(m, buf_view(&logical), begun, err);
-    if (ret == 0) {
-        *out = m;
-        m = NULL;
-    }
-    buf_fini(&logical);
-    master_cf_free(&m);
-    return ret;
+    *out = m;
+    return 0;
 }
 
 int master_cf_load(const char *dir, struct master_cf **out, struct err *err)
