@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from instance import wait_for
+
 EHLO, MAIL, QUIT = "EHLO c.test", "MAIL FROM:<a@b.test>", "QUIT"
 POLICY = {
     "554 5.7.1 <bad@x.test>: Recipient address rejected: no": (EHLO, MAIL, "RCPT TO:<bad@x.test>"),
@@ -63,6 +65,7 @@ def test_classes(system, classes, wanted, silent):
     inst, hop = system(classes)
     for lines in (*silent.values(), *NEITHER, *wanted.values()):
         session(inst, lines)
+    wait_for(lambda: f"transcripts: {transcripts(hop)}", lambda: len(transcripts(hop)) >= len(wanted))  # they come after the end of the session
     inst.wait_empty()
     got = transcripts(hop)
     assert len(got) == len(wanted), got
