@@ -56,13 +56,9 @@ static int start(struct worker *w, struct err *err)
     return 0;
 }
 
-static int begin(struct pickup *p, const struct frame *f, const struct stat *st, struct intake **in,
-                 char *id, struct err *err)
+static int begin(struct pickup *p, struct mail_envelope env, const struct stat *st,
+                 struct intake **in, char *id, struct err *err)
 {
-    struct mail_envelope env;
-
-    if (proto_decode(f, &msg_envelope, &env, err) == -1)
-        return -1;
     queue_id_new(p->long_ids, id);
     env.queue_id = slice_str(id);
     env.arrival_us =
@@ -80,10 +76,7 @@ static int put_received(const struct pickup *p, struct intake *in, const char *i
     struct buf line = BUF_INIT(2048);
     int ret;
 
-    buf_printf(&line, "Received: by %s (%s, from userid %ld)\r\n\tid %s; ", p->myhostname,
-               p->mail_name, (long) st->st_uid, id);
-    wall_rfc5322(wall_now(), &line);
-    buf_puts(&line, "\r\n");
+    intake_received(&line, p->myhostname, p->mail_name, st->st_uid, id);
     ret = intake_data(in, buf_view(&line), err);
     buf_fini(&line);
     return ret;
@@ -102,6 +95,7 @@ static int submit(struct pickup *p, int fd, const struct stat *st, char *id, str
 
     maildrop_reader_init(&r, fd);
     while (!ended) {
+        struct mail_envelope env;
         struct mail_rcpt rcpt;
         int res = maildrop_read(&r, &f, err);
 
@@ -112,7 +106,11 @@ static int submit(struct pickup *p, int fd, const struct stat *st, char *id, str
             goto done;
         }
         if (f.type == PROTO_ENVELOPE && in == NULL) {
-            if (begin(p, &f, st, &in, id, err) == -1)
+            if (proto_decode(&f, &msg_envelope, &env, err) == -1) {
+                ret = 1;
+                goto done;
+            }
+            if (begin(p, env, st, &in, id, err) == -1)
                 goto done;
         } else if (f.type == PROTO_RCPT && in != NULL && !content) {
             if (proto_decode(&f, &msg_rcpt, &rcpt, err) == -1) {

@@ -238,7 +238,13 @@ int journal_rcpt_next(struct slice *rcpts, struct mail_rcpt *out, struct err *er
 }
 
 /* Bits of a STATE note's flags. */
-enum { STATE_WARNED = 1, STATE_FORCED_EXPIRE = 2, STATE_HOLD = 4, STATE_REMOVE = 8 };
+enum {
+    STATE_WARNED = 1,
+    STATE_FORCED_EXPIRE = 2,
+    STATE_HOLD = 4,
+    STATE_REMOVE = 8,
+    STATE_REQUEUE = 16
+};
 
 static uint32_t note_crc(const void *data, size_t len, uint64_t epoch)
 {
@@ -275,7 +281,8 @@ void journal_note_put(const struct journal_note *n, uint64_t epoch, struct buf *
         put32(state + 4, (n->state.warned ? STATE_WARNED : 0) |
                              (n->state.forced_expire ? STATE_FORCED_EXPIRE : 0) |
                              (n->state.hold ? STATE_HOLD : 0) |
-                             (n->state.remove ? STATE_REMOVE : 0));
+                             (n->state.remove ? STATE_REMOVE : 0) |
+                             (n->state.requeue ? STATE_REQUEUE : 0));
         put64(state + 8, (uint64_t) n->state.next_retry_us);
         buf_put(out, state, sizeof(state));
     } else if (n->type == NOTE_DEFERRED) {
@@ -324,6 +331,7 @@ size_t journal_note_get(const void *data, size_t len, uint64_t epoch, struct jou
         n.state.forced_expire = (get32(p + 4) & STATE_FORCED_EXPIRE) != 0;
         n.state.hold = (get32(p + 4) & STATE_HOLD) != 0;
         n.state.remove = (get32(p + 4) & STATE_REMOVE) != 0;
+        n.state.requeue = (get32(p + 4) & STATE_REQUEUE) != 0;
         n.state.next_retry_us = (int64_t) get64(p + 8);
         break;
     case NOTE_DEFERRED:

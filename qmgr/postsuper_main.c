@@ -29,7 +29,9 @@ static const struct kind {
     {'r', QUEUE_OP_REQUEUE, "requeued", "Requeued"},
 };
 
-static const char *const queues[] = {"hold", "incoming", "active", "deferred"};
+/* Those without messages of ours are accepted where Postfix has them. */
+static const char *const queues[] = {"hold",   "incoming", "active", "deferred", "maildrop",
+                                     "bounce", "defer",    "trace",  "flush"};
 
 struct work {
     const struct kind *kind;
@@ -159,6 +161,8 @@ static void open_store(struct postsuper *p)
 
 static const char *queue_of(const struct store_msg *m)
 {
+    if (store_msg_state(m)->requeue)
+        return "maildrop"; /* where Postfix has such mail */
     switch (store_msg_queue(m)) {
     case STORE_HOLD:
         return "hold";
@@ -176,6 +180,8 @@ static bool is_meant(const struct store_msg *m, enum proto_queue_operation op, c
 {
     const char *name = queue_of(m);
 
+    if (op != QUEUE_OP_DELETE && strcmp(name, "maildrop") == 0)
+        return false;
     if (queue[0] != '\0')
         return strcmp(name, queue) == 0;
     if (op == QUEUE_OP_HOLD)
@@ -183,6 +189,17 @@ static bool is_meant(const struct store_msg *m, enum proto_queue_operation op, c
     if (op == QUEUE_OP_RELEASE)
         return strcmp(name, "hold") == 0;
     return strcmp(name, "corrupt") != 0;
+}
+
+/* What is said to be done is noted. */
+static void note(struct postsuper *p)
+{
+    struct err err = ERR_INIT;
+
+    if (p->store != NULL && store_flush(p->store, &err) == -1) {
+        log_fatal_status(EX_UNAVAILABLE);
+        fatal("what was done cannot be noted: %s", err.text);
+    }
 }
 
 /* 1: done; 0: there was nothing to do. */
@@ -212,9 +229,13 @@ static unsigned long edit_here(struct postsuper *p, struct store_msg *m,
         s.next_retry_us = wall_now().us;
         store_msg_set_state(p->store, m, &s);
         return 1;
-    default:
-        log_fatal_status(EX_UNAVAILABLE);
-        fatal("mail can be requeued only while the mail system runs");
+    case QUEUE_OP_REQUEUE:
+        store_msg_requeue_later(p->store, m); /* by the next queue manager */
+        return 1;
+    case QUEUE_OP_FLUSH_ALL:
+    case QUEUE_OP_FLUSH_SITE:
+    case QUEUE_OP_FLUSH_ID:
+        return 0;
     }
     if (ret == -1) {
         log_warning("%.*s: %s", SLICE_FMT(store_msg_id(m)), err.text);
@@ -297,6 +318,7 @@ static void one_id(struct postsuper *p, const struct kind *k, const char *id)
     if (k->option == 'f') /* as "-e ID -H ID" */
         one_id(p, kind_of('H'), id);
     n = in_queues(p, k->op, id);
+    note(p);
     if (n > 0 && strcmp(id, "ALL") != 0)
         log_info("%s: %s", id, k->log);
     p->counts[k - kinds] += n;

@@ -28,6 +28,7 @@ static void pump(void *arg)
         qmgr_wake(q);
     if (active_feed(q))
         qmgr_wake(q);
+    move_requeues(q);
     flow_set_backlog(q->queue.nactive >= (size_t) q->gen->p.active_limit &&
                      !TAILQ_EMPTY(&q->queue.incoming));
     deliver_pump(q);
@@ -127,6 +128,7 @@ int qmgr_new(struct worker *w, const struct config *cfg, struct qmgr **out, stru
     q->random = (uint64_t) wall_now().us | 1;
     TAILQ_INIT(&q->clients);
     TAILQ_INIT(&q->abandoned_flushes);
+    TAILQ_INIT(&q->moves);
     TAILQ_INIT(&q->suspend_walks);
     TAILQ_INIT(&q->suspend_writes);
     TAILQ_INIT(&q->hungry);

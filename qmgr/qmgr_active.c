@@ -50,7 +50,9 @@ void message_found(void *arg, struct store_msg *m)
     struct queued *qd = queue_add(&q->queue, m);
     const struct store_state *s = store_msg_state(m);
 
-    if (store_msg_queue(m) == STORE_HOLD)
+    if (s->requeue)
+        queue_place(&q->queue, qd, IN_REQUEUE);
+    else if (store_msg_queue(m) == STORE_HOLD)
         queue_place(&q->queue, qd, IN_HOLD);
     else if (s->attempts == 0 && s->next_retry_us == 0)
         queue_place(&q->queue, qd, IN_INCOMING);
@@ -147,7 +149,7 @@ static size_t allowance(const struct qmgr *q, size_t loaded)
 
 static bool wants_more(const struct active *m)
 {
-    return !store_cursor_at_end(&m->cursor) && !m->wants_delete && !m->wants_hold;
+    return !store_cursor_at_end(&m->cursor) && !message_is_withdrawn(m);
 }
 
 /* Reads the next part. */
@@ -286,6 +288,11 @@ void active_end(struct active **mp)
 {
     active_free(*mp);
     *mp = NULL;
+}
+
+bool message_is_withdrawn(const struct active *m)
+{
+    return m->wants_delete || m->wants_hold || m->wants_requeue;
 }
 
 void message_withdraw(struct active *m)

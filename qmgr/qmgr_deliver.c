@@ -184,7 +184,7 @@ void deliver_suspend(struct active *m)
     struct part *next;
     bool any = false;
 
-    if (m->wants_delete || m->wants_hold)
+    if (message_is_withdrawn(m))
         return;
     m->guard++;
     for (struct part *p = TAILQ_FIRST(&m->parts); p != NULL; p = next) {
@@ -531,7 +531,7 @@ static void put_back(struct request *rq, bool is_fault)
         }
         r->state = RCPT_WAITING;
         line->next = NULL;
-        if (m->wants_delete || m->wants_hold) {
+        if (message_is_withdrawn(m)) {
             p->pending--;
         } else {
             *tail = line;

@@ -4,7 +4,7 @@
  *
  * A message that an agent has just now is dealt with when the agent is done. The answer does not wait for that, but for a note that says
  * so: the agent may take minutes, and qmgr may be killed meanwhile. The moves of files go on on the helper thread, some at a time; the
- * answer comes after the last one.
+ * answer comes after the last one. What another command is moving comes after that, as what it is then: it may have left the queue.
  */
 #include <stdlib.h>
 
@@ -21,6 +21,7 @@ struct edit {
     char *queue; /* "" for the operation's usual ones */
     bool all;
     bool walked; /* to the end */
+    bool met;    /* something that is meant */
     bool noted;  /* something that must be in the page cache before the answer */
     struct queue_cursor cursor;
     uint64_t count;
@@ -36,17 +37,24 @@ static void edit_really_free(struct edit *e)
     free(e);
 }
 
-static void moved(void *arg, bool ok)
+static void one_less(struct edit *e)
 {
-    struct edit *e = arg;
-
     e->moves--;
-    if (ok)
-        e->count++;
     if (!e->abandoned)
         client_continue(e->command.client);
     else if (e->moves == 0)
         edit_really_free(e);
+}
+
+static void moved(void *arg, bool ok)
+{
+    struct edit *e = arg;
+
+    if (ok) {
+        e->count++;
+        e->noted = true;
+    }
+    one_less(e);
 }
 
 static void move(struct edit *e, struct queued *qd, enum move what)
@@ -63,15 +71,13 @@ static void edit_delete(struct edit *e, struct queued *qd)
     e->noted = true;
     if (m != NULL) {
         if (!m->wants_delete) {
-            bool withdrawn = m->wants_hold;
+            bool withdrawn = message_is_withdrawn(m);
 
             m->wants_delete = true;
             store_msg_remove_later(e->q->store, qd->m);
             if (!withdrawn)
                 message_withdraw(m);
         }
-    } else if (qd->where == IN_MOVING) {
-        qd->removing = true;
     } else {
         message_remove(e->q, qd);
     }
@@ -83,14 +89,32 @@ static void edit_hold(struct edit *e, struct queued *qd)
 
     if (m != NULL) {
         e->count++;
-        if (!m->wants_hold && !m->wants_delete) {
+        if (!message_is_withdrawn(m)) {
             m->wants_hold = true;
             store_msg_hold_later(e->q->store, qd->m);
             e->noted = true;
             message_withdraw(m);
         }
-    } else if (qd->where != IN_MOVING && qd->where != IN_HOLD) {
+    } else if (qd->where != IN_HOLD) {
         move(e, qd, MOVE_HOLD);
+    }
+}
+
+static void edit_requeue(struct edit *e, struct queued *qd)
+{
+    struct active *m = qd->active;
+
+    if (m == NULL) {
+        move(e, qd, MOVE_REQUEUE);
+    } else if (!m->wants_requeue && !m->wants_delete) {
+        bool withdrawn = message_is_withdrawn(m);
+
+        e->count++;
+        e->noted = true;
+        m->wants_requeue = true; /* rather than held */
+        store_msg_requeue_later(e->q->store, qd->m);
+        if (!withdrawn)
+            message_withdraw(m);
     }
 }
 
@@ -100,15 +124,13 @@ static void edit_expire(struct edit *e, struct queued *qd)
     struct store_state s = *store_msg_state(qd->m);
     enum where where = (enum where) qd->where;
 
-    if (where == IN_MOVING)
-        return;
     e->count++;
-    s.forced_expire = true;
+    e->noted = true;
     if (where == IN_ACTIVE) {
-        /* its store record is in use; the state counts at the end of the attempt */
-        qd->active->wants_expire = true;
+        store_msg_expire_later(e->q->store, qd->m); /* counts at the end of the attempt */
         return;
     }
+    s.forced_expire = true;
     if (where == IN_DEFERRED) {
         queue_place(queue, qd, IN_MOVING);
         s.next_retry_us = qmgr_now_us(e->q);
@@ -116,7 +138,6 @@ static void edit_expire(struct edit *e, struct queued *qd)
     store_msg_set_state(e->q->store, qd->m, &s);
     if (where == IN_DEFERRED)
         queue_place(queue, qd, IN_DUE);
-    qmgr_dirty(e->q);
     qmgr_wake(e->q);
 }
 
@@ -134,8 +155,7 @@ static void apply(struct edit *e, struct queued *qd)
             move(e, qd, MOVE_RELEASE);
         break;
     case QUEUE_OP_REQUEUE:
-        if (qd->where != IN_ACTIVE && qd->where != IN_MOVING)
-            move(e, qd, MOVE_REQUEUE);
+        edit_requeue(e, qd);
         break;
     case QUEUE_OP_EXPIRE:
         edit_expire(e, qd);
@@ -151,6 +171,8 @@ static bool is_meant(const struct edit *e, const struct queued *qd)
 {
     const char *name = queue_name(qd);
 
+    if (qd->where == IN_REQUEUE && e->op != QUEUE_OP_DELETE)
+        return false;
     if (e->queue[0] != '\0')
         return strcmp(e->queue, name) == 0;
     switch (e->op) {
@@ -160,6 +182,29 @@ static bool is_meant(const struct edit *e, const struct queued *qd)
         return strcmp(name, "hold") == 0;
     default:
         return true;
+    }
+}
+
+static void consider(struct edit *e, struct queued *qd);
+
+/* qd is moved no more; NULL: it has left the queue. */
+static void came_back(void *arg, struct queued *qd)
+{
+    struct edit *e = arg;
+
+    if (qd != NULL)
+        consider(e, qd);
+    one_less(e);
+}
+
+static void consider(struct edit *e, struct queued *qd)
+{
+    if (qd->where == IN_MOVING) {
+        e->moves++;
+        move_wait(e->q, qd, came_back, e);
+    } else if (is_meant(e, qd)) {
+        e->met = true;
+        apply(e, qd);
     }
 }
 
@@ -173,8 +218,8 @@ static enum step edit_step(struct command *command)
 
         if (qd == NULL)
             e->walked = true;
-        else if (is_meant(e, qd))
-            apply(e, qd);
+        else
+            consider(e, qd);
     }
     if ((e->all && !e->walked) || e->moves > 0)
         return e->moves > 0 && (e->walked || !e->all || e->moves == MOVES_MAX) ? STEP_WAITS
@@ -185,6 +230,8 @@ static enum step edit_step(struct command *command)
     if (err.kind != ERR_NONE && e->op != QUEUE_OP_DELETE) {
         log_warning("queue: what was asked cannot be noted: %s", err.text);
         client_answer(command->client, PROTO_TEMPORARY, e->count, err.text);
+    } else if (!e->all && !e->met) {
+        client_answer(command->client, PROTO_NOT_FOUND, 0, "no such message");
     } else {
         client_answer(command->client, PROTO_OK, e->count, "");
     }
@@ -222,11 +269,11 @@ struct command *edit_command(struct client *c, const struct proto_queue_op *op)
         return &e->command;
     }
     m = store_find(q->store, op->arg);
-    if (m == NULL || store_msg_data(m) == NULL || !is_meant(e, store_msg_data(m))) {
+    if (m == NULL || store_msg_data(m) == NULL) {
         edit_really_free(e);
         client_answer(c, PROTO_NOT_FOUND, 0, "no such message");
         return NULL;
     }
-    apply(e, store_msg_data(m));
+    consider(e, store_msg_data(m));
     return &e->command;
 }

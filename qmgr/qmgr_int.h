@@ -8,9 +8,10 @@
  *   IN_INCOMING  new, in line for activation            -> IN_ACTIVE
  *   IN_DUE       deferred, its time has come            -> IN_ACTIVE
  *   IN_DEFERRED  in the heap until its next retry       -> IN_DUE, IN_MOVING (held)
- *   IN_ACTIVE    read, see struct active                -> removed, IN_DEFERRED, IN_MOVING (held)
+ *   IN_ACTIVE    read, see struct active                -> removed, IN_DEFERRED, IN_REQUEUE, IN_MOVING (held)
  *   IN_HOLD      waits for postsuper -H                 -> IN_MOVING
- *   IN_MOVING    a helper thread has the store's handle -> IN_HOLD, IN_DUE, IN_CORRUPT, removed
+ *   IN_REQUEUE   in line for cleanup, see qmgr_move.c   -> IN_MOVING
+ *   IN_MOVING    a helper thread has the store's handle -> IN_HOLD, IN_DUE, IN_REQUEUE, IN_CORRUPT, removed
  *   IN_CORRUPT   its bytes are set aside                -> removed (at once)
  */
 #ifndef PR_QMGR_INT_H
@@ -81,18 +82,26 @@ unsigned qmgr_config_processes(const struct qmgr_config *g, const char *service)
 
 /* --- qmgr_queue.c: every message of the queue -------------------------------------------------- */
 
-enum where { IN_INCOMING, IN_DUE, IN_DEFERRED, IN_ACTIVE, IN_HOLD, IN_MOVING, IN_CORRUPT };
+enum where {
+    IN_INCOMING,
+    IN_DUE,
+    IN_DEFERRED,
+    IN_ACTIVE,
+    IN_HOLD,
+    IN_REQUEUE,
+    IN_MOVING,
+    IN_CORRUPT
+};
 
 struct queued {
     struct store_msg *m;
     struct active *active; /* IN_ACTIVE */
     TAILQ_ENTRY(queued) all;
-    TAILQ_ENTRY(queued) line; /* IN_INCOMING, IN_DUE */
+    TAILQ_ENTRY(queued) line; /* IN_INCOMING, IN_DUE, IN_REQUEUE */
     uint32_t heap_at;         /* IN_DEFERRED: place in the heap plus 1 */
     uint32_t site;            /* queue_site() of what is deferred, SITE_UNKNOWN, SITE_SEVERAL */
     uint8_t where;            /* enum where */
-    bool flushed;  /* the next attempt is asked for: no dead site or defer_transports counts */
-    bool removing; /* to be removed when it comes back from the helper */
+    bool flushed; /* the next attempt is asked for: no dead site or defer_transports counts */
 };
 TAILQ_HEAD(queued_list, queued);
 
@@ -104,7 +113,7 @@ struct queue_cursor {
 TAILQ_HEAD(queue_cursor_list, queue_cursor);
 
 struct queue {
-    struct queued_list all, incoming, due;
+    struct queued_list all, incoming, due, requeue;
     struct queue_cursor_list cursors;
     struct queued **heap; /* by next retry */
     size_t heap_len, heap_cap;
@@ -131,7 +140,7 @@ bool queue_take_due(struct queue *q, int64_t wall_us, size_t limit);
 void queue_cursor_begin(struct queue *q, struct queue_cursor *c);
 struct queued *queue_cursor_next(struct queue_cursor *c);
 void queue_cursor_end(struct queue *q, struct queue_cursor *c);
-/* "incoming", "active", "deferred", "hold", "corrupt". */
+/* "incoming", "active", "deferred", "hold", "maildrop" (to be queued anew), "corrupt". */
 const char *queue_name(const struct queued *qd);
 
 /* --- qmgr_active.c: messages that are being delivered, and their recipients in memory ------------------ */
@@ -209,9 +218,9 @@ struct active {
     uint32_t site;      /* of its deferred recipients */
     bool is_redirected; /* one stands for all, and has been seen to */
     bool is_suspended;  /* so a recipient was deferred */
-    uint64_t suspended_at;                       /* qmgr.suspensions_ended then */
-    bool wants_delete, wants_hold, wants_expire; /* asked for while it was active */
-    bool delay_judged, delay_due;                /* of this attempt */
+    uint64_t suspended_at;                        /* qmgr.suspensions_ended then */
+    bool wants_delete, wants_hold, wants_requeue; /* asked for while it was active */
+    bool delay_judged, delay_due;                 /* of this attempt */
     bool traced; /* the sender is told of this attempt, recipient by recipient */
 };
 TAILQ_HEAD(active_list, active);
@@ -228,8 +237,9 @@ void active_part_over(struct part *p);
 void active_go_on(struct active *m);
 /* Lets go of its memory; the queued message stays, and is in no list. */
 void active_end(struct active **m);
-/* Takes what waits out of line: delete and hold need only wait for what is with an agent. */
+/* Takes what waits out of line: delete, hold, requeue need only wait for what is with an agent. */
 void message_withdraw(struct active *m);
+bool message_is_withdrawn(const struct active *m);
 /* At the end of the process: the message stays in the store as it is. */
 void message_forget(struct active *m);
 
@@ -299,6 +309,12 @@ enum move { MOVE_HOLD, MOVE_RELEASE, MOVE_CORRUPT, MOVE_REQUEUE };
 /* done (may be NULL) is told how it went. The message must not be active. */
 void move_message(struct qmgr *q, struct queued *qd, enum move what, const char *why,
                   void (*done)(void *arg, bool ok), void *arg);
+/* Calls back(arg, qd) when qd, which is IN_MOVING, is so no more. It is given NULL if that has left the queue. */
+void move_wait(struct qmgr *q, const struct queued *qd, void (*back)(void *arg, struct queued *qd),
+               void *arg);
+/* Gives cleanup what is IN_REQUEUE, some at a time. */
+void move_requeues(struct qmgr *q);
+TAILQ_HEAD(move_list, move_job);
 
 /* --- qmgr_server.c, qmgr_list.c, qmgr_edit.c: connections to public/qmgr ------------------------ */
 
@@ -374,7 +390,10 @@ struct qmgr {
     struct active_list hungry, starving;
     struct pool *resolvers;
     struct pool *movers;
-    size_t nhelping; /* jobs on either that have not come back */
+    size_t nhelping;                  /* jobs on either that have not come back */
+    struct move_list moves;           /* of them: of messages */
+    size_t nrequeues;                 /* of these: from IN_REQUEUE */
+    struct mono_time requeues_paused; /* until then; 0: not */
     struct link_pool *bounce;
     char *bounce_service;
     struct part *reports, **reports_tail; /* in line for bounce */

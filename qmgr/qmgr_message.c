@@ -95,7 +95,7 @@ void message_begin(struct part *p)
 void message_resolved(struct part *p)
 {
     p->phase = PHASE_DELIVERING;
-    if (p->m->wants_delete || p->m->wants_hold) {
+    if (message_is_withdrawn(p->m)) {
         for (size_t i = 0; i < p->nrcpts; i++)
             if (p->rcpts[i].state == RCPT_WAITING)
                 p->pending--;
@@ -232,7 +232,7 @@ static void check_age(struct part *p)
     struct active *m = p->m;
     const struct qmgr_params *params = &m->qmgr->gen->p;
     const struct store_state *s = store_msg_state(m->qd->m);
-    bool forced = s->forced_expire || m->wants_expire;
+    bool forced = s->forced_expire;
     int64_t age_us = qmgr_age_us(m->qmgr, &m->env);
     bool is_bounce = m->env.sender.len == 0 || (m->env.flags & MAIL_BOUNCE) != 0;
     int64_t lifetime_s = is_bounce ? params->bounce_lifetime_s : params->maximal_lifetime_s;
@@ -265,7 +265,7 @@ void message_check(struct part *p)
         message_conclude(p);
         return;
     }
-    if (!p->m->wants_hold)
+    if (!message_is_withdrawn(p->m))
         check_age(p);
     report_message(p);
 }
@@ -342,6 +342,7 @@ void message_over(struct active *m)
     struct qmgr *q = m->qmgr;
     struct queued *qd = m->qd;
     bool hold = m->wants_hold;
+    bool requeue = m->wants_requeue;
     bool over = m->wants_delete || (!m->is_left && store_cursor_at_end(&m->cursor));
 
     if (!over)
@@ -351,6 +352,9 @@ void message_over(struct active *m)
     flow_left();
     if (over) {
         message_remove(q, qd);
+    } else if (requeue) {
+        queue_place(&q->queue, qd, IN_REQUEUE);
+        qmgr_dirty(q);
     } else if (hold) {
         queue_place(&q->queue, qd, IN_MOVING);
         move_message(q, qd, MOVE_HOLD, NULL, NULL, NULL);

@@ -2,9 +2,14 @@
 /*
  * qmgr_move.c - hold, release, set aside, queue anew: what blocks on the disk or on cleanup, on a helper thread. While
  * a message moves nothing else touches the store's handle of it.
+ *
+ * To queue anew is to give cleanup the message under another id, and then to remove it under its own: killed between the two, both
+ * are there. What was to be queued anew while the system was stopped, or while an agent had it, has a note that says so, and is in a line of
+ * its own (IN_REQUEUE). When cleanup refuses, the line pauses.
  */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -15,10 +20,19 @@
 
 #define MOVE_RETRY_S  5
 #define REQUEUE_PIECE 65536
+#define REQUEUES_MAX  16 /* from the line, at once */
+
+struct waiter {
+    void (*back)(void *arg, struct queued *qd);
+    void *arg;
+};
 
 struct move_job {
     struct qmgr *q;
     struct queued *qd;
+    TAILQ_ENTRY(move_job) list;
+    struct vec waiters; /* struct waiter * */
+    bool from_line;
     enum move what;
     char *why;
     void (*done)(void *arg, bool ok);
@@ -33,7 +47,7 @@ struct move_job {
     int fd;
     uint64_t offset, bytes;
     struct buf cleanup_path;
-    bool long_ids;
+    struct buf received, filter;
     char new_id[QUEUE_ID_MAX + 1];
 };
 
@@ -42,11 +56,15 @@ static void job_free(struct move_job *j)
     arena_free(&j->arena);
     fd_close(&j->fd);
     buf_fini(&j->cleanup_path);
+    buf_fini(&j->received);
+    buf_fini(&j->filter);
+    vec_clear(&j->waiters, free);
+    vec_fini(&j->waiters);
     free(j->why);
     free(j);
 }
 
-/* Gives the message to cleanup again, under a new id; what was delivered before is left out. */
+/* Gives the message to cleanup again, under a new id; what was delivered before is left out. As from pickup, which brings it in Postfix. */
 static int requeue(struct move_job *j, struct err *err)
 {
     struct intake_pool *pool = intake_pool_new(buf_cstr(&j->cleanup_path), "qmgr");
@@ -56,8 +74,11 @@ static int requeue(struct move_job *j, struct err *err)
     char *piece = xmalloc(REQUEUE_PIECE);
     int ret = -1;
 
-    queue_id_new(j->long_ids, j->new_id);
+    log_info("%s: uid=%ld from=<%.*s> orig_id=%.*s", j->new_id, (long) getuid(),
+             SLICE_FMT(env.sender), SLICE_FMT(env.queue_id));
     env.queue_id = slice_str(j->new_id);
+    env.filter = buf_view(&j->filter);
+    env.redirect = SLICE_EMPTY; /* checks may say so again */
     env.flags |= MAIL_NO_MILTERS | MAIL_RECEIVED_DONE;
     env.flags &=
         ~(uint32_t) (MAIL_HOLD | MAIL_NO_ADDRESS_MAPS | MAIL_DELAY_WARNED | MAIL_FORCED_EXPIRE);
@@ -72,6 +93,8 @@ static int requeue(struct move_job *j, struct err *err)
         if (!j->rcpts[i].done && intake_rcpt(in, &r, err) == -1)
             goto done;
     }
+    if (intake_data(in, buf_view(&j->received), err) == -1)
+        goto done;
     for (uint64_t at = 0; at < j->bytes;) {
         size_t want = j->bytes - at < REQUEUE_PIECE ? (size_t) (j->bytes - at) : REQUEUE_PIECE;
         ssize_t n = fd_pread_all(j->fd, piece, want, (off_t) (j->offset + at));
@@ -105,12 +128,16 @@ done:
 /* Reads what requeue() needs. On the loop's thread. */
 static int prepare_requeue(struct move_job *j, struct err *err)
 {
-    const char *long_ids = config_get(j->q->gen->cfg, "enable_long_queue_ids");
+    const struct config *cfg = j->q->gen->cfg;
     int fd;
 
     j->arena = arena_new(0);
-    j->long_ids = long_ids != NULL && slice_caseeq_str(slice_str(long_ids), "yes");
-    worker_service_path(j->q->worker, "public", "cleanup_service_name", &j->cleanup_path);
+    queue_id_new(slice_caseeq_str(slice_str(config_get(cfg, "enable_long_queue_ids")), "yes"),
+                 j->new_id);
+    intake_received(&j->received, config_get(cfg, "myhostname"), config_get(cfg, "mail_name"),
+                    getuid(), j->new_id);
+    buf_puts(&j->filter, config_get(cfg, "content_filter"));
+    qmgr_service_path(j->q, config_get(j->q->gen->cfg, "cleanup_service_name"), &j->cleanup_path);
     if (store_msg_read(j->q->store, j->qd->m, j->arena, &j->env, &j->rcpts, &j->nrcpts, err) ==
             -1 ||
         store_msg_content(j->q->store, j->qd->m, &fd, &j->offset, &j->bytes, err) == -1)
@@ -139,10 +166,14 @@ static void failed(struct move_job *j)
                 : j->what == MOVE_CORRUPT ? "set aside"
                                           : "queued anew",
                 j->err.text);
-    if (store_msg_queue(j->qd->m) == STORE_HOLD)
+    if (store_msg_state(j->qd->m)->requeue) {
+        queue_place(&q->queue, j->qd, IN_REQUEUE);
+        q->requeues_paused = mono_after_ms(loop_now(q->loop), MOVE_RETRY_S * 1000);
+    } else if (store_msg_queue(j->qd->m) == STORE_HOLD) {
         queue_place(&q->queue, j->qd, IN_HOLD);
-    else
+    } else {
         due_now(q, j->qd, MOVE_RETRY_S);
+    }
 }
 
 static void succeeded(struct move_job *j)
@@ -172,16 +203,29 @@ static void succeeded(struct move_job *j)
     }
 }
 
+/* One after the other: each may remove the message, or move it again. */
+static void tell_waiters(struct move_job *j, struct slice id)
+{
+    for (size_t i = 0; i < j->waiters.len; i++) {
+        const struct waiter *w = j->waiters.items[i];
+        struct store_msg *m = store_find(j->q->store, id);
+
+        w->back(w->arg, m != NULL ? store_msg_data(m) : NULL);
+    }
+}
+
 static void back_in_loop(void *arg)
 {
     struct move_job *j = arg;
     struct qmgr *q = j->q;
     struct store_msg *m = j->qd->m;
+    char *id = slice_dup(store_msg_id(m));
 
     q->nhelping--;
-    if (j->qd->removing && !(j->result == 0 && j->what == MOVE_REQUEUE)) {
-        message_remove(q, j->qd);
-    } else if (j->result == -1) {
+    if (j->from_line)
+        q->nrequeues--;
+    TAILQ_REMOVE(&q->moves, j, list);
+    if (j->result == -1) {
         failed(j);
     } else {
         succeeded(j);
@@ -192,6 +236,8 @@ static void back_in_loop(void *arg)
     qmgr_wake(q);
     if (j->done != NULL)
         j->done(j->arg, j->result == 0);
+    tell_waiters(j, slice_str(id));
+    free(id);
     job_free(j);
 }
 
@@ -217,8 +263,8 @@ static void run_job(void *arg)
     loop_post(q->loop, back_in_loop, j);
 }
 
-void move_message(struct qmgr *q, struct queued *qd, enum move what, const char *why,
-                  void (*done)(void *arg, bool ok), void *arg)
+static void begin(struct qmgr *q, struct queued *qd, enum move what, const char *why,
+                  bool from_line, void (*done)(void *arg, bool ok), void *arg)
 {
     struct move_job *j = xcalloc(1, sizeof(*j));
 
@@ -229,8 +275,10 @@ void move_message(struct qmgr *q, struct queued *qd, enum move what, const char 
     j->done = done;
     j->arg = arg;
     j->fd = -1;
-    j->cleanup_path = BUF_INIT(SIZE_MAX);
+    j->cleanup_path = j->received = j->filter = BUF_INIT(SIZE_MAX);
+    j->from_line = from_line;
     queue_place(&q->queue, qd, IN_MOVING);
+    TAILQ_INSERT_TAIL(&q->moves, j, list);
     q->nhelping++;
     if (what == MOVE_REQUEUE && prepare_requeue(j, &j->err) == -1) {
         j->result = -1;
@@ -238,4 +286,42 @@ void move_message(struct qmgr *q, struct queued *qd, enum move what, const char 
         return;
     }
     pool_run(q->movers, run_job, j);
+}
+
+void move_message(struct qmgr *q, struct queued *qd, enum move what, const char *why,
+                  void (*done)(void *arg, bool ok), void *arg)
+{
+    begin(q, qd, what, why, false, done, arg);
+}
+
+void move_wait(struct qmgr *q, const struct queued *qd, void (*back)(void *arg, struct queued *qd),
+               void *arg)
+{
+    struct waiter *w = xcalloc(1, sizeof(*w));
+    struct move_job *j;
+
+    *w = (struct waiter){back, arg};
+    TAILQ_FOREACH(j, &q->moves, list)
+    {
+        if (j->qd == qd)
+            break;
+    }
+    if (j == NULL)
+        panic("a message is moving that nobody moves");
+    vec_push(&j->waiters, w);
+}
+
+void move_requeues(struct qmgr *q)
+{
+    struct queued *qd;
+
+    if (q->requeues_paused.us != 0) {
+        if (mono_diff_us(q->requeues_paused, loop_now(q->loop)) > 0)
+            return; /* each tick wakes the pump */
+        q->requeues_paused.us = 0;
+    }
+    while (q->nrequeues < REQUEUES_MAX && (qd = TAILQ_FIRST(&q->queue.requeue)) != NULL) {
+        q->nrequeues++;
+        begin(q, qd, MOVE_REQUEUE, NULL, true, NULL, NULL);
+    }
 }

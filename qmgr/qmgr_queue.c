@@ -13,6 +13,7 @@ void queue_init(struct queue *q)
     TAILQ_INIT(&q->all);
     TAILQ_INIT(&q->incoming);
     TAILQ_INIT(&q->due);
+    TAILQ_INIT(&q->requeue);
     TAILQ_INIT(&q->cursors);
 }
 
@@ -134,6 +135,9 @@ static void leave(struct queue *q, struct queued *qd)
     case IN_DUE:
         TAILQ_REMOVE(&q->due, qd, line);
         break;
+    case IN_REQUEUE:
+        TAILQ_REMOVE(&q->requeue, qd, line);
+        break;
     case IN_DEFERRED:
         heap_remove(q, qd);
         break;
@@ -157,6 +161,9 @@ void queue_place(struct queue *q, struct queued *qd, enum where where)
         break;
     case IN_DUE:
         TAILQ_INSERT_TAIL(&q->due, qd, line);
+        break;
+    case IN_REQUEUE:
+        TAILQ_INSERT_TAIL(&q->requeue, qd, line);
         break;
     case IN_DEFERRED:
         heap_add(q, qd);
@@ -244,6 +251,8 @@ const char *queue_name(const struct queued *qd)
         return "active";
     case IN_HOLD:
         return "hold";
+    case IN_REQUEUE:
+        return "maildrop"; /* where Postfix has such mail */
     case IN_CORRUPT:
         return "corrupt";
     case IN_MOVING:

@@ -43,6 +43,9 @@ void waits_of_message(struct qmgr *q, const struct queued *qd, const struct mail
     case IN_ACTIVE:
         set(out, "delivery", "being delivered", 0);
         break;
+    case IN_REQUEUE:
+        set(out, "requeue", "in line to be queued anew", 0);
+        break;
     case IN_MOVING:
     case IN_CORRUPT:
         break;

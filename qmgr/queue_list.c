@@ -88,6 +88,8 @@ static bool is_held(const struct store_msg *m)
 
 static const char *queue_of(const struct store_msg *m)
 {
+    if (store_msg_state(m)->requeue)
+        return "maildrop"; /* where Postfix has such mail */
     if (is_held(m))
         return "hold";
     return store_msg_state(m)->attempts == 0 ? "incoming" : "deferred";
@@ -120,7 +122,10 @@ static bool direct_one(struct store_msg *m, void *arg)
         .size = store_msg_bytes(m),
         .forced_expire = s->forced_expire ? 1 : 0,
     };
-    if (is_held(m)) {
+    if (s->requeue) {
+        item.waits_for = SLICE_LIT("requeue");
+        item.waits_text = SLICE_LIT("to be queued anew when the mail system starts");
+    } else if (is_held(m)) {
         item.waits_for = SLICE_LIT("hold");
         item.waits_text = queue_hold_text(&env);
     }

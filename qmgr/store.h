@@ -81,7 +81,7 @@ struct store_state {
     int64_t next_retry_us; /* wall clock; 0: now */
     bool warned;           /* delay warning sent */
     bool forced_expire;
-    bool hold, remove; /* see store_msg_hold_later(), store_msg_remove_later() */
+    bool hold, remove, requeue; /* see store_msg_hold_later() */
 };
 
 /* Called on the owner's thread, from within store_recover, _committed, _writer_gone, _flush and _housekeeping. */
@@ -174,10 +174,14 @@ NODISCARD int store_flush(struct store *s, struct err *err);
  * messages meanwhile, but not this one. hold, release: a message that the store is just promoting gives a temporary error. A corrupt
  * one is not in the queue any more: its bytes lie in corrupt/ID, its handle lives until store_msg_remove(), which leaves them there. */
 NODISCARD int store_msg_hold(struct store *s, struct store_msg *m, struct err *err);
-/* For a message that is in use just now: store_msg_hold(), store_msg_remove() is wanted when that is over. Noted like a state, which says so until then; a
- * recovery does it. */
+/*
+ * What is wanted of a message when its use is over. Noted like a state, which says so until then, without ending the use. What is to be removed
+ * or held a recovery sees to; to queue a message anew, or to return it, is the owner's.
+ */
 void store_msg_hold_later(struct store *s, struct store_msg *m);
 void store_msg_remove_later(struct store *s, struct store_msg *m);
+void store_msg_requeue_later(struct store *s, struct store_msg *m);
+void store_msg_expire_later(struct store *s, struct store_msg *m);
 NODISCARD int store_msg_release(struct store *s, struct store_msg *m,
                                 struct err *err); /* hold -> deferred, retry now */
 NODISCARD int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why,

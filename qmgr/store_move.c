@@ -111,14 +111,12 @@ done:
 }
 
 /* Without store_msg_set_state(): whoever uses the message goes on using it. */
-static void note_wish(struct store *s, struct store_msg *m, bool hold, bool remove)
+static void note_wish(struct store *s, struct store_msg *m, const struct store_state *wish)
 {
-    struct journal_note n = {.type = NOTE_STATE};
+    struct journal_note n = {.type = NOTE_STATE, .state = *wish};
 
     lock_take(&s->lock);
-    m->state.hold = hold;
-    m->state.remove = remove;
-    n.state = m->state;
+    m->state = *wish;
     store_note_locked(s, m, &n);
     if (m->queue != STORE_JOURNAL)
         m->sync_file = true;
@@ -127,6 +125,7 @@ static void note_wish(struct store *s, struct store_msg *m, bool hold, bool remo
 
 int store_msg_hold(struct store *s, struct store_msg *m, struct err *err)
 {
+    struct store_state over = m->state;
     int ret;
 
     if (m->queue == STORE_HOLD) /* perhaps by a call whose sync failed */
@@ -135,19 +134,42 @@ int store_msg_hold(struct store *s, struct store_msg *m, struct err *err)
         ret = move_out(s, m, STORE_HOLD, err);
     else
         ret = move_file(s, m, STORE_HOLD, err);
+    over.hold = false;
     if (ret == 0 && m->state.hold)
-        note_wish(s, m, false, m->state.remove);
+        note_wish(s, m, &over);
     return ret;
 }
 
 void store_msg_hold_later(struct store *s, struct store_msg *m)
 {
-    note_wish(s, m, true, m->state.remove);
+    struct store_state wish = m->state;
+
+    wish.hold = true;
+    note_wish(s, m, &wish);
 }
 
 void store_msg_remove_later(struct store *s, struct store_msg *m)
 {
-    note_wish(s, m, m->state.hold, true);
+    struct store_state wish = m->state;
+
+    wish.remove = true;
+    note_wish(s, m, &wish);
+}
+
+void store_msg_requeue_later(struct store *s, struct store_msg *m)
+{
+    struct store_state wish = m->state;
+
+    wish.requeue = true;
+    note_wish(s, m, &wish);
+}
+
+void store_msg_expire_later(struct store *s, struct store_msg *m)
+{
+    struct store_state wish = m->state;
+
+    wish.forced_expire = true;
+    note_wish(s, m, &wish);
 }
 
 int store_msg_release(struct store *s, struct store_msg *m, struct err *err)

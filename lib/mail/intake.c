@@ -184,6 +184,15 @@ int intake_end(struct intake *in, struct err *err)
     return push(in, true, err);
 }
 
+void intake_received(struct buf *out, const char *myhostname, const char *mail_name, uid_t uid,
+                     const char *queue_id)
+{
+    buf_printf(out, "Received: by %s (%s, from userid %ld)\r\n\tid %s; ", myhostname, mail_name,
+               (long) uid, queue_id);
+    wall_rfc5322(wall_now(), out);
+    buf_puts(out, "\r\n");
+}
+
 int intake_fd(const struct intake *in)
 {
     return chan_fd(in->chan);

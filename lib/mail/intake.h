@@ -27,6 +27,9 @@ NODISCARD int intake_rcpt(struct intake *in, const struct mail_rcpt *rcpt, struc
 NODISCARD int intake_data(struct intake *in, struct slice content, struct err *err);
 NODISCARD int intake_end(struct intake *in,
                          struct err *err); /* writes all; the result comes next */
+/* The Received field of mail that has no client: of a user's file in maildrop/, of what is queued anew. */
+void intake_received(struct buf *out, const char *myhostname, const char *mail_name, uid_t uid,
+                     const char *queue_id);
 int intake_fd(const struct intake *in);
 /* The result has been read already: the descriptor may never become readable again. */
 bool intake_has_result(const struct intake *in);

@@ -30,6 +30,7 @@ static const char main_cf[] = "compatibility_level = 3.6\n"
                               "maximal_backoff_time = 2s\n"
                               "relayhost = [relay.example.test]\n";
 static const char master_cf[] = "qmgr unix n - n 300 1 qmgr\n"
+                                "cleanup unix n - n - 0 cleanup\n"
                                 "bounce unix - - n - 0 bounce\n"
                                 "smtp unix - - n - - smtp\n"
                                 "relay unix - - n - - smtp\n"

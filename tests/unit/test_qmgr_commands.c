@@ -123,6 +123,41 @@ static bool is_held(struct fixture *f)
     return qd != NULL && qd->where == IN_HOLD;
 }
 
+static bool is_in_line(struct fixture *f)
+{
+    struct queued *qd = TAILQ_FIRST(&f->q->queue.all);
+
+    return qd != NULL && qd->where == IN_REQUEUE;
+}
+
+static bool is_paused(struct fixture *f)
+{
+    return f->q->requeues_paused.us != 0 && is_in_line(f);
+}
+
+static bool is_moving(struct fixture *f)
+{
+    return !TAILQ_EMPTY(&f->q->moves);
+}
+
+/* The commands of both clients have begun. */
+static bool is_waited_for(struct fixture *f)
+{
+    const struct client *c;
+    int n = 0;
+
+    TAILQ_FOREACH(c, &f->q->clients, list)
+    {
+        n += c->command != NULL;
+    }
+    return n == 2;
+}
+
+static bool is_busy(struct fixture *f)
+{
+    return f->requests > 1;
+}
+
 static void list(void **state)
 {
     struct fixture f;
@@ -240,6 +275,137 @@ static void delete_active_and_die(void **state)
     qmgr_end(&f.q);
     loop_free(&f.loop);
     begin_qmgr(&f);
+    assert_true(is_empty(&f));
+    end(&f);
+}
+
+static void expire_active_and_die(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_WAIT);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "request", is_with_agent);
+    expect(&f, QUEUE_OP_EXPIRE, "AAAA01", "", PROTO_OK, 1);
+    qmgr_end(&f.q);
+    loop_free(&f.loop);
+    set_answer(&f, ANSWER_SENT);
+    begin_qmgr(&f);
+    run_until(&f, "return", is_empty);
+    assert_int_equal(f.report_kind, REPORT_FAILURE);
+    assert_int_equal(f.reports, 1);
+    end(&f);
+}
+
+/* What a reader finds: what would be left of it if qmgr was killed now. */
+static struct store_state noted_state(struct fixture *f, const char *id)
+{
+    static const struct store_events none = {0};
+    struct store_state s = {.remove = true};
+    struct store_options opt;
+    struct store_msg *m;
+    struct store *reader;
+    struct err err = ERR_INIT;
+
+    assert_int_equal(store_options_from(f->cfg, &opt, &err), 0);
+    opt.queue_directory = ".";
+    assert_int_equal(store_open_readonly(&opt, &none, NULL, &reader, &err), 0);
+    assert_int_equal(store_recover(reader, &err), 0);
+    m = store_find(reader, slice_str(id));
+    if (m != NULL)
+        s = *store_msg_state(m);
+    store_close(&reader);
+    return s;
+}
+
+static void expire_is_noted(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_DEFER);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "attempt", is_idle);
+    set_answer(&f, ANSWER_WAIT);
+    submit(&f, "AAAA02", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "activity", is_busy);
+    f.reports_refused = 1; /* the first is not gone at once */
+    expect(&f, QUEUE_OP_EXPIRE, "ALL", "", PROTO_OK, 2);
+    assert_true(noted_state(&f, "AAAA01").forced_expire);
+    assert_true(noted_state(&f, "AAAA02").forced_expire);
+    set_answer(&f, ANSWER_SENT);
+    run_until(&f, "the end of both", is_empty);
+    end(&f);
+}
+
+/* Cleanup is not there: it waits for it, over restarts, and is not delivered. */
+static void requeue_waits_for_cleanup(void **state)
+{
+    struct fixture f;
+
+    (void) state;
+    begin(&f, slow, ANSWER_WAIT);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "request", is_with_agent);
+    expect(&f, QUEUE_OP_REQUEUE, "AAAA01", "", PROTO_OK, 1);
+    expect(&f, QUEUE_OP_HOLD, "AAAA01", "", PROTO_OK, 1); /* it comes to the same */
+    assert_true(noted_state(&f, "AAAA01").requeue);
+    assert_false(noted_state(&f, "AAAA01").hold);
+    set_answer(&f, ANSWER_DEFER);
+    run_until(&f, "its place in line", is_in_line);
+    expect_list(&f, "maildrop AAAA01 me@example.org: a@one.test(not now)");
+    qmgr_end(&f.q);
+    loop_free(&f.loop);
+    set_answer(&f, ANSWER_SENT);
+    begin_qmgr(&f);
+    run_until(&f, "refusal", is_paused);
+    expect(&f, QUEUE_OP_FLUSH_ALL, "", "", PROTO_OK, 0);
+    expect(&f, QUEUE_OP_HOLD, "AAAA01", "", PROTO_NOT_FOUND, 0);
+    expect(&f, QUEUE_OP_EXPIRE, "ALL", "", PROTO_OK, 0);
+    expect_list(&f, "maildrop AAAA01 me@example.org: a@one.test(not now)");
+    assert_int_equal(f.requests, 1);
+    expect(&f, QUEUE_OP_DELETE, "AAAA01", "", PROTO_OK, 1);
+    assert_true(is_empty(&f));
+    end(&f);
+}
+
+/* A deletion meanwhile is answered when it is known what it is that is deleted. */
+static void delete_while_requeued(void **state)
+{
+    struct fixture f;
+    struct asker requeue;
+    struct asker delete;
+    struct err err = ERR_INIT;
+    int cleanup;
+    int fd;
+
+    (void) state;
+    begin(&f, slow, ANSWER_DEFER);
+    assert_int_equal(dir_make("public", 0700, &err), 0);
+    cleanup = unix_listen("public/cleanup", 0600, 10, &err);
+    assert_int_not_equal(cleanup, -1);
+    submit(&f, "AAAA01", "me@example.org", "a@one.test", 0, 0);
+    run_until(&f, "attempt", is_idle);
+    ask_in_thread(&f, &requeue, PROTO_QUEUE_EDIT, QUEUE_OP_REQUEUE, "AAAA01", "");
+    run_until(&f, "the move", is_moving);
+    ask_in_thread(&f, &delete, PROTO_QUEUE_EDIT, QUEUE_OP_DELETE, "AAAA01", "");
+    run_until(&f, "the second command", is_waited_for);
+    assert_false(atomic_load(&delete.done));
+    while ((fd = accept(cleanup, NULL, NULL)) == -1)
+        usleep(2000);
+    fd_close(&fd); /* it has not taken it */
+    fd_close(&cleanup);
+    run_until(&f, "the deletion", is_answered);
+    pthread_join(delete.thread, NULL);
+    asking = &requeue;
+    run_until(&f, "the other answer", is_answered);
+    pthread_join(requeue.thread, NULL);
+    chan_free(&requeue.c);
+    chan_free(&delete.c);
+    assert_int_equal(requeue.count, 0);
+    assert_int_equal(delete.count, 1);
+    assert_true(noted_state(&f, "AAAA01").remove); /* or is not there at all */
     assert_true(is_empty(&f));
     end(&f);
 }
@@ -539,6 +705,10 @@ int main(void)
         cmocka_unit_test(hold_active_and_release),
         cmocka_unit_test(hold_active_and_die),
         cmocka_unit_test(delete_active_and_die),
+        cmocka_unit_test(expire_active_and_die),
+        cmocka_unit_test(expire_is_noted),
+        cmocka_unit_test(requeue_waits_for_cleanup),
+        cmocka_unit_test(delete_while_requeued),
         cmocka_unit_test(hold_all_deferred),
         cmocka_unit_test(arrives_held),
         cmocka_unit_test(expire),

@@ -164,6 +164,7 @@ static void test_notes(void **state)
         {.type = NOTE_STATE, .state = {.attempts = 3, .next_retry_us = -5, .warned = true}},
         {.type = NOTE_STATE, .state = {.attempts = 1, .hold = true}},
         {.type = NOTE_STATE, .state = {.attempts = 1, .remove = true}},
+        {.type = NOTE_STATE, .state = {.attempts = 1, .requeue = true}},
     };
     struct buf out = BUF_INIT(SIZE_MAX);
     size_t at = 0;
@@ -186,6 +187,7 @@ static void test_notes(void **state)
         assert_int_equal(n.state.warned, notes[i].state.warned);
         assert_int_equal(n.state.hold, notes[i].state.hold);
         assert_int_equal(n.state.remove, notes[i].state.remove);
+        assert_int_equal(n.state.requeue, notes[i].state.requeue);
         assert_true(slice_starts_with(notes[i].reason, n.reason) &&
                     n.reason.len <= JOURNAL_NOTE_MAX);
         assert_int_equal(journal_note_get(out.ptr + at, out.len - at, 78, &bad), 0);
