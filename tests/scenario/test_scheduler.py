@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scheduler's parameters, as next hops and the log see them: pace, concurrency, requests, dead destinations, deferred transports."""
+import re
+import threading
+import time
+
+import pytest
+
+from instance import DEADLINE, wait_for
+
+
+class Watched:
+    """Notes of a sink when mail came, and how many sessions had mail under way at once; each message takes `seconds`."""
+
+    def __init__(self, sink, seconds=0.0, refuse=lambda: False):
+        self.seconds, self.refuse = seconds, refuse
+        self.lock = threading.Lock()
+        self.at_once = 0
+        self.began = []  # (when, how many were under way, itself included)
+        self.sink = sink(reply=self.reply)
+        self.port = self.sink.port
+
+    def reply(self, verb, argument, number):
+        if verb == "CONNECT" and self.refuse():
+            return b"421 4.3.2 not now\r\n"
+        if verb != "DOT":
+            return None
+        with self.lock:
+            self.at_once += 1
+            self.began.append((time.monotonic(), self.at_once))
+        time.sleep(self.seconds)
+        with self.lock:
+            self.at_once -= 1
+        return None
+
+    def wait(self, count, deadline=None):
+        return self.sink.wait(count, deadline)
+
+    def most(self):
+        return max(n for _, n in self.began)
+
+
+@pytest.fixture
+def system(instance):
+    def make(hops, **main):
+        """hops: destination -> port."""
+        return instance(main={
+            "mydestination": "", "relay_domains": " ".join(hops), "transport_maps": "texthash:{etc}/transport", "relay_transport": "smtp",
+            "smtp_connection_cache_on_demand": "no", "minimal_backoff_time": "300s", **main},
+            files={"transport": "".join(f"{name} smtp:[127.0.0.1]:{port}\n" for name, port in hops.items())})
+    return make
+
+
+def gaps(times):
+    return [b - a for a, b in zip(times, times[1:])]
+
+
+def test_rate_delay_of_a_destination(system, sink):
+    slow, other = Watched(sink), Watched(sink)
+    inst = system({"slow.test": slow.port, "other.test": other.port}, smtp_destination_rate_delay="1s")
+    for i in range(4):
+        inst.send(f"u{i}@slow.test")
+    inst.send("u@other.test")
+    other.wait(1)
+    assert len(slow.began) < 4, "another destination waited for its turn"
+    slow.wait(4)
+    assert min(gaps([t for t, _ in slow.began])) > 0.9 and slow.most() == 1
+
+
+def test_rate_delay_of_a_transport(system, sink):
+    hops = [Watched(sink) for _ in range(4)]
+    inst = system({f"d{i}.test": hop.port for i, hop in enumerate(hops)}, smtp_transport_rate_delay="1s")
+    for i in range(4):
+        inst.send(f"u@d{i}.test")
+    for hop in hops:
+        hop.wait(1)
+    assert min(gaps(sorted(hop.began[0][0] for hop in hops))) > 0.9
+
+
+def test_recipients_of_a_request(system, sink):
+    hop = Watched(sink)
+    inst = system({"many.test": hop.port}, smtp_destination_recipient_limit="3")
+    inst.send([f"u{i}@many.test" for i in range(10)])
+    messages = hop.wait(4)
+    inst.wait_empty()
+    assert sorted(len(rcpts) for _, rcpts, _ in messages) == [1, 3, 3, 3]
+    assert sorted(r for _, rcpts, _ in messages for r in rcpts) == sorted(f"u{i}@many.test" for i in range(10))
+
+
+def test_concurrency_is_limited(system, sink):
+    one, two = Watched(sink, 0.3), Watched(sink, 0.3)
+    inst = system({"one.test": one.port, "two.test": two.port}, smtp_destination_concurrency_limit="2")
+    for i in range(8):
+        inst.send(f"u{i}@one.test")
+        inst.send(f"u{i}@two.test")
+    one.wait(8)
+    two.wait(8)
+    assert one.most() == 2 and two.most() == 2
+
+
+@pytest.mark.parametrize("initial, feedback, wanted", [
+    (1, "1", lambda most: 3 <= most <= 20),  # one more for each delivery
+    (1, "0", lambda most: most == 1),  # never
+    (7, "0", lambda most: most == 7),
+])
+def test_concurrency_begins_and_grows(system, sink, initial, feedback, wanted):
+    hop = Watched(sink, 0.2)
+    inst = system({"d.test": hop.port}, initial_destination_concurrency=initial, default_destination_concurrency_positive_feedback=feedback,
+                  defer_transports="smtp")
+    for i in range(20):
+        inst.send(f"u{i}@d.test")
+    wait_for("deferral", lambda: inst.log().count("status=deferred") == 20)
+    inst.run("postqueue", "-f")  # so that all of it is there when the first goes out
+    hop.wait(20)
+    assert wanted(hop.most()), hop.most()
+    assert hop.began[0][1] == 1 and (initial > 1 or hop.began[1][1] <= 2)
+
+
+def test_dead_destination(system, sink):
+    """After as many failed attempts as the cohort limit says mail for it is deferred without one, and others are not touched; when its time is over it
+    is tried again."""
+    state = {"down": True}
+    dead, other = Watched(sink, refuse=lambda: state["down"]), Watched(sink)
+    inst = system({"dead.test": dead.port, "other.test": other.port}, initial_destination_concurrency="1", minimal_backoff_time="3s",
+                  maximal_backoff_time="3s", queue_run_delay="1s", default_destination_concurrency_failed_cohort_limit="1")
+    inst.send("first@dead.test")
+    inst.wait_log(r"to=<first@dead\.test>.*status=deferred \(host .* refused to talk to me: 421 4\.3\.2 not now")
+    tried = dead.sink.connections
+    for i in range(10):
+        inst.send(f"u{i}@dead.test")
+        inst.send(f"u{i}@other.test")
+    other.wait(10)
+    wait_for("deferral", lambda: inst.log().count("status=deferred (delivery temporarily suspended: ") >= 10)
+    line = re.search(r".*to=<u0@dead\.test>.*status=deferred.*", inst.log())[0]
+    assert "relay=none" in line and "421 4.3.2 not now" in line, line
+    assert dead.sink.connections - tried <= 2  # its time may have been over meanwhile
+    state["down"] = False
+    dead.wait(11, DEADLINE + 10)
+    inst.wait_empty()
+
+
+def test_deferred_transport(system, sink):
+    """postconf(5): such a transport delivers when somebody asks for it."""
+    hop = Watched(sink)
+    inst = system({"d.test": hop.port}, defer_transports="smtp", minimal_backoff_time="1s", maximal_backoff_time="1s", queue_run_delay="1s")
+    inst.send("u@d.test")
+    wait_for("two deferrals", lambda: len(re.findall(r"to=<u@d\.test>, relay=none,.*status=deferred \(deferred transport\)", inst.log())) >= 2)
+    assert hop.sink.connections == 0
+    inst.run("postqueue", "-f")
+    hop.wait(1)
+    inst.wait_empty()
