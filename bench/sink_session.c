@@ -79,6 +79,12 @@ void sink_session_close(struct sink_session *s)
     sink_session_closed(s->sink);
 }
 
+static void content_ended(struct sink_session *s)
+{
+    s->in_content = false;
+    sink_command_run(s, SINK_DOT, SLICE_EMPTY);
+}
+
 /* A dump gets the line without its dot of transparency; parts of a line that is too long come one by one. */
 static void content_line(struct sink_session *s, struct slice line, bool whole)
 {
@@ -86,17 +92,53 @@ static void content_line(struct sink_session *s, struct slice line, bool whole)
 
     s->mid_line = !whole;
     if (whole && first && slice_eq_str(line, ".")) {
-        s->in_content = false;
-        sink_command_run(s, SINK_DOT, SLICE_EMPTY);
+        content_ended(s);
         return;
     }
-    if (s->dump == NULL)
-        return;
     if (first && line.len > 0 && line.ptr[0] == '.')
         line = slice_sub(line, 1, line.len);
     sink_dump_put(s->dump, line);
     if (whole)
         sink_dump_put(s->dump, SLICE_LIT("\n"));
+}
+
+/*
+ * Content that nobody wants to see: passed over up to its end or what may become it. True: the end was found. Of dots there are
+ * few, and only one that begins a line can be the end.
+ */
+static bool skip_content(struct sink_session *s)
+{
+    struct slice have = stream_view(&s->stream);
+    size_t at = 0;
+
+    while (at < have.len) {
+        struct slice rest = slice_sub(have, at, have.len);
+        ptrdiff_t found = slice_find(rest, '.');
+        size_t dot = found == -1 ? have.len : at + (size_t) found;
+        struct slice after;
+
+        if (dot == have.len)
+            break;
+        at = dot + 1;
+        if (dot > 0 ? have.ptr[dot - 1] != '\n' : s->mid_line)
+            continue;
+        after = slice_sub(have, at, have.len);
+        if (slice_starts_with(after, SLICE_LIT("\n")) ||
+            slice_starts_with(after, SLICE_LIT("\r\n"))) {
+            stream_consume(&s->stream, at + (after.ptr[0] == '\r' ? 2 : 1));
+            s->mid_line = false;
+            return true;
+        }
+        if (after.len == 0 || slice_eq_str(after, "\r")) {
+            s->mid_line = false;
+            stream_consume(&s->stream, dot);
+            return false;
+        }
+    }
+    if (have.len > 0)
+        s->mid_line = have.ptr[have.len - 1] != '\n';
+    stream_consume(&s->stream, have.len);
+    return false;
 }
 
 /* Content without a line's end: what there is, but a CR that may belong to the end. */
@@ -115,11 +157,18 @@ static void take_lines(struct sink_session *s)
 {
     struct slice line;
 
-    while (s->open && s->wait == SINK_WAIT_NONE && stream_line(&s->stream, &line)) {
-        if (s->in_content)
+    while (s->open && s->wait == SINK_WAIT_NONE) {
+        if (s->in_content && s->dump == NULL) {
+            if (!skip_content(s))
+                return;
+            content_ended(s);
+        } else if (!stream_line(&s->stream, &line)) {
+            break;
+        } else if (s->in_content) {
             content_line(s, line, true);
-        else
+        } else {
             sink_command_line(s, line);
+        }
     }
     if (!s->open || s->wait != SINK_WAIT_NONE)
         return;

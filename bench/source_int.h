@@ -11,10 +11,11 @@ struct source {
     struct source_totals *totals;
     struct loop *loop;
     struct buf content; /* body, and the end of the message */
-    int64_t claimed;    /* messages that a session has taken on */
-    int64_t recipient;  /* -N: the last number */
-    int64_t active;     /* sessions that have something to do */
-    char date[64];      /* of the header; the same for all */
+    int content_fd; /* the same as a file without name, or -1: where it is long, it is sent from there */
+    int64_t claimed;   /* messages that a session has taken on */
+    int64_t recipient; /* -N: the last number */
+    int64_t active;    /* sessions that have something to do */
+    char date[64];     /* of the header; the same for all */
     struct err *err;
     bool failed;
 };

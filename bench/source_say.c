@@ -73,7 +73,7 @@ void source_say_content(struct source_session *s)
             stream_printf(&s->stream, "Subject: %s\r\n", o->subject);
         stream_put(&s->stream, SLICE_LIT("\r\n"));
     }
-    stream_put_borrowed(&s->stream, buf_view(&src->content));
+    stream_put_borrowed(&s->stream, buf_view(&src->content), src->content_fd);
     if (o->verbose)
         (void) fprintf(stderr, "%u: .\n", s->number);
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <stdio.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -17,7 +18,8 @@
 
 enum {
     READ_BYTES = 64 * 1024,
-    OUT_KEEP_BYTES = 256 * 1024 /* a larger buffer is given back once it is empty */
+    READ_MUCH_BYTES = 256 * 1024, /* from who has just sent so much that READ_BYTES were full */
+    OUT_KEEP_BYTES = 256 * 1024   /* a larger buffer is given back once it is empty */
 };
 
 static void watch(struct stream *s)
@@ -67,27 +69,30 @@ static ssize_t plain_result(struct stream *s, ssize_t ret)
 
 static ssize_t read_some(struct stream *s)
 {
-    char *room = buf_reserve(&s->in, READ_BYTES);
+    size_t size = s->sends_much ? READ_MUCH_BYTES : READ_BYTES;
+    char *room = buf_reserve(&s->in, size);
     ssize_t n;
 
     if (s->ssl != NULL) {
         ERR_clear_error();
-        n = tls_result(s, SSL_read(s->ssl, room, READ_BYTES));
+        n = tls_result(s, SSL_read(s->ssl, room, (int) size));
     } else {
-        n = plain_result(s, read(s->fd, room, READ_BYTES));
+        n = plain_result(s, read(s->fd, room, size));
     }
     if (n > 0)
         buf_advance(&s->in, (size_t) n);
+    s->sends_much = n >= READ_BYTES;
     return n;
 }
 
 static ssize_t write_some(struct stream *s)
 {
     struct slice head = slice_of(s->out.ptr + s->out_at, s->out.len - s->out_at);
+    bool from_file = s->tail_fd != -1 && s->tail.len > 0 && s->ssl == NULL;
     struct iovec iov[2] = {{(void *) (uintptr_t) head.ptr, head.len},
                            {(void *) (uintptr_t) s->tail.ptr, s->tail.len}};
     struct msghdr msg = {.msg_iov = head.len > 0 ? iov : iov + 1,
-                         .msg_iovlen = head.len > 0 && s->tail.len > 0 ? 2 : 1};
+                         .msg_iovlen = head.len > 0 && s->tail.len > 0 && !from_file ? 2 : 1};
 
     if (s->ssl != NULL) {
         struct slice next = head.len > 0 ? head : s->tail;
@@ -96,7 +101,12 @@ static ssize_t write_some(struct stream *s)
         return tls_result(
             s, SSL_write(s->ssl, next.ptr, (int) (next.len < INT32_MAX ? next.len : INT32_MAX)));
     }
-    return plain_result(s, sendmsg(s->fd, &msg, MSG_NOSIGNAL));
+    if (from_file && head.len == 0) {
+        off_t at = (off_t) (s->tail_bytes - s->tail.len);
+
+        return plain_result(s, sendfile(s->fd, s->tail_fd, &at, s->tail.len));
+    }
+    return plain_result(s, sendmsg(s->fd, &msg, MSG_NOSIGNAL | (from_file ? MSG_MORE : 0)));
 }
 
 /* False: the connection is broken. */
@@ -234,7 +244,8 @@ static void on_io(void *arg, unsigned events)
 
 void stream_init(struct stream *s, struct loop *l, int fd, bool connecting, stream_fn fn, void *arg)
 {
-    *s = (struct stream){.loop = l, .fd = fd, .connecting = connecting, .fn = fn, .arg = arg};
+    *s = (struct stream){
+        .loop = l, .fd = fd, .tail_fd = -1, .connecting = connecting, .fn = fn, .arg = arg};
     buf_init(&s->in, SIZE_MAX);
     buf_init(&s->out, SIZE_MAX);
     s->io = loop_io_new(l, fd, connecting ? LOOP_WRITE : LOOP_READ, on_io, s);
@@ -268,9 +279,11 @@ void stream_printf(struct stream *s, const char *fmt, ...)
     va_end(ap);
 }
 
-void stream_put_borrowed(struct stream *s, struct slice data)
+void stream_put_borrowed(struct stream *s, struct slice data, int fd)
 {
     s->tail = data;
+    s->tail_bytes = data.len;
+    s->tail_fd = fd;
 }
 
 bool stream_unsent(const struct stream *s)

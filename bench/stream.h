@@ -34,6 +34,9 @@ struct stream {
     struct buf out;
     size_t out_at;
     struct slice tail;     /* borrowed, sent after out */
+    size_t tail_bytes;     /* what it was when it was put */
+    int tail_fd;           /* a file with the same bytes, or -1 */
+    bool sends_much;       /* the peer: the last read was full */
     struct mono_time sent; /* when all that was put had left for the last time */
     int error;             /* errno, 0 for an orderly end, -1 for a fault of TLS */
     stream_fn fn;
@@ -49,8 +52,11 @@ void stream_fini(struct stream *s);
 /* Output is collected, and sent when the callback that put it returns, or by stream_flush(). */
 void stream_put(struct stream *s, struct slice data);
 void stream_printf(struct stream *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
-/* Borrowed until stream_unsent() is false; one at a time, after something put, nothing is put meanwhile. */
-void stream_put_borrowed(struct stream *s, struct slice data);
+/*
+ * Borrowed until stream_unsent() is false; one at a time, after something put, nothing is put meanwhile. fd: a file that has these bytes at
+ * its begin, from which the kernel takes them without a copy; or -1.
+ */
+void stream_put_borrowed(struct stream *s, struct slice data, int fd);
 bool stream_unsent(const struct stream *s);
 /* For whoever puts outside of the callback (timers). False: it failed, and STREAM_CLOSED was told. */
 bool stream_flush(struct stream *s);

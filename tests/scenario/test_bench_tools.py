@@ -241,7 +241,7 @@ def test_the_parts_of_a_message(sinks, tmp_path):
     assert [len(x) for x in body] == [78, 78, 38, 0, 0] and body[0][:2] == "1X" and body[1][:2] == "2X"
 
 
-@pytest.mark.parametrize("length", [1, 2, 79, 80, 81, 82, 4096])
+@pytest.mark.parametrize("length", [1, 2, 79, 80, 81, 82, 4096, 65534, 3_000_001])  # the last are sent from a file
 def test_the_length_is_that_of_the_body_on_the_wire(sinks, tmp_path, length):
     sink = sinks("-d", tmp_path / "m.")
     source("-l", length, sink.where)
@@ -460,6 +460,25 @@ def test_content_in_pieces_of_any_size(sinks, tmp_path):
             assert t.reply() == ["250 2.0.0 Ok"] and t.say("QUIT") == "221 Bye"
     bodies = {p.read_bytes().split(b"(UTC)\n" if b"(UTC)\n" in p.read_bytes() else b")\n", 1)[1] for p in tmp_path.glob("m.*")}
     assert bodies == {b"\r\n.\nx\n" + b"y" * 200000 + b".\n\0\xff\nlast\n\n"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000000])
+def test_the_end_of_content_that_is_not_kept(sinks, size):
+    """Without a dump, content is not cut into lines; its end is where it was."""
+    sink = sinks()
+    content = b".\r\r\n..\r\n.x\r\n." + b"y" * 300 + b".\r\n\r.\r\n" + b"\0.\xff.\r\n..\r\nlast\r\n.\r\n"
+    with talk(sink.port) as t:
+        t.reply()
+        for _ in range(2):  # the commands behind it are commands again
+            for line in ("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA"):
+                assert t.say(line)[:1] in ("2", "3")
+            for at in range(0, len(content), size):
+                t.socket.sendall(content[at:at + size])
+            assert t.reply() == ["250 2.0.0 Ok"]
+        for line in ("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA"):
+            assert t.say(line)[:1] in ("2", "3")
+        t.socket.sendall(b".\r\nQUIT\r\n")
+        assert t.reply() == ["250 2.0.0 Ok"] and t.reply() == ["221 Bye"]
 
 
 def test_a_dump_file_for_many(sinks, tmp_path):
