@@ -7,32 +7,21 @@ The queue lies on a tmpfs of its own, in a mount namespace (root is needed). Und
 queue_minfree, no space, no inode, no descriptor for any daemon. Clients must have been refused with 452 4.3.1 when there was no space; when there is
 again, mail must be taken again without anybody's help. Then the reckoning of crash_kill.py: all that was acknowledged has arrived, once.
 """
-import argparse
-import ctypes
 import os
-import pathlib
 import pwd
-import random
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
-from crash_kill import check, structure
-from instance import DEADLINE, wait_for
 from ledger import KINDS, Ledger, Load, Setup
+from instance import DEADLINE, wait_for
+from reckoning import main, own_mounts, settle, sums
 
-CLONE_NEWNS = 0x20000
+# postsuper -h may be refused, when a wish cannot be noted
+BAD_LOG = r".*panic:.*|.*fatal: (?!.*(?:No space left on device|Too many open files)).*|.*(?<!postsuper)\[\d+\]: fatal: .*"
 MINFREE = 2 << 20
 HOLD_S = 1.5  # that long each lasts at least
-
-
-def own_mounts():
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) == -1:
-        sys.exit(f"a mount namespace is needed, so root: {os.strerror(ctypes.get_errno())}")
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
 def take_space(spool, leave, over):
@@ -134,24 +123,7 @@ def run(root, seed, out=print):
                 ledger.problem(f"{what}: nobody was refused")
         load.stop()
         inst.stop()
-        problems, held, _ = structure(inst)
-        for text in problems:
-            ledger.problem(text)
-        ledger.draining = True
-        inst.start()
-        inst.run("postsuper", "-H", "ALL")
-
-        def drained():
-            inst.run("postqueue", "-f")
-            return inst.queue_is_empty()
-        wait_for(lambda: f"the queue to drain:\n{inst.mailq()[-3000:]}\n{inst.log()[-3000:]}", drained, 60)
-        inst.stop()
-        setup.read_mailboxes()
-        for line in re.findall(r".*fatal: .*", inst.log()):
-            if not re.search(r"postsuper\[\d+\]: fatal: .*(No space left on device|Too many open files)", line):
-                ledger.problem(f"log: {line}")
-        figures = check(ledger, [])
-        out(f"seed {seed}: {len(ledger.messages)} messages sent, {len(ledger.acknowledged())} acknowledged, duplicates: {figures['duplicates']}")
+        out(sums(seed, ledger, settle(setup, ledger, [], BAD_LOG)))
     finally:
         if load is not None:
             load.stopped = True
@@ -159,24 +131,6 @@ def run(root, seed, out=print):
     return ledger.problems
 
 
-def main():
-    options = argparse.ArgumentParser()
-    options.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options.add_argument("--keep", action="store_true", help="leave the instance's files")
-    args = options.parse_args()
-    own_mounts()
-    root = pathlib.Path(tempfile.mkdtemp(prefix="postrider-full-"))
-    root.chmod(0o755)
-    problems = run(root / "i", args.seed)
-    for text in problems[:20]:
-        print(text)
-    if problems:
-        print(f"{len(problems)} problems; the instance's log is in {root}; again with --seed {args.seed}")
-    elif not args.keep:
-        subprocess.run(["umount", "-l", root / "i/spool"], check=False)
-        shutil.rmtree(root, ignore_errors=True)
-    return 1 if problems else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    own_mounts()
+    sys.exit(main("full", lambda root, args: run(root, args.seed)))

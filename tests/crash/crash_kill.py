@@ -7,21 +7,18 @@ At the end: every acknowledged message has arrived with the content that it was 
 deleted by postsuper; the queue is in order (postsuper -s on the stopped system); nothing was reported as damaged. What arrived
 twice is counted, and must have arrived the first time within WINDOW_S of a kill.
 """
-import argparse
 import os
-import pathlib
 import random
-import re
-import shutil
 import signal
 import sys
-import tempfile
 import time
 
 from ledger import Ledger, Load, Setup
 from instance import wait_for
+from reckoning import main, settle, sums
 
-WINDOW_S = 1.0  # STORE.md, "The completion window": milliseconds; and what a busy machine puts between a delivery and its report
+# postsuper may find that a killed qmgr still has its lock
+BAD_LOG = r".*(?:damaged|corrupt/|cannot be read|panic:).*|.*(?<!postsuper)(?<!postfix-script)\[\d+\]: fatal:.*"
 TARGETS = ("one", "tree", "several", "one", "master", "tree", "one", "several")
 
 
@@ -59,42 +56,6 @@ def restart(inst):
     wait_for(lambda: "the SMTP port:\n" + inst.log()[-3000:], inst.answers)
 
 
-def check(ledger, kills):
-    """Every acknowledged message against what arrived. Returns figures."""
-    duplicates = came_back = unanswered = 0
-    latest = 0.0
-    for m in ledger.messages.values():
-        copies = {r: sorted(m.delivered.get(r, [])) for r in m.rcpts}
-        if m.fate != "acknowledged":
-            unanswered += any(copies.values())
-            continue
-        for r, times in copies.items():
-            if not times and not (m.deleted or m.maybe_deleted):
-                ledger.problem(f"{m.id} ({m.kind}, {m.queue_id}) was acknowledged and has not reached {r}")
-            for t in times[:-1]:
-                duplicates += 1
-                distance = min((abs(t - k) for k in kills), default=float("inf"))
-                latest = max(latest, distance)
-                if distance > WINDOW_S:
-                    ledger.problem(f"{m.id} ({m.kind}, {m.queue_id}) reached {r} twice, first {distance:.2f} s from the next kill")
-        if m.deleted and any(copies.values()):
-            came_back += 1
-            distance = min((abs(m.acted - k) for k in kills), default=float("inf"))
-            if distance > WINDOW_S:
-                ledger.problem(f"{m.id} ({m.queue_id}) was deleted {distance:.2f} s from the next kill and was delivered")
-    return {"duplicates": duplicates, "first copy at most s from a kill": round(latest, 2), "deleted, came back": came_back,
-            "delivered without an answer to the client": unanswered}
-
-
-def structure(inst):
-    """The stopped system's queue: problems, and the ids on hold."""
-    done = inst.run("postsuper", "-s", check=False)
-    problems = [] if done.returncode == 0 and "warning" not in done.stderr else [f"postsuper -s: {done.stderr}"]
-    problems += [f"in corrupt/: {p.name}" for p in (inst.spool / "corrupt").iterdir()]
-    listed = inst.run("postqueue", "-j").stdout.splitlines()
-    return problems, {re.search(r'"queue_id": "([^"]+)"', x)[1] for x in listed if '"queue_name": "hold"' in x}, len(listed)
-
-
 def run(root, seed, rounds, out=print):
     ledger = Ledger(seed)
     pick = random.Random(f"{seed}/kills")
@@ -116,56 +77,14 @@ def run(root, seed, rounds, out=print):
         time.sleep(0.5)
         load.stop()
         inst.stop()
-        problems, held, queued = structure(inst)
-        for text in problems:
-            ledger.problem(text)
-        for m in ledger.messages.values():
-            if m.held and m.queue_id not in held:
-                ledger.problem(f"{m.id} ({m.queue_id}) was put on hold, and is not there")
-        ledger.draining = True
-        inst.start()
-        inst.run("postsuper", "-H", "ALL")
-
-        def drained():
-            inst.run("postqueue", "-f")
-            return inst.queue_is_empty()
-        wait_for(lambda: f"the queue to drain:\n{inst.mailq()[-3000:]}\n{inst.log()[-3000:]}", drained, 60)
-        inst.stop()
-        setup.read_mailboxes()
-        problems, _, _ = structure(inst)
-        for text in problems:
-            ledger.problem(text)
-        for line in re.findall(r".*(?:damaged|corrupt/|cannot be read|panic:).*|.*(?<!postsuper)(?<!postfix-script)\[\d+\]: fatal:.*", inst.log()):
-            ledger.problem(f"log: {line}")
-        figures = check(ledger, kills)
+        figures = settle(setup, ledger, kills, BAD_LOG)
     finally:
         load.stopped = True
         ledger.problems += setup.close()
-    out(f"seed {seed}: {rounds} rounds, {len(ledger.messages)} messages sent, {len(ledger.acknowledged())} acknowledged, {queued} queued after the "
-        f"last round, {sum(m.deleted for m in ledger.messages.values())} deleted, {sum(m.held for m in ledger.messages.values())} put on hold")
-    out(", ".join(f"{k}: {v}" for k, v in figures.items()))
+    out(f"{rounds} rounds; " + sums(seed, ledger, figures))
     out("killed: " + ", ".join(f"{n} {name}" for name, n in sorted(victims.items())))
     return ledger.problems
 
 
-def main():
-    options = argparse.ArgumentParser()
-    options.add_argument("--rounds", type=int, default=8)
-    options.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options.add_argument("--keep", action="store_true", help="leave the instance's files")
-    args = options.parse_args()
-    root = pathlib.Path(tempfile.mkdtemp(prefix="postrider-crash-"))
-    root.chmod(0o755)
-    print(f"seed {args.seed}", flush=True)
-    problems = run(root / "i", args.seed, args.rounds)
-    for text in problems[:20]:
-        print(text)
-    if problems:
-        print(f"{len(problems)} problems; the instance is in {root}; again with --seed {args.seed}")
-    elif not args.keep:
-        shutil.rmtree(root, ignore_errors=True)
-    return 1 if problems else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("crash", lambda root, args: run(root, args.seed, args.rounds), [("--rounds", int, 8)]))

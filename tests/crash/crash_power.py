@@ -8,18 +8,16 @@ acknowledged before the cut must have reached each recipient before it, or be qu
 that are queued and had their copy already, are counted; their copy must be younger than WINDOW_S. postsuper -s may report one thing
 only: bytes that were being written, never acknowledged, with others behind them that reached the disk (store_scan.c).
 """
-import argparse
 import json
 import os
-import pathlib
 import random
 import re
 import shutil
 import sys
-import tempfile
 import time
 
 from ledger import STAGE, Ledger, Load, Setup
+from reckoning import main
 from replay import Replay
 
 STORES = ("journal", "large", "deferred", "hold", "corrupt")
@@ -164,24 +162,5 @@ def run(root, seed, cuts, seconds, out=print):
     return ledger.problems
 
 
-def main():
-    options = argparse.ArgumentParser()
-    options.add_argument("--cuts", type=int, default=20)
-    options.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options.add_argument("--seconds", type=float, default=3)
-    options.add_argument("--keep", action="store_true", help="leave the instance's files")
-    args = options.parse_args()
-    root = pathlib.Path(tempfile.mkdtemp(prefix="postrider-power-"))
-    root.chmod(0o755)
-    problems = run(root / "i", args.seed, args.cuts, args.seconds)
-    for text in problems[:20]:
-        print(text)
-    if problems:
-        print(f"{len(problems)} problems; the instance and the log are in {root}; the load again with --seed {args.seed}")
-    elif not args.keep:
-        shutil.rmtree(root, ignore_errors=True)
-    return 1 if problems else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("power", lambda root, args: run(root, args.seed, args.cuts, args.seconds), [("--cuts", int, 20), ("--seconds", float, 3)]))

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of each of these tests: the queue is looked at, drained, and every message accounted for. And what their command lines share."""
+import argparse
+import ctypes
+import os
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from instance import wait_for
+
+WINDOW_S = 1.0  # STORE.md, "The completion window": milliseconds; and what a busy machine puts between a delivery and its report
+CLONE_NEWNS = 0x20000
+
+
+def check(ledger, kills):
+    """Every acknowledged message against what arrived. kills: times at which duplicates may have come to be. Returns figures."""
+    duplicates = came_back = unanswered = 0
+    latest = 0.0
+    for m in ledger.messages.values():
+        copies = {r: sorted(m.delivered.get(r, [])) for r in m.rcpts}
+        if m.fate != "acknowledged":
+            unanswered += any(copies.values())
+            continue
+        for r, times in copies.items():
+            if not times and not (m.deleted or m.maybe_deleted):
+                ledger.problem(f"{m.id} ({m.kind}, {m.queue_id}) was acknowledged and has not reached {r}")
+            for t in times[:-1]:
+                duplicates += 1
+                distance = min((abs(t - k) for k in kills), default=float("inf"))
+                latest = max(latest, distance)
+                if distance > WINDOW_S:
+                    ledger.problem(f"{m.id} ({m.kind}, {m.queue_id}) reached {r} twice, first {distance:.2f} s from the next kill")
+        if m.deleted and any(copies.values()):
+            came_back += 1
+            distance = min((abs(m.acted - k) for k in kills), default=float("inf"))
+            if distance > WINDOW_S:
+                ledger.problem(f"{m.id} ({m.queue_id}) was deleted {distance:.2f} s from the next kill and was delivered")
+    return {"duplicates": duplicates, "first copy at most s from a kill": round(latest, 2), "deleted, came back": came_back,
+            "delivered without an answer to the client": unanswered}
+
+
+def structure(ledger, inst):
+    """The stopped system's queue is in order. Returns the ids on hold, and how many messages there are."""
+    done = inst.run("postsuper", "-s", check=False)
+    if done.returncode != 0 or "warning" in done.stderr:
+        ledger.problem(f"postsuper -s: {done.stderr}")
+    for p in (inst.spool / "corrupt").iterdir():
+        ledger.problem(f"in corrupt/: {p.name}")
+    listed = inst.run("postqueue", "-j").stdout.splitlines()
+    return {re.search(r'"queue_id": "([^"]+)"', x)[1] for x in listed if '"queue_name": "hold"' in x}, len(listed)
+
+
+def settle(setup, ledger, kills, bad_log):
+    """The stopped instance's queue is looked at, and drained; then everything is accounted for. bad_log: lines that the log must not have."""
+    inst = setup.inst
+    held, queued = structure(ledger, inst)
+    for m in ledger.messages.values():
+        if m.held and m.queue_id not in held:
+            ledger.problem(f"{m.id} ({m.queue_id}) was put on hold, and is not there")
+    ledger.draining = True
+    inst.start()
+    inst.run("postsuper", "-H", "ALL")
+
+    def drained():
+        inst.run("postqueue", "-f")
+        return inst.queue_is_empty()
+    wait_for(lambda: f"the queue to drain:\n{inst.mailq()[-3000:]}\n{inst.log()[-3000:]}", drained, 60)
+    inst.stop()
+    setup.read_mailboxes()
+    structure(ledger, inst)
+    for line in re.findall(bad_log, inst.log()):
+        ledger.problem(f"log: {line}")
+    figures = check(ledger, kills)
+    figures["queued at the end of the load"] = queued
+    return figures
+
+
+def sums(seed, ledger, figures):
+    """A line for people."""
+    return (f"seed {seed}: {len(ledger.messages)} messages sent, {len(ledger.acknowledged())} acknowledged, "
+            f"{sum(m.deleted for m in ledger.messages.values())} deleted, {sum(m.held for m in ledger.messages.values())} put on hold; "
+            + ", ".join(f"{k}: {v}" for k, v in figures.items()))
+
+
+def own_mounts():
+    """What is mounted from now on is seen by this process and its children, and goes with them."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) == -1:
+        sys.exit(f"a mount namespace is needed, so root: {os.strerror(ctypes.get_errno())}")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
+def main(prefix, run, options=()):
+    """Calls run(directory, args); prints what it returns, problems. options: (name, type, default)."""
+    parser = argparse.ArgumentParser()
+    for name, kind, default in options:
+        parser.add_argument(name, type=kind, default=default)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--keep", action="store_true", help="leave the instance's files")
+    args = parser.parse_args()
+    root = pathlib.Path(tempfile.mkdtemp(prefix=f"postrider-{prefix}-"))
+    root.chmod(0o755)
+    print(f"seed {args.seed}", flush=True)
+    problems = run(root / "i", args)
+    for text in problems[:20]:
+        print(text)
+    if problems:
+        print(f"{len(problems)} problems; the instance is in {root}; again with --seed {args.seed}")
+    elif not args.keep:
+        for point in sorted(p for p in mounted() if p.startswith(f"{root}/")):
+            subprocess.run(["umount", "-l", point], check=False)
+        shutil.rmtree(root, ignore_errors=True)
+    return 1 if problems else 0
+
+
+def mounted():
+    return [line.split()[1] for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
