@@ -14,7 +14,7 @@ void cleanup_store(struct cleanup_msg *m, struct slice bytes)
         return;
     content_facts_scan(&m->facts, bytes);
     if (store_put_write(m->put, bytes, &err) == -1) {
-        log_warning("%.*s: cannot store the message: %s", SLICE_FMT(m->env.queue_id), err.text);
+        log_warning("cannot store a message: %s", err.text);
         if (slice_eq_str(slice_str(err.dsn), "4.3.1"))
             cleanup_fail(m, 452, "4.3.1", "Insufficient system storage");
         else

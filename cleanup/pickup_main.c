@@ -2,7 +2,9 @@
 /*
  * pickup_main.c - pickup(8): brings what lies in maildrop/ into the queue. It wakes up once a minute, and when postdrop knocks.
  *
- * One message at a time, waiting for each: it has nothing else to do. A file is removed after the queue has its message.
+ * One message at a time, waiting for each: it has nothing else to do. A file is removed after the queue has its message; one that cannot be
+ * (a file system that has become read-only) is remembered, so that its message does not come into the queue again each minute. Removals are
+ * made durable as often as the store's notes are: a file that a power cut brings back comes into the queue a second time.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -16,7 +18,9 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "base/htable.h"
 #include "base/log.h"
+#include "base/mtime.h"
 #include "base/num.h"
 #include "cleanup/receive.h"
 #include "mail/flow.h"
@@ -26,6 +30,7 @@
 #include "master/worker.h"
 
 #define RESULT_TIMEOUT_MS 3600000
+#define SYNC_INTERVAL_MS  200
 
 struct pickup {
     struct intake_pool *intake;
@@ -33,6 +38,10 @@ struct pickup {
     const char *myhostname, *mail_name;
     bool long_ids;
     int64_t in_flow_delay_s;
+    bool is_unsynced; /* files were removed */
+    struct mono_time next_sync;
+    struct htable
+        *taken; /* names of files that the queue has, and that could not be removed: their inodes */
 };
 
 static int start(struct worker *w, struct err *err)
@@ -41,6 +50,7 @@ static int start(struct worker *w, struct err *err)
     struct buf path = BUF_INIT(512);
     const struct config *cfg = worker_config(w);
 
+    p->taken = htable_new(false);
     worker_set_data(w, p);
     if (receive_options_read(cfg, &p->receive, err) == -1)
         return err_prefix(err, "receive_override_options: ");
@@ -160,6 +170,34 @@ static void set_aside(const char *path, const char *name)
     buf_fini(&to);
 }
 
+/* The queue has its message. */
+static void remove_file(struct pickup *p, const char *path, const char *name, const struct stat *st)
+{
+    ino_t *inode = htable_get(p->taken, slice_str(name));
+    char text[128];
+
+    if (unlink(path) == 0 || errno == ENOENT) {
+        p->is_unsynced = true;
+        if (inode != NULL)
+            free(htable_remove(p->taken, slice_str(name)));
+        return;
+    }
+    log_warning("maildrop file %s could not be removed, its message is in the queue: %s", name,
+                err_errno_text(errno, text, sizeof(text)));
+    if (inode == NULL) {
+        inode = xmalloc(sizeof(*inode));
+        (void) htable_put(p->taken, slice_str(name), inode);
+    }
+    *inode = st->st_ino;
+}
+
+static bool is_taken(const struct pickup *p, const char *name, const struct stat *st)
+{
+    const ino_t *inode = htable_get(p->taken, slice_str(name));
+
+    return inode != NULL && *inode == st->st_ino;
+}
+
 static bool pick_up(struct pickup *p, const char *name)
 {
     struct buf path = BUF_INIT(4096);
@@ -179,10 +217,13 @@ static bool pick_up(struct pickup *p, const char *name)
     /* not executable: postdrop is still writing it */
     if (!S_ISREG(st.st_mode) || (st.st_mode & 0100) == 0)
         goto done;
+    if (is_taken(p, name, &st)) {
+        remove_file(p, buf_cstr(&path), name, &st);
+        goto done;
+    }
     switch (submit(p, fd, &st, id, &err)) {
     case 0:
-        if (unlink(buf_cstr(&path)) == -1)
-            log_warning("maildrop file %s could not be removed: errno %d", name, errno);
+        remove_file(p, buf_cstr(&path), name, &st);
         break;
     case 1:
         log_warning("%s%smaildrop file %s is set aside in corrupt: %s", id,
@@ -201,6 +242,17 @@ done:
     return go_on;
 }
 
+static void sync_removals(struct pickup *p, DIR *dir)
+{
+    char text[128];
+
+    if (fsync(dirfd(dir)) == -1)
+        log_warning("maildrop: removed files may come back after a power cut: %s",
+                    err_errno_text(errno, text, sizeof(text)));
+    p->is_unsynced = false;
+    p->next_sync = mono_after_ms(mono_now(), SYNC_INTERVAL_MS);
+}
+
 static void wakeup(struct worker *w)
 {
     struct pickup *p = worker_data(w);
@@ -217,7 +269,11 @@ static void wakeup(struct worker *w)
             if (p->in_flow_delay_s > 0 && flow_must_pause())
                 (void) poll(NULL, 0, (int) p->in_flow_delay_s * 1000);
             go_on = pick_up(p, e->d_name);
+            if (p->is_unsynced && mono_diff_us(p->next_sync, mono_now()) <= 0)
+                sync_removals(p, dir);
         }
+    if (p->is_unsynced)
+        sync_removals(p, dir);
     closedir(dir);
     intake_pool_trim(p->intake);
 }

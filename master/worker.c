@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <malloc.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -103,6 +104,15 @@ bool worker_is_stopping(const struct worker *w)
 bool worker_runs_as_root(const struct worker *w)
 {
     return w->root;
+}
+
+bool worker_wait(struct worker *w, int ms)
+{
+    struct pollfd p = {.fd = WORKER_FD_STATUS, .events = POLLIN};
+
+    if (poll(&p, 1, ms) > 0)
+        worker_hear(w);
+    return atomic_load(&w->draining);
 }
 
 void worker_leave(struct worker *w)

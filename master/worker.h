@@ -103,6 +103,8 @@ void worker_socket_path(const struct worker *w, const char *class_, const char *
 void worker_service_path(const struct worker *w, const char *class_, const char *parameter,
                          struct buf *out);
 struct loop *worker_loop(struct worker *w); /* loop shape */
+/* For ready() of the loop shape, while it waits for something: up to `ms`. True: master wants the process to end. wakeup() and reload() may be called. */
+bool worker_wait(struct worker *w, int ms);
 void worker_leave(struct worker *w); /* stop taking clients, end when the last one has gone */
 bool worker_is_draining(const struct worker *w);
 /* The system stops, or master has gone (worker_is_draining() is true, too). The framework ends the input of clients that are
