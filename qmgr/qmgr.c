@@ -4,6 +4,9 @@
  *
  * Whatever may make work possible calls qmgr_wake(); at the end of the turn the pump activates messages, starts
  * deliveries and reports, each a bounded number, and is woken again if there is more.
+ *
+ * Nothing begins while what was done cannot be noted, as on a file system that became read-only: after a crash all of it would be
+ * done again. What is under way ends, and is remembered here. A full disk is no reason to stop: that its mail leaves is what makes room.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -22,7 +25,7 @@ static void pump(void *arg)
     struct qmgr *q = arg;
 
     q->is_pumping = false;
-    if (q->is_draining)
+    if (q->is_draining || q->cannot_note)
         return;
     if (message_activate_some(q))
         qmgr_wake(q);
@@ -68,18 +71,30 @@ void qmgr_service_path(struct qmgr *q, const char *service, struct buf *out)
     worker_socket_path(q->worker, s != NULL && !s->is_private ? "public" : "private", service, out);
 }
 
+/* Said once, and once more when it is over. */
+static void judge_notes(struct qmgr *q, bool ok, const struct err *err)
+{
+    bool is_full = !ok && strcmp(err->dsn, "4.3.1") == 0;
+
+    if (!ok && !q->notes_failed)
+        log_warning("queue: what was done cannot be noted: %s%s", err->text,
+                    is_full ? "" : "; no delivery begins until it can");
+    if (ok && q->notes_failed)
+        log_info("queue: what was done is noted again");
+    q->notes_failed = !ok;
+    if (q->cannot_note && (ok || is_full))
+        qmgr_wake(q);
+    q->cannot_note = !ok && !is_full;
+}
+
 static void flush(void *arg)
 {
     struct qmgr *q = arg;
     struct err err = ERR_INIT;
 
     q->is_dirty = false;
-    if (store_flush(q->store, &err) == -1) {
-        log_warning("queue: what was done cannot be noted: %s", err.text);
-        q->is_dirty = true; /* with the next tick */
-        return;
-    }
-    if (store_housekeeping(q->store))
+    judge_notes(q, store_flush(q->store, &err) == 0, &err);
+    if (store_housekeeping(q->store) && !q->notes_failed)
         qmgr_dirty(q);
 }
 
@@ -100,10 +115,7 @@ static void tick(void *arg)
     suspend_tick(q);
     deliver_tick(q, now);
     report_tick(q, now);
-    if (q->is_dirty || store_housekeeping(q->store)) {
-        q->is_dirty = false;
-        qmgr_dirty(q);
-    }
+    flush(q); /* what could not be noted before, too */
     qmgr_wake(q);
     if (q->is_draining && (is_quiet(q) || now.us >= q->drain_until.us)) {
         q->drained(q);

@@ -227,7 +227,8 @@ static enum step edit_step(struct command *command)
     if (e->noted && store_flush(e->q->store, &err) == -1)
         qmgr_dirty(e->q); /* tried again, and said then */
     /* a full disk must not keep anybody from deleting what fills it */
-    if (err.kind != ERR_NONE && e->op != QUEUE_OP_DELETE) {
+    if (err.kind != ERR_NONE &&
+        (e->op != QUEUE_OP_DELETE || !slice_eq_str(slice_str(err.dsn), "4.3.1"))) {
         log_warning("queue: what was asked cannot be noted: %s", err.text);
         client_answer(command->client, PROTO_TEMPORARY, e->count, err.text);
     } else if (!e->all && !e->met) {
@@ -253,7 +254,13 @@ struct command *edit_command(struct client *c, const struct proto_queue_op *op)
     struct qmgr *q = c->qmgr;
     struct store_msg *m;
     struct edit *e;
+    struct err err = ERR_INIT;
 
+    /* nothing that a crash would undo is begun */
+    if (q->cannot_note && store_flush(q->store, &err) == -1) {
+        client_answer(c, PROTO_TEMPORARY, 0, err.text);
+        return NULL;
+    }
     if (op->op < QUEUE_OP_DELETE || op->op > QUEUE_OP_EXPIRE) {
         client_answer(c, PROTO_PERMANENT, 0, "unknown operation");
         return NULL;

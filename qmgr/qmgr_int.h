@@ -411,6 +411,8 @@ struct qmgr {
     struct loop_timer *delayed; /* for the earliest end of a rate delay: delayed_until */
     struct mono_time delayed_until;
     struct loop_timer *flush;
+    bool notes_failed; /* the last flush did, and it was said */
+    bool cannot_note;  /* for another reason than a full disk: nothing begins */
     bool is_dirty;
     bool is_pumping; /* the pump is posted for the end of this turn */
     bool is_draining;

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* qmgr_main.c - the qmgr(8) process: the queue manager on the worker framework. */
+#include <stdlib.h>
+#include <sys/statvfs.h>
+
+#include "base/log.h"
 #include "qmgr/qmgr_int.h"
+
+#define WRITABLE_POLL_MS 200
 
 static int start(struct worker *w, struct err *err)
 {
@@ -17,9 +23,27 @@ static int start(struct worker *w, struct err *err)
     return 0;
 }
 
+/* Nothing of the store can be opened on a file system that is read-only. To leave would have master start another qmgr, again and again. */
+static void wait_for_writable(struct worker *w)
+{
+    struct statvfs st;
+    bool said = false;
+
+    while (statvfs(".", &st) == 0 && (st.f_flag & ST_RDONLY) != 0) {
+        if (!said)
+            log_warning("queue: its file system is read-only; waiting for that to end");
+        said = true;
+        if (worker_wait(w, WRITABLE_POLL_MS))
+            exit(0); /* there is nothing that was begun */
+    }
+    if (said)
+        log_info("queue: its file system can be written again");
+}
+
 /* Without privileges: what the store makes belongs to mail_owner. */
 static int ready(struct worker *w, struct err *err)
 {
+    wait_for_writable(w);
     return qmgr_begin(worker_data(w), worker_loop(w), err);
 }
 

@@ -65,6 +65,7 @@ int store_open_io(const struct store_options *opt, const struct io_ops *io,
     s->index = htable_new(false);
     s->segments = s->fresh = s->damages = s->wanted = VEC_INIT;
     s->scan = BUF_INIT(SIZE_MAX);
+    s->unremoved = VEC_INIT;
     s->jobs_tail = &s->jobs;
     s->results_tail = &s->results;
     for (size_t i = 0; i < CONTENT_SLOTS; i++)
@@ -137,6 +138,8 @@ void store_abandon(struct store **sp)
     vec_clear(&s->damages, free);
     vec_fini(&s->damages);
     vec_fini(&s->wanted);
+    vec_clear(&s->unremoved, free);
+    vec_fini(&s->unremoved);
     buf_fini(&s->scan);
     htable_free(&s->index, msg_free);
     if (s->lock_fd != -1)
@@ -160,6 +163,10 @@ void store_close(struct store **sp)
             log_warning("queue: completion records are lost, mail may be delivered twice: %s",
                         err.text);
         store_finish_jobs(s);
+        if (s->removal_failed)
+            log_warning(
+                "queue: mail that is finished cannot be removed, and may be delivered twice: %s",
+                s->trouble.text);
     }
     store_abandon(sp);
 }
@@ -459,6 +466,10 @@ int store_flush(struct store *s, struct err *err)
 
     lock_take(&s->lock);
     ret = store_flush_locked(s, err);
+    if (ret == 0 && (s->removal_failed || s->sync_failed)) {
+        *err = s->trouble;
+        ret = -1;
+    }
     lock_release(&s->lock);
     store_announce(s);
     return ret;

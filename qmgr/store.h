@@ -131,10 +131,12 @@ NODISCARD int store_msg_read(struct store *s, struct store_msg *m, struct arena 
                              struct err *err);
 /*
  * The same in parts, for messages whose recipients are not to be in memory all at once. _first reads and checks the whole record once,
- * _next only the recipients' bytes of the part. _first also checks the content of a large message that does not come fresh from its writer
+ * _next only the recipients' bytes of the part. What the disk does not give back is a temporary error STORE_READ_TRIES - 1 times in a row,
+ * then damage. _first also checks the content of a large message that does not come fresh from its writer
  * (the whole file is read). Both leave out those that are done. At most `max` (1 or more) in a part; none: there are no
  * more. _next knows of no reasons that came after the message. What was noted since _first is not looked at.
  */
+#define STORE_READ_TRIES 3
 struct store_cursor {
     uint32_t total; /* recipients of the message, done ones too */
     uint32_t next;  /* index of the first one that was in no part yet */
@@ -167,12 +169,15 @@ void store_rcpt_deferred(struct store *s, struct store_msg *m, uint32_t rcpt_ind
 void store_msg_set_state(struct store *s, struct store_msg *m, const struct store_state *state);
 /* Finished: the handle is gone after this. */
 void store_msg_remove(struct store *s, struct store_msg **m);
-/* Writes what was noted, and calls found() and damaged() for what is to be said. The owner's thread. */
+/* Writes what was noted, and calls found() and damaged() for what is to be said. The owner's thread. -1: some of what was noted would
+ * be lost in a crash: it cannot be written, or a finished message's file not be removed, or an earlier sync failed. All of it is kept and tried again, by
+ * this call and store_housekeeping(). Until it is well again, what is delivered would be delivered twice after a crash. */
 NODISCARD int store_flush(struct store *s, struct err *err);
 
 /* Moves: durable when they return 0. Blocking (file and directory sync): for a helper thread, or a command. Other threads may use other
  * messages meanwhile, but not this one. hold, release: a message that the store is just promoting gives a temporary error. A corrupt
- * one is not in the queue any more: its bytes lie in corrupt/ID, its handle lives until store_msg_remove(), which leaves them there. */
+ * one is not in the queue any more: its bytes lie in corrupt/ID, its handle lives until store_msg_remove(), which leaves them there. Of one in the journal that
+ * the disk does not give back, corrupt/ID.part has what could be read, and its segment stays for the next start. */
 NODISCARD int store_msg_hold(struct store *s, struct store_msg *m, struct err *err);
 /*
  * What is wanted of a message when its use is over. Noted like a state, which says so until then, without ending the use. What is to be removed

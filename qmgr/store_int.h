@@ -32,7 +32,8 @@ const char *store_path_message(struct buf *out, const char *queue_directory, enu
 bool store_parse_number(struct slice name, uint64_t *number);
 /* Full disk is 4.3.1, all else 4.3.0; errno is read. Returns -1. */
 int store_err_sys(struct err *err, const char *what, const char *path);
-/* The same for a read: what the disk cannot give back is damaged, so permanent. */
+/* The same for a read. What the disk does not give back (EIO) is worth another attempt; its code tells it from other trouble. */
+#define STORE_UNREADABLE "5.3.0"
 int store_err_read(struct err *err, const char *what);
 
 /* --- for postcat ------------------------------------------------------------------------------- */

@@ -212,7 +212,7 @@ static int set_large_aside(struct store *s, const struct store_msg *m, struct er
 
 int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why, struct err *err)
 {
-    int ret;
+    enum set_aside aside = ASIDE_DONE;
 
     if (m->queue == STORE_CORRUPT)
         return 0;
@@ -222,11 +222,14 @@ int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why, str
         struct segment *seg = m->seg;
 
         /* as it is: nothing in it can be relied upon */
-        ret = store_set_aside(s, seg->fd, m->offset, m->offset + m->length, m->id, err);
-        if (ret == -1)
+        aside = store_set_aside(s, seg->fd, m->offset, m->offset + m->length, m->id, err);
+        if (aside == ASIDE_FAILED)
             return -1;
         lock_take(&s->lock);
-        store_note_gone_locked(s, seg, m->offset, NOTE_MOVED);
+        if (aside == ASIDE_PART)
+            seg->keep = true; /* without a note: the next start looks at it again */
+        else
+            store_note_gone_locked(s, seg, m->offset, NOTE_MOVED);
         store_unpin_locked(s, m);
         store_segment_unlink_locked(s, m);
         m->queue = STORE_CORRUPT;
@@ -237,7 +240,13 @@ int store_msg_corrupt(struct store *s, struct store_msg *m, const char *why, str
         return -1;
     }
     lock_take(&s->lock);
-    store_damage_locked(s, "%s: message is damaged (%s), kept as corrupt/%s", m->id, why, m->id);
+    if (aside == ASIDE_PART)
+        store_damage_locked(
+            s, "%s: %s; it stays where it is, what could be read is kept as corrupt/%s.part", m->id,
+            why, m->id);
+    else
+        store_damage_locked(s, "%s: message is damaged (%s), kept as corrupt/%s", m->id, why,
+                            m->id);
     lock_release(&s->lock);
     return 0; /* said on the owner's thread, which this may not be */
 }

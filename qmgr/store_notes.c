@@ -318,6 +318,7 @@ int store_companion_load_locked(struct store *s, struct segment *seg, struct vec
     struct io_stat st;
     size_t at = JOURNAL_HEAD_BYTES;
     size_t used;
+    uint64_t lost_to = 0;
     ssize_t got;
     int ret = -1;
     int fd = s->io->open(s->io->ctx, store_path_companion(&path, s->directory, seg->number),
@@ -329,11 +330,15 @@ int store_companion_load_locked(struct store *s, struct segment *seg, struct vec
     }
     if (s->io->stat_fd(s->io->ctx, fd, &st) == -1 ||
         buf_reserve(&data, (size_t) st.bytes + 1) == NULL ||
-        (got = s->io->pread(s->io->ctx, fd, data.ptr, (size_t) st.bytes, 0)) < 0) {
+        (got = store_pread_salvage(s->io, fd, data.ptr, (size_t) st.bytes, 0, &lost_to)) < 0) {
         store_err_sys(err, "read", buf_cstr(&path));
         goto done;
     }
     ret = 0;
+    if (lost_to > 0)
+        store_damage_locked(
+            s, "%s cannot be read: I/O error; mail of this segment may be delivered twice",
+            buf_cstr(&path));
     if (!journal_head_get(data.ptr, (size_t) got, JOURNAL_COMPANION, &head) ||
         head.epoch != seg->epoch)
         goto done; /* of an earlier use of this number */
@@ -490,7 +495,7 @@ int store_file_notes_each(struct store *s, int fd, uint64_t epoch, uint64_t from
         buf_reset(&data);
         got = s->io->pread(s->io->ctx, fd, buf_reserve(&data, WINDOW_BYTES), WINDOW_BYTES, at);
         if (got < 0) {
-            store_err_sys(err, "read", "message file");
+            store_err_read(err, "the message's notes");
             goto done;
         }
         while ((used = journal_note_get(data.ptr + done, (size_t) got - done, epoch, &n)) > 0) {

@@ -60,10 +60,12 @@ struct store_msg {
     uint32_t content_crc; /* of the large file; known when the record has been read */
     uint8_t queue;        /* enum store_queue */
     bool announced;
-    bool fresh;     /* its writer said that it is durable: not from a recovery */
-    bool promoting; /* a job makes its file */
-    bool wanted;    /* in s->wanted */
-    bool sync_file; /* its pending notes have finished recipients, or what is wished for */
+    bool fresh;         /* its writer said that it is durable: not from a recovery */
+    bool promoting;     /* a job makes its file */
+    bool wanted;        /* in s->wanted */
+    bool sync_file;     /* its pending notes have finished recipients, or what is wished for */
+    bool unpromotable;  /* its record or its notes cannot be read */
+    uint8_t unreadable; /* how often in a row the disk did not give it back */
 };
 
 enum job_type { JOB_SYNC, JOB_UNLINK, JOB_RECYCLE, JOB_PROMOTE, JOB_SYNC_FILE, JOB_SYNC_NAMES };
@@ -104,7 +106,9 @@ struct store {
     struct store_events events;
     void *arg;
     bool readonly;
-    bool had_damage; /* lock: some record could not be read, so what it named is not known */
+    bool had_damage; /* lock: some record was damaged, so what it named is not known */
+    bool
+        left_unread; /* lock: some could not be read and stays where it is, as does what it may name */
     int lock_fd;
     struct htable *index; /* id -> struct store_msg; the owner's thread */
 
@@ -133,6 +137,14 @@ struct store {
     uint32_t unlinked_dirs; /* lock: of unlinked, since the last JOB_SYNC_NAMES: see dir_bit() */
     bool unlinked;          /* lock: names of message files were removed */
     unsigned promotions;    /* jobs under way; lock */
+
+    /* lock: what the disk does not take just now */
+    struct vec unremoved; /* char *: files that could not be removed */
+    bool removal_failed;  /* of a finished message: it would come back after a crash */
+    bool sync_failed;     /* of notes */
+    struct err trouble;   /* why, of these two */
+    struct mono_time promote_retry;
+    bool said_promote, said_recycle, said_look, said_sync_file; /* reported, not over yet */
 };
 
 /* --- store.c */
@@ -164,9 +176,23 @@ NODISCARD int store_segment_look_locked(struct store *s, struct segment *seg, st
     REQUIRES(s->lock);
 /* Opens and looks at every segment in journal/ that is not known yet. */
 NODISCARD int store_look_for_segments_locked(struct store *s, struct err *err) REQUIRES(s->lock);
-/* Writes [from, to) of fd to corrupt/NAME, unless that exists. 0; 1: it existed. */
-NODISCARD int store_set_aside(struct store *s, int fd, uint64_t from, uint64_t to, const char *name,
-                              struct err *err);
+
+/* --- store_salvage.c: what the disk does not give back, and what is damaged */
+/* pread(), but pages that the disk does not give back (EIO) are zeros. *lost_to is raised to the end of the last of them. -1: another error. */
+ssize_t store_pread_salvage(const struct io_ops *io, int fd, void *data, size_t len,
+                            uint64_t offset, uint64_t *lost_to);
+enum set_aside {
+    ASIDE_DONE,
+    ASIDE_BEFORE, /* it was there already */
+    ASIDE_PART,   /* not all of it could be read: the original must stay */
+    ASIDE_FAILED
+};
+/* Writes [from, to) of fd to corrupt/NAME, durably, unless that exists. */
+NODISCARD enum set_aside store_set_aside(struct store *s, int fd, uint64_t from, uint64_t to,
+                                         const char *name, struct err *err);
+/* Sets [from, to) of the segment aside, says so, and keeps the segment if it is still needed for that. */
+void store_report_damage(struct store *s, struct segment *seg, uint64_t from, uint64_t to)
+    REQUIRES(s->lock);
 
 /* --- store_notes.c */
 /* Reads the companion and applies it to msgs (ascending offsets); removed ones are freed, their places NULL. */
@@ -209,14 +235,21 @@ void store_promotion_free(struct promotion **p);
 
 /* --- store_helper.c */
 struct job *store_job_new(enum job_type type);
+void store_job_free(struct job *j);
 /* Without helper (readonly, never): jobs are for owners. */
 void store_job_run(struct store *s, struct job *j);
+/* Waits until the store's thread has nothing to do. */
+void store_helper_wait(struct store *s);
+void store_helper_stop(struct store *s);
+/* Adopts path. What cannot be removed is tried again until the store is closed. */
+void store_unlink_later(struct store *s, char *path) REQUIRES(s->lock);
+/* Directories of message files, a bit each: those whose names are to be made durable. */
+void store_sync_directories(struct store *s, uint32_t which);
+
+/* --- store_housekeeping.c */
 /* Takes the results over. */
 void store_jobs_take_locked(struct store *s) REQUIRES(s->lock);
 /* Waits until all is done and durable. */
 void store_finish_jobs(struct store *s);
-void store_helper_stop(struct store *s);
-/* Adopts path. */
-void store_unlink_later(struct store *s, char *path) REQUIRES(s->lock);
 
 #endif

@@ -119,8 +119,9 @@ int store_err_sys(struct err *err, const char *what, const char *path)
 
 int store_err_read(struct err *err, const char *what)
 {
-    return errno == EIO ? err_permanent(err, "%s cannot be read: I/O error", what)
-                        : store_err_sys(err, "read", what);
+    return errno == EIO
+               ? err_set(err, ERR_TEMPORARY, STORE_UNREADABLE, "%s cannot be read: I/O error", what)
+               : store_err_sys(err, "read", what);
 }
 
 int store_make_directories(const char *queue_directory, uid_t uid, gid_t gid, struct err *err)

@@ -72,7 +72,7 @@ static int open_large(struct store_put *p)
         }
     }
     if (fd == -1)
-        store_err_sys(&p->err, "create", buf_cstr(&path));
+        store_err_sys(&p->err, "create", "a large message file");
     p->large_fd = fd;
     buf_fini(&path);
     return fd == -1 ? -1 : 0;

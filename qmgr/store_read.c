@@ -229,6 +229,17 @@ int store_msg_read(struct store *s, struct store_msg *m, struct arena *arena,
     return 0;
 }
 
+/* A disk that fails now and then, or for a while, is given some more attempts before its mail counts as damaged. */
+static void judge_unreadable(struct store_msg *m, struct err *err)
+{
+    if (strcmp(err->dsn, STORE_UNREADABLE) != 0)
+        return;
+    if (m->unreadable < STORE_READ_TRIES)
+        m->unreadable++;
+    if (m->unreadable == STORE_READ_TRIES)
+        err->kind = ERR_PERMANENT;
+}
+
 int store_msg_read_first(struct store *s, struct store_msg *m, struct arena *arena,
                          struct arena *keep, size_t max, struct mail_envelope *env,
                          struct store_cursor *c, struct store_rcpt **rcpts, size_t *nrcpts,
@@ -236,11 +247,17 @@ int store_msg_read_first(struct store *s, struct store_msg *m, struct arena *are
 {
     struct apply a = {0};
     uint64_t meta_at;
+    struct err why = ERR_INIT;
     size_t n = 0;
 
-    if (read_all(s, m, arena, keep, max, env, &a, &meta_at, err) == -1 ||
-        check_large_content(s, m, err) == -1)
+    if (read_all(s, m, arena, keep, max, env, &a, &meta_at, &why) == -1 ||
+        check_large_content(s, m, &why) == -1) {
+        judge_unreadable(m, &why);
+        if (err != NULL)
+            *err = why;
         return -1;
+    }
+    m->unreadable = 0;
     *c = (struct store_cursor){
         .total = a.nrcpts, .next = a.nread, .meta_at = meta_at, .done = a.done};
     for (uint32_t i = 0; i < a.nread; i++)

@@ -196,6 +196,13 @@ static void set_file_aside(struct store *s, const char *path, const char *name, 
     buf_fini(&dir);
 }
 
+/* What may be read the next time stays. */
+static void leave_unread(struct store *s, const char *path, const struct err *why)
+{
+    s->left_unread = true;
+    store_damage_locked(s, "%s: %s; it stays where it is", path, why->text);
+}
+
 static int load_directory(struct store *s, enum store_queue q, const char *dir, struct err *err)
     REQUIRES(s->lock)
 {
@@ -216,7 +223,7 @@ static int load_directory(struct store *s, enum store_queue q, const char *dir, 
             if (why.kind == ERR_PERMANENT)
                 set_file_aside(s, buf_cstr(&path), name, why.text);
             else
-                store_damage_locked(s, "%s: %s", buf_cstr(&path), why.text);
+                leave_unread(s, buf_cstr(&path), &why);
         } else if (slice_ends_with(n, SLICE_LIT(".tmp")) && !s->readonly) {
             (void) s->io->unlink(s->io->ctx, buf_cstr(&path));
         }
@@ -333,7 +340,8 @@ int store_recover(struct store *s, struct err *err)
         store_segment_sweep_free(s->io, s->directory);
         htable_each(s->index, is_named, large);
         forget_done(s, large);
-        htable_each(large, s->had_damage ? keep_orphan : remove_orphan, s);
+        if (!s->left_unread)
+            htable_each(large, s->had_damage ? keep_orphan : remove_orphan, s);
     }
     ret = 0;
 done:

@@ -7,6 +7,7 @@
  *   the writer lives, and nobody has said that it is durable: not written yet. Reading goes on there later.
  *   a record follows later, or it was said to be durable: damage. The bytes go to corrupt/NUMBER-OFFSET, reading
  *   goes on at the next record.
+ *   the disk does not give it back (EIO): the same, page by page, so that one bad page costs the records that it is part of, no others.
  *   otherwise: the torn end of what a dead writer wrote, never acknowledged. Dropped.
  * (Two records that were never acknowledged, the second on disk and not the first, look like damage. That costs a report.)
  */
@@ -30,6 +31,8 @@ struct window {
     uint64_t at;  /* of data */
     size_t len;
     struct buf *data;
+    uint64_t
+        lost_to; /* the end of the last page that could not be read: zeros stand in its place */
 };
 
 /* `want` bytes at offset (fewer at the end), or NULL with errno. */
@@ -52,7 +55,7 @@ static const char *window_get(struct window *w, uint64_t offset, size_t want, si
             errno = ENOMEM;
             return NULL;
         }
-        r = w->io->pread(w->io->ctx, w->fd, w->data->ptr, n, offset);
+        r = store_pread_salvage(w->io, w->fd, w->data->ptr, n, offset, &w->lost_to);
         if (r < 0)
             return NULL;
         w->at = offset;
@@ -90,6 +93,38 @@ static bool epoch_of_first_record(struct store *s, int fd, uint64_t *epoch)
     return true;
 }
 
+/* Nothing in it can be read. */
+static int set_segment_aside(struct store *s, struct segment *seg, const char *path,
+                             struct err *err)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "%016" PRIX64, seg->number);
+    s->had_damage = true;
+    if (s->readonly) {
+        store_damage_locked(s, "%s: head and first record are damaged", path);
+        return 0;
+    }
+    switch (store_set_aside(s, seg->fd, 0, seg->bytes, name, err)) {
+    case ASIDE_DONE:
+    case ASIDE_BEFORE:
+        store_damage_locked(
+            s, "%s: head and first record are damaged; all of it is kept as corrupt/%s", path,
+            name);
+        return 0;
+    case ASIDE_PART:
+        seg->keep = s->left_unread = true;
+        store_damage_locked(
+            s,
+            "%s: head and first record cannot be read: I/O error; it stays where it is, what could be read is kept as corrupt/%s.part",
+            path, name);
+        return 0;
+    case ASIDE_FAILED:
+        break;
+    }
+    return -1;
+}
+
 int store_segment_open(struct store *s, uint64_t number, struct segment **out, struct err *err)
 {
     struct buf path = BUF_INIT(SIZE_MAX);
@@ -97,6 +132,7 @@ int store_segment_open(struct store *s, uint64_t number, struct segment **out, s
     unsigned char raw[JOURNAL_HEAD_BYTES];
     struct journal_head head;
     struct io_stat st;
+    uint64_t lost_to = 0;
     ssize_t n;
     int ret = -1;
 
@@ -106,7 +142,7 @@ int store_segment_open(struct store *s, uint64_t number, struct segment **out, s
         ret = errno == ENOENT ? 1 : store_err_sys(err, "open", buf_cstr(&path));
         goto done;
     }
-    n = s->io->pread(s->io->ctx, seg->fd, raw, sizeof(raw), 0);
+    n = store_pread_salvage(s->io, seg->fd, raw, sizeof(raw), 0, &lost_to);
     if (n < 0 || s->io->stat_fd(s->io->ctx, seg->fd, &st) == -1) {
         store_err_sys(err, "read", buf_cstr(&path));
         goto done;
@@ -118,20 +154,10 @@ int store_segment_open(struct store *s, uint64_t number, struct segment **out, s
         store_damage_locked(s, "%s: the head is damaged; its records are read all the same",
                             buf_cstr(&path));
     } else {
-        char name[32];
-
-        snprintf(name, sizeof(name), "%016" PRIX64, number);
-        s->had_damage = true;
         seg->scanned = seg->bytes;
         seg->epoch = journal_new_epoch();
-        if (s->readonly)
-            store_damage_locked(s, "%s: head and first record are damaged", buf_cstr(&path));
-        else if (store_set_aside(s, seg->fd, 0, seg->bytes, name, err) == -1)
+        if (set_segment_aside(s, seg, buf_cstr(&path), err) == -1)
             goto done;
-        else
-            store_damage_locked(
-                s, "%s: head and first record are damaged; all of it is kept as corrupt/%s",
-                buf_cstr(&path), name);
     }
     metrics_unique_raise((int64_t) number);
     vec_push(&s->segments, seg);
@@ -143,96 +169,6 @@ done:
         store_segment_free(s, seg);
     buf_fini(&path);
     return ret;
-}
-
-int store_set_aside(struct store *s, int fd, uint64_t from, uint64_t to, const char *name,
-                    struct err *err)
-{
-    const struct io_ops *io = s->io;
-    struct buf path = BUF_INIT(SIZE_MAX);
-    struct buf data = BUF_INIT(SIZE_MAX);
-    struct io_stat st;
-    uint64_t at = 0;
-    int out = -1;
-    int ret = -1;
-
-    buf_printf(&path, "%s/corrupt/%s", s->directory, name);
-    if (io->stat_path(io->ctx, buf_cstr(&path), &st) == 0 && st.bytes == to - from) {
-        ret = 1;
-        goto done;
-    }
-    out = io->open(io->ctx, buf_cstr(&path), O_RDWR | O_CREAT | O_TRUNC, STORE_FILE_MODE);
-    if (out == -1) {
-        store_err_sys(err, "create", buf_cstr(&path));
-        goto done;
-    }
-    while (from < to) {
-        size_t n = to - from < WINDOW_BYTES ? (size_t) (to - from) : WINDOW_BYTES;
-        struct iovec iov;
-        ssize_t got;
-
-        buf_reset(&data);
-        got = io->pread(io->ctx, fd, buf_reserve(&data, n), n, from);
-        if (got <= 0)
-            break; /* unreadable from here on: what could be read is kept */
-        iov = (struct iovec){data.ptr, (size_t) got};
-        if (io->pwritev(io->ctx, out, &iov, 1, at) == -1) {
-            store_err_sys(err, "write", buf_cstr(&path));
-            goto done;
-        }
-        from += (uint64_t) got;
-        at += (uint64_t) got;
-    }
-    if (io->fdatasync(io->ctx, out) == -1) {
-        store_err_sys(err, "sync", buf_cstr(&path));
-        goto done;
-    }
-    buf_reset(&data);
-    if (io->sync_dir(io->ctx, store_path(&data, s->directory, "corrupt")) == -1) {
-        store_err_sys(err, "sync", buf_cstr(&data));
-        goto done;
-    }
-    ret = 0;
-done:
-    if (out != -1)
-        io->close(io->ctx, out);
-    if (ret == -1)
-        (void) io->unlink(io->ctx, buf_cstr(&path));
-    buf_fini(&path);
-    buf_fini(&data);
-    return ret;
-}
-
-static void report_damage(struct store *s, struct segment *seg, uint64_t from, uint64_t to)
-{
-    struct err err;
-    char name[48];
-
-    s->had_damage = true;
-    snprintf(name, sizeof(name), "%016" PRIX64 "-%" PRIX64, seg->number, from);
-    if (s->readonly) {
-        store_damage_locked(
-            s, "journal segment %016" PRIX64 ": %" PRIu64 " bytes at %" PRIu64 " are damaged",
-            seg->number, to - from, from);
-        return;
-    }
-    switch (store_set_aside(s, seg->fd, from, to, name, &err)) {
-    case 0:
-        store_damage_locked(s,
-                            "journal segment %016" PRIX64 ": %" PRIu64 " bytes at %" PRIu64
-                            " are damaged, kept as corrupt/%s",
-                            seg->number, to - from, from, name);
-        break;
-    case 1: /* reported by an earlier recovery */
-        break;
-    default:
-        seg->keep = true;
-        store_damage_locked(s,
-                            "journal segment %016" PRIX64 ": %" PRIu64 " bytes at %" PRIu64
-                            " are damaged; cannot keep them elsewhere: %s",
-                            seg->number, to - from, from, err.text);
-        break;
-    }
 }
 
 /* The next place in [from, end) where a sound record begins, or end. Payloads are not looked into: a forged record would have
@@ -306,7 +242,7 @@ int store_segment_scan_locked(struct store *s, struct segment *seg, uint64_t lim
 {
     bool known = limit != UINT64_MAX; /* durable up to limit */
     uint64_t end = limit < seg->bytes ? limit : seg->bytes;
-    struct window w = {s->io, seg->fd, end, 0, 0, &s->scan};
+    struct window w = {s->io, seg->fd, end, 0, 0, &s->scan, 0};
     uint64_t at = seg->scanned;
 
     while (!seg->sealed && at < end && end - at >= JOURNAL_RECORD_BYTES) {
@@ -322,7 +258,7 @@ int store_segment_scan_locked(struct store *s, struct segment *seg, uint64_t lim
             p = window_get(&w, at, (size_t) r.length, &got);
             ok = p != NULL && got == r.length && journal_payload_ok(&r, p + JOURNAL_RECORD_BYTES);
         }
-        if (p == NULL && errno != EIO)
+        if (p == NULL)
             return store_err_sys(err, "read", "journal segment");
         if (ok) {
             if (r.type == JOURNAL_SEAL) {
@@ -334,7 +270,7 @@ int store_segment_scan_locked(struct store *s, struct segment *seg, uint64_t lim
                     m->fresh = known;
                     vec_push(out, m);
                 } else {
-                    report_damage(s, seg, at, at + r.length);
+                    store_report_damage(s, seg, at, at + r.length);
                 }
             }
             at += r.length;
@@ -343,9 +279,9 @@ int store_segment_scan_locked(struct store *s, struct segment *seg, uint64_t lim
         if (live && !known)
             break;
         next = next_record(&w, seg, head_ok ? at + r.length : at + 8, end);
-        if (next == end && !known)
+        if (next == end && !known && w.lost_to <= at)
             break; /* torn end */
-        report_damage(s, seg, at, next);
+        store_report_damage(s, seg, at, next);
         at = next;
     }
     seg->scanned = at;

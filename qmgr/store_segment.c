@@ -166,14 +166,14 @@ static int make_new(const struct io_ops *io, const char *queue_directory, uint64
     buf_puts(&path, ".new");
     fd = io->open(io->ctx, buf_cstr(&path), O_RDWR | O_CREAT | O_EXCL, STORE_FILE_MODE);
     if (fd == -1) {
-        store_err_sys(err, "create", buf_cstr(&path));
+        store_err_sys(err, "create", "a journal segment");
         goto done;
     }
     journal_head_put(&head, raw);
     if (io->lock(io->ctx, fd) == -1 || io->allocate(io->ctx, fd, bytes) == -1 ||
         write_zeros(io, fd, JOURNAL_HEAD_BYTES, bytes) == -1 ||
         io->pwritev(io->ctx, fd, &iov, 1, 0) == -1 || io->fdatasync(io->ctx, fd) == -1) {
-        store_err_sys(err, "prepare", buf_cstr(&path));
+        store_err_sys(err, "prepare", "a journal segment");
         (void) io->unlink(io->ctx, buf_cstr(&path));
         goto done;
     }
