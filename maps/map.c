@@ -294,19 +294,24 @@ struct wall_time map_loaded(struct map *m)
 
 int map_check(struct map_env *env, struct slice spec, struct err *err)
 {
+    struct slice real = without_proxy(slice_trim(spec, NULL));
+    const struct map_type *type;
+    struct slice path;
     struct map *m;
-    struct impl *i = NULL;
+    struct impl *i;
     bool before = strict; /* a table made of others checks those */
 
-    /* from the first opening on: what is an error here is not a warning in the log before */
-    strict = true;
-    if (map_open(env, without_proxy(slice_trim(spec, NULL)), &m, err) == 0)
-        i = impl_open(m, err);
-    strict = before;
-    if (i == NULL)
+    if (map_parse_name(env->cfg, real, &type, &path, err) == -1)
         return -1;
+    /* beside those of env: what is an error here is a warning there, and the table's other rows serve */
+    m = map_new(env, real, type, path);
+    m->is_plain = plain;
+    strict = true;
+    i = impl_open(m, err);
+    strict = before;
     impl_unref(i);
-    return 0;
+    map_free(m);
+    return i != NULL ? 0 : -1;
 }
 
 /* Opens the table anew when it has changed, or could not be opened before; by the thread that set m->opening. No lock is held

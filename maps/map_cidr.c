@@ -4,14 +4,11 @@
 
 #include <stdlib.h>
 
-static int compile(struct slice *rest, bool for_if, void **out, struct literals **literals,
-                   struct err *err)
+static int compile(struct slice *rest, struct pattern_made *out, struct err *err)
 {
     struct slice word;
     struct network *n = xcalloc(1, sizeof(*n));
 
-    (void) for_if;
-    *literals = NULL;
     if (!slice_token(rest, " \t", &word)) {
         free(n);
         return err_input(err, "a network is missing");
@@ -20,7 +17,7 @@ static int compile(struct slice *rest, bool for_if, void **out, struct literals 
         free(n);
         return -1;
     }
-    *out = n;
+    out->pattern = n;
     return 0;
 }
 

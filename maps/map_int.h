@@ -199,11 +199,14 @@ struct pattern_table {
     uint32_t *others; /* with a filter: the rules that it is no reason to pass over, rising */
     size_t nothers;
 };
+struct pattern_made {
+    void *pattern;
+    struct literals *literals; /* NULL, or what any key that matches has in it; the caller's */
+    uint64_t room; /* bytes that the table's costly patterns may take yet; what this one takes is taken off */
+};
 struct pattern_ops {
-    /* Compiles the pattern at the front of *rest (delimiters and flags too), advances it. *literals: NULL, or what any key that
-     * matches has in it; the caller's. */
-    int (*compile)(struct slice *rest, bool for_if, void **pattern, struct literals **literals,
-                   struct err *err);
+    /* Compiles the pattern at the front of *rest (delimiters and flags too), advances it. */
+    int (*compile)(struct slice *rest, struct pattern_made *out, struct err *err);
     void (*free_pattern)(void *pattern);
     /* NULL, or: all rules are there, and this pattern's result (NULL: an if has none). often: it is asked for nearly any key. */
     void (*prepare)(void *pattern, const char *result, bool often);

@@ -14,6 +14,7 @@
 #include "maps/map_prefilter.h"
 
 #define TABLE_MAX (256U << 20)
+#define ROOM      ((uint64_t) 512 << 20)
 
 struct loading {
     struct pattern_table *table;
@@ -21,6 +22,7 @@ struct loading {
     bool strict;
     struct vec open_ifs; /* index + 1 */
     struct prefilter_builder *filter;
+    uint64_t room; /* see struct pattern_made */
 };
 
 static struct pattern_rule *add_rule(struct pattern_table *t)
@@ -78,12 +80,27 @@ static int expand_negated(char **result, struct err *err)
     return 0;
 }
 
+static int compile(struct loading *l, struct slice *rest, struct pattern_made *made,
+                   struct err *err)
+{
+    *made = (struct pattern_made){.room = l->room};
+    if (l->ops->compile(rest, made, err) == -1)
+        return -1;
+    l->room = made->room;
+    return 0;
+}
+
+static void discard(const struct loading *l, struct pattern_made *made)
+{
+    l->ops->free_pattern(made->pattern);
+    literals_free(&made->literals);
+}
+
 static int parse_rule(struct loading *l, struct slice line, int number, struct err *err)
 {
     struct pattern_rule *r;
     struct slice rest = line;
-    void *pattern = NULL;
-    struct literals *literals = NULL;
+    struct pattern_made made;
     char *result;
     bool negated;
 
@@ -102,47 +119,44 @@ static int parse_rule(struct loading *l, struct slice line, int number, struct e
     }
     if (take_word(&rest, "if")) {
         negated = take_negations(&rest);
-        if (l->ops->compile(&rest, true, &pattern, &literals, err) == -1)
+        if (compile(l, &rest, &made, err) == -1)
             return -1;
-        prefilter_add(l->filter, (uint32_t) l->table->count, literals);
+        prefilter_add(l->filter, (uint32_t) l->table->count, made.literals);
         r = add_rule(l->table);
         r->kind = RULE_IF;
         r->negated = negated;
-        r->pattern = pattern;
+        r->pattern = made.pattern;
         r->line = number;
         vec_push(&l->open_ifs, (void *) (uintptr_t) l->table->count);
         return 0;
     }
     negated = take_negations(&rest);
-    if (l->ops->compile(&rest, false, &pattern, &literals, err) == -1)
+    if (compile(l, &rest, &made, err) == -1)
         return -1;
     rest = slice_trim(rest, NULL);
     if (rest.len == 0) {
-        l->ops->free_pattern(pattern);
-        literals_free(&literals);
+        discard(l, &made);
         return err_input(err, "no result after the pattern");
     }
     result = slice_dup(rest);
     if (negated && l->ops->substitute != NULL && expand_negated(&result, err) == -1) {
-        l->ops->free_pattern(pattern);
-        literals_free(&literals);
+        discard(l, &made);
         free(result);
         return -1;
     }
     if (!negated && l->ops->substitute != NULL && map_open_is_plain() &&
         pattern_highest_group(result) > 0) {
-        l->ops->free_pattern(pattern);
-        literals_free(&literals);
+        discard(l, &made);
         free(result);
         return err_input(
             err,
             "substitution is not allowed here: what others wrote must not get into the result");
     }
-    prefilter_add(l->filter, (uint32_t) l->table->count, literals);
+    prefilter_add(l->filter, (uint32_t) l->table->count, made.literals);
     r = add_rule(l->table);
     r->kind = RULE_MATCH;
     r->negated = negated;
-    r->pattern = pattern;
+    r->pattern = made.pattern;
     r->result = result;
     r->line = number;
     return 0;
@@ -213,8 +227,11 @@ static void prepare(const struct pattern_table *t)
 int pattern_map_open(const char *path, const struct pattern_ops *ops, void **impl, struct err *err)
 {
     struct pattern_table *t = xcalloc(1, sizeof(*t));
-    struct loading l = {
-        .table = t, .ops = ops, .strict = map_open_is_strict(), .filter = prefilter_builder_new()};
+    struct loading l = {.table = t,
+                        .ops = ops,
+                        .strict = map_open_is_strict(),
+                        .filter = prefilter_builder_new(),
+                        .room = ROOM};
     struct buf text = BUF_INIT(TABLE_MAX);
     int ret = -1;
 

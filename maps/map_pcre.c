@@ -19,8 +19,7 @@ struct pattern {
 static _Thread_local pcre2_match_data *block;
 #define GROUPS 100
 
-static int compile(struct slice *rest, bool for_if, void **out, struct literals **literals,
-                   struct err *err)
+static int compile(struct slice *rest, struct pattern_made *out, struct err *err)
 {
     static const struct {
         char flag;
@@ -40,7 +39,6 @@ static int compile(struct slice *rest, bool for_if, void **out, struct literals 
     struct pattern *p;
     int ret = -1;
 
-    (void) for_if;
     if (pattern_delimited(rest, &text, &flags, err) == -1)
         goto done;
     for (size_t i = 0; i < flags.len; i++) {
@@ -66,8 +64,9 @@ static int compile(struct slice *rest, bool for_if, void **out, struct literals 
     p = xcalloc(1, sizeof(*p));
     p->code = re;
     pcre2_pattern_info(re, PCRE2_INFO_CAPTURECOUNT, &p->groups);
-    *out = p;
-    *literals = (options & PCRE2_EXTENDED) == 0 ? literals_of(buf_view(&text), LITERAL_PCRE) : NULL;
+    out->pattern = p;
+    out->literals =
+        (options & PCRE2_EXTENDED) == 0 ? literals_of(buf_view(&text), LITERAL_PCRE) : NULL;
     ret = 0;
 done:
     buf_fini(&text);

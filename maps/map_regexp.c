@@ -2,11 +2,14 @@
 /* map_regexp.c - regexp: POSIX regular expressions. regexp_table(5). Flags: i case, m multi-line, x basic syntax. */
 #include "maps/map_int.h"
 #include "maps/map_literal.h"
+#include "maps/map_regexp_cost.h"
 
 #include <regex.h>
 #include <stdlib.h>
 
-#define GROUPS 100
+#define GROUPS        100
+#define COSTLY        (1U << 20) /* bytes: fewer are not counted, so that tables may be long */
+#define SHOWN_PATTERN 100
 
 struct pattern {
     regex_t re;
@@ -14,8 +17,23 @@ struct pattern {
         groups; /* that are wanted, and the whole; 0: only whether it matches, which costs a fraction */
 };
 
-static int compile(struct slice *rest, bool for_if, void **out, struct literals **literals,
-                   struct err *err)
+/* What the library will take is taken off *room, if it is much. */
+static int charge(struct slice expression, bool basic, uint64_t *room, struct err *err)
+{
+    uint64_t bytes;
+
+    if (regexp_cost(expression, basic, &bytes, err) == -1)
+        return -1;
+    if (bytes < COSTLY)
+        return 0;
+    if (bytes > *room)
+        return err_input(err, "it would take %d MB of memory, after others that take much",
+                         (int) (bytes >> 20));
+    *room -= bytes;
+    return 0;
+}
+
+static int compile(struct slice *rest, struct pattern_made *out, struct err *err)
 {
     struct buf text = BUF_INIT(MAP_VALUE_MAX);
     int cflags = REG_EXTENDED | REG_ICASE;
@@ -24,7 +42,6 @@ static int compile(struct slice *rest, bool for_if, void **out, struct literals 
     int code;
     int ret = -1;
 
-    (void) for_if;
     if (pattern_delimited(rest, &text, &flags, err) == -1)
         goto done;
     for (size_t i = 0; i < flags.len; i++) {
@@ -43,6 +60,10 @@ static int compile(struct slice *rest, bool for_if, void **out, struct literals 
             goto done;
         }
     }
+    if (charge(buf_view(&text), (cflags & REG_EXTENDED) == 0, &out->room, err) == -1) {
+        err_prefix(err, "pattern \"%.*s\": ", SHOWN_PATTERN, buf_cstr(&text));
+        goto done;
+    }
     p = xcalloc(1, sizeof(*p));
     code = regcomp(&p->re, buf_cstr(&text), cflags);
     if (code != 0) {
@@ -53,8 +74,8 @@ static int compile(struct slice *rest, bool for_if, void **out, struct literals 
         free(p);
         goto done;
     }
-    *out = p;
-    *literals = (cflags & REG_EXTENDED) != 0 ? literals_of(buf_view(&text), LITERAL_ERE) : NULL;
+    out->pattern = p;
+    out->literals = (cflags & REG_EXTENDED) != 0 ? literals_of(buf_view(&text), LITERAL_ERE) : NULL;
     ret = 0;
 done:
     buf_fini(&text);

@@ -13,6 +13,7 @@
 #include <pcre2.h>
 
 #include "maps/map_literal.h"
+#include "maps/map_regexp_cost.h"
 
 #define EXPRESSION_MAX 60 /* the libraries' own time with long ones is their matter */
 #define KEY_MAX        200
@@ -43,10 +44,10 @@ static bool pcre_matches(const char *expression, struct slice key)
 static bool posix_matches(const char *expression, const char *key)
 {
     regex_t re;
+    uint64_t bytes;
     int code;
 
-    /* {n} of {n} takes memory without end */
-    if (strchr(expression, '{') != NULL ||
+    if (regexp_cost(slice_str(expression), false, &bytes, NULL) == -1 ||
         regcomp(&re, expression, REG_EXTENDED | REG_ICASE | REG_NOSUB) != 0)
         return false;
     code = regexec(&re, key, 0, NULL, 0);

@@ -226,6 +226,8 @@ static void test_wrong_rows(void **state)
         {"texthash:@/bad", "keyonly\n", "line 1"},
         {"hash:@/missing", "", "missing"},
         {"regexp:@/bad", "/a/q x\n", "flag"},
+        {"regexp:@/bad", "/a/ x\n/a++++++++++++++++++++++++++++++++++++++++/ x\n", "line 2"},
+        {"regexp:@/bad", "/a{0,4000}/ x\n/b{0,4000}/ x\n/c{0,4000}/ x\n", "line 3"},
         {"nosuch:x", "", "unsupported dictionary type"},
         {"static", "", "type:name"},
     };
@@ -240,6 +242,29 @@ static void test_wrong_rows(void **state)
             fail_msg("%s: accepted: %s", full, cases[i].text);
         if (strstr(err.text, cases[i].error) == NULL)
             fail_msg("%s: got \"%s\", wanted \"%s\" in it", full, err.text, cases[i].error);
+        free(full);
+    }
+}
+
+/* What a check finds wrong is a warning for who asks the table, whose other rows serve, before and after. */
+static void test_check_and_open(void **state)
+{
+    static const char *const names[] = {"texthash:@/half", "unionmap:{texthash:@/half}"};
+
+    (void) state;
+    put("half", "keyonly\nk 1\n");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char *full = spec(names[i]);
+        struct err err = ERR_INIT;
+        struct buf value = BUF_INIT(100);
+        struct map *m;
+
+        assert_int_equal(map_check(env, slice_str(full), &err), -1);
+        assert_int_equal(map_open(env, slice_str(full), &m, &err), 0);
+        assert_int_equal(map_lookup(m, SLICE_LIT("k"), &value, &err), MAP_FOUND);
+        assert_string_equal(buf_cstr(&value), "1");
+        assert_int_equal(map_check(env, slice_str(full), &err), -1);
+        buf_fini(&value);
         free(full);
     }
 }
@@ -423,11 +448,11 @@ static void test_route(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),        cmocka_unit_test(test_patterns),
-        cmocka_unit_test(test_plain),        cmocka_unit_test(test_cidr),
-        cmocka_unit_test(test_wrong_rows),   cmocka_unit_test(test_reload),
-        cmocka_unit_test(test_address_keys), cmocka_unit_test(test_match_lists),
-        cmocka_unit_test(test_route),
+        cmocka_unit_test(test_types),       cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_plain),       cmocka_unit_test(test_cidr),
+        cmocka_unit_test(test_wrong_rows),  cmocka_unit_test(test_check_and_open),
+        cmocka_unit_test(test_reload),      cmocka_unit_test(test_address_keys),
+        cmocka_unit_test(test_match_lists), cmocka_unit_test(test_route),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
