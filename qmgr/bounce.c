@@ -48,6 +48,10 @@ static const struct param rows[] = {
     PARAM_STRING("bounce_template_file", struct bounce_params, template_file, .def = "",
                  .services = "bounce,postconf",
                  .doc = "File with the texts at the beginning of notifications: see bounce(5)."),
+    PARAM_BOOL(
+        "enable_threaded_bounces", struct bounce_params, threaded, .def = "no",
+        .services = "bounce",
+        .doc = "Notifications refer to the message, so that mail readers show them in its thread."),
 };
 
 const struct param_set bounce_params =
@@ -83,6 +87,7 @@ int bounce_request_head(struct bounce_request *req, struct frame *f, struct err 
     copy(req->arena, &req->r.queue_id);
     copy(req->arena, &req->r.sender);
     copy(req->arena, &req->r.dsn_envid);
+    copy(req->arena, &req->r.message_id);
     return 0;
 }
 

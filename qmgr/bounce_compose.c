@@ -115,6 +115,21 @@ bool bounce_is_8bit(const struct bounce *b, const struct bounce_request *req,
            (!n->is_postmaster && !slice_is_ascii(slice_str(b->letters[template_kind(req)])));
 }
 
+/* RFC 5322, section 3.6.4. What is not a message identifier, as far as one can see, is no reference. */
+static void put_references(const struct bounce *b, const struct bounce_request *req,
+                           const struct bounce_notice *n, struct buf *out)
+{
+    struct slice id = req->r.message_id;
+
+    if (!b->p.threaded || id.len < 3 || id.len > FIELD_WIDTH || id.ptr[0] != '<' ||
+        id.ptr[id.len - 1] != '>' || (!n->utf8 && !slice_is_ascii(id)))
+        return;
+    for (size_t i = 0; i < id.len; i++)
+        if ((unsigned char) id.ptr[i] <= ' ' || (unsigned char) id.ptr[i] == 127)
+            return;
+    buf_printf(out, "\r\nReferences: %.*s\r\nIn-Reply-To: %.*s", SLICE_FMT(id), SLICE_FMT(id));
+}
+
 static void put_header(const struct bounce *b, const struct bounce_request *req,
                        const struct bounce_notice *n, struct buf *out)
 {
@@ -125,6 +140,7 @@ static void put_header(const struct bounce *b, const struct bounce_request *req,
     buf_printf(out, "From: %s\r\nSubject: %s\r\nTo: ", t->from,
                for_postmaster ? t->postmaster_subject : t->subject);
     put_clean(out, slice_str(n->to), n->utf8);
+    put_references(b, req, n, out);
     buf_printf(out,
                "\r\nAuto-Submitted: %s\r\nMIME-Version: 1.0\r\n"
                "Content-Type: multipart/report; report-type=%s;\r\n\tboundary=\"%s\"\r\n",

@@ -17,7 +17,7 @@ struct bounce_params {
     const char *double_bounce_sender;
     const char *template_file;
     const char *mail_name, *myhostname, *myorigin;
-    bool long_queue_ids;
+    bool long_queue_ids, threaded;
 };
 extern const struct param_set bounce_params;
 

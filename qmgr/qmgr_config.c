@@ -37,6 +37,10 @@ static const struct param rows[] = {
     PARAM_TIME("delay_warning_time", struct qmgr_params, delay_warning_s, .def = "0h", .unit = 'h',
                .services = "cleanup,sendmail",
                .doc = "The sender is told once when mail is delayed for so long; 0 for never."),
+    PARAM_BOOL(
+        "confirm_delay_cleared", struct qmgr_params, confirm_delay_cleared, .def = "no",
+        .services = "qmgr",
+        .doc = "Whoever was told of a delay is told, too, when the mail was delivered after all."),
     PARAM_TIME("transport_retry_time", struct qmgr_params, transport_retry_s, .def = "60s",
                .min = 1, .services = "qmgr",
                .doc = "How long a delivery service that does not answer is left alone."),

@@ -43,6 +43,7 @@ struct qmgr_params {
     int64_t minimal_backoff_s, maximal_backoff_s;
     int64_t maximal_lifetime_s, bounce_lifetime_s;
     int64_t delay_warning_s;
+    bool confirm_delay_cleared;
     int64_t transport_retry_s;
     int64_t initial_concurrency;
     int64_t resolver_threads;
@@ -298,6 +299,8 @@ void deliver_revive(struct qmgr *q);
 
 /* Reports that are due after an attempt; calls message_conclude(), now or later. */
 void report_message(struct part *p);
+/* Would this recipient's sender be told of a delay? NOTIFY of RFC 3461. */
+bool report_of_delay_wanted(const struct rcpt *r);
 void report_pump(struct qmgr *q);
 void report_tick(struct qmgr *q, struct mono_time now);
 void report_fini(struct qmgr *q);

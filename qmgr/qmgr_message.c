@@ -132,6 +132,13 @@ static void probe_outcome(struct part *p, struct rcpt *r, const struct dsn_statu
     r->traced = true;
 }
 
+/* Was its sender told of its delay, and is now to be told that it is over? */
+static bool clears_delay(const struct active *m, const struct rcpt *r)
+{
+    return m->qmgr->gen->p.confirm_delay_cleared && store_msg_state(m->qd->m)->warned &&
+           report_of_delay_wanted(r);
+}
+
 void message_outcome(struct part *p, struct rcpt *r, const struct dsn_status *status)
 {
     struct active *m = p->m;
@@ -147,7 +154,9 @@ void message_outcome(struct part *p, struct rcpt *r, const struct dsn_status *st
     switch (status->outcome) {
     case OUTCOME_SENT:
         r->state = RCPT_DONE;
-        r->report_success = (r->s->r.notify & DSN_NOTIFY_SUCCESS) != 0 && !status->notify_passed;
+        r->report_success =
+            ((r->s->r.notify & DSN_NOTIFY_SUCCESS) != 0 && !status->notify_passed) ||
+            clears_delay(m, r);
         if (r->report_success || r->traced)
             r->status = keep_status(p, status);
         /* the removal of the whole, in this same turn, says as much */

@@ -22,6 +22,11 @@ struct report {
 static bool on_frame(void *request, const struct frame *f, struct err *err);
 static void on_broken(void *request, bool fresh, const char *why);
 
+bool report_of_delay_wanted(const struct rcpt *r)
+{
+    return r->s->r.notify == 0 || (r->s->r.notify & DSN_NOTIFY_DELAY) != 0;
+}
+
 static bool wants_report(const struct rcpt *r, enum report_kind kind)
 {
     uint32_t notify = r->s->r.notify;
@@ -34,7 +39,7 @@ static bool wants_report(const struct rcpt *r, enum report_kind kind)
     case REPORT_SUCCESS:
         return r->state == RCPT_DONE && r->report_success;
     case REPORT_DELAY:
-        return r->state == RCPT_DEFERRED && (notify == 0 || (notify & DSN_NOTIFY_DELAY) != 0);
+        return r->state == RCPT_DEFERRED && report_of_delay_wanted(r);
     case REPORT_VERIFY:
         return r->traced;
     }
@@ -153,6 +158,7 @@ static int put_report(struct report *rp, struct err *err)
         .arrival_us = e->arrival_us,
         .dsn_ret = e->dsn_ret,
         .dsn_envid = e->dsn_envid,
+        .message_id = e->message_id,
     };
     struct chan *c = link_chan(rp->link);
     int fd;
@@ -180,7 +186,7 @@ static int put_report(struct report *rp, struct err *err)
         line.diag_type = r->status->diag_type;
         line.diag_text = r->status->diag_text;
         line.mta_name = r->status->mta_name;
-        if (rp->kind == REPORT_VERIFY)
+        if (rp->kind == REPORT_VERIFY || rp->kind == REPORT_SUCCESS)
             line.relay = r->status->relay;
         if (proto_put(c, &msg_report_rcpt, &line, -1, err) == -1)
             return -1;

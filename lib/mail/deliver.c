@@ -223,7 +223,8 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
         return;
     }
     d->done = true;
-    if ((r->msg.flags & (MAIL_PROBE | MAIL_TRACE)) != 0)
+    /* reports of what was done name who did it, those of a failure do not */
+    if (status->outcome == OUTCOME_SENT || (r->msg.flags & (MAIL_PROBE | MAIL_TRACE)) != 0)
         msg.relay = slice_sub(relay, 0, 2048);
     if (soft && code[0] == '5')
         code[0] = '4';

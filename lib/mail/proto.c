@@ -156,6 +156,7 @@ static const struct msg_field report_fields[] = {
     MSG_FIELD_U32(9, proto_report, dsn_ret, 2),
     MSG_FIELD_BYTES(10, proto_report, dsn_envid, 512),
     MSG_FIELD_U64(11, proto_report, expires_us),
+    MSG_FIELD_BYTES(12, proto_report, message_id, 1000),
 };
 const struct msg_def msg_report = {PROTO_REPORT, "report", sizeof(struct proto_report),
                                    report_fields, ARRAY_LEN(report_fields)};

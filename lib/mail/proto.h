@@ -215,13 +215,14 @@ struct proto_report {
     uint32_t dsn_ret;
     struct slice dsn_envid;
     uint64_t expires_us; /* REPORT_DELAY: until when it is tried */
+    struct slice message_id;
 };
 struct proto_report_rcpt {
     struct slice addr, orig, orcpt;
     uint32_t notify;
     uint32_t outcome;
     struct slice code, text, diag_type, diag_text, mta_name;
-    struct slice relay; /* REPORT_VERIFY: who was asked, "none" or empty: nobody */
+    struct slice relay; /* REPORT_VERIFY, REPORT_SUCCESS: who was asked, "none" or empty: nobody */
 };
 
 struct proto_worker_status {

@@ -125,3 +125,26 @@ def test_delay(instance, sink):
         ("", "s@remote.test", "delayed", "text/rfc822-headers"),
         ("double-bounce@mx.example.test", "dn@far.test", "delayed", "text/rfc822-headers")]
     assert all("hello" not in text for *_, text in reports(hop))
+
+
+def test_delay_is_over(instance, sink):
+    """confirm_delay_cleared, enable_threaded_bounces, as Debian's Postfix does: who was told of the delay is told of its end, no one else."""
+    state = {"down": True}
+    hop = sink(reply=lambda verb, argument, number: b"450 4.2.0 later\r\n" if state["down"] and verb == "RCPT" and "wait" in argument else None)
+    inst = instance(main={"relayhost": f"[127.0.0.1]:{hop.port}", "mydestination": "", "delay_warning_time": "1s", "minimal_backoff_time": "1s",
+                          "maximal_backoff_time": "1s", "queue_run_delay": "1s", "confirm_delay_cleared": "yes", "enable_threaded_bounces": "yes"})
+    content = b"Message-ID: <1@x>\r\nSubject: x\r\n\r\nhello\r\n"
+    for i, notify in enumerate(("", " NOTIFY=DELAY", " NOTIFY=FAILURE", " NOTIFY=NEVER")):
+        talk(inst, "<s@remote.test>", f"<wait{i}@far.test>{notify}", content)
+    talk(inst, "<s@remote.test>", "<prompt@far.test>", content)
+    wait_for("the warnings", lambda: len(reports(hop)) >= 2)
+    inst.wait_log(r"to=<wait3@far\.test>.*status=deferred(.*\n)+.*to=<wait3@far\.test>.*status=deferred")
+    state["down"] = False
+    inst.wait_empty()
+    hop.wait(2 + 5 + 2)
+    inst.wait_empty()
+    assert sorted((fields["Final-Recipient"].split()[-1], fields["Action"]) for _, _, fields, _, _ in reports(hop)) == [
+        ("wait0@far.test", "delayed"), ("wait0@far.test", "relayed"), ("wait1@far.test", "delayed"), ("wait1@far.test", "relayed")]
+    for sender, _, report in hop.messages:
+        assert (b"\r\nReferences: <1@x>\r\nIn-Reply-To: <1@x>\r\n" in report) == (sender == "")
+        assert b"Action: relayed" not in report or b"delivery via 127.0.0.1[127.0.0.1]:%d: 250 2.0.0 queued" % hop.port in b" ".join(report.split())

@@ -24,6 +24,8 @@ static struct proto_report_rcpt rcpt = {
     .mta_name = SLICE_LIT("mx.example.net"),
 };
 
+static struct slice message_id;
+
 static char *compose(enum report_kind kind, uint32_t flags, struct bounce_notice *n,
                      const struct proto_report_rcpt *r)
 {
@@ -35,7 +37,8 @@ static char *compose(enum report_kind kind, uint32_t flags, struct bounce_notice
               .flags = flags,
               .arrival_us = 1700741781000000,
               .expires_us = 1701173781000000,
-              .dsn_envid = SLICE_LIT("id+1")},
+              .dsn_envid = SLICE_LIT("id+1"),
+              .message_id = message_id},
         .rcpts = &copy,
         .nrcpts = 1,
         .fd = -1,
@@ -260,11 +263,56 @@ static void letters(void **state)
     free(t);
 }
 
+static void threads(void **state)
+{
+    static const struct {
+        struct slice id;
+        bool is_reference;
+    } rows[] = {
+        {SLICE_LIT("<a.b+c@d>"), true},
+        {SLICE_LIT(""), false},
+        {SLICE_LIT("<>"), false},
+        {SLICE_LIT("a@b"), false},
+        {SLICE_LIT("<a b@c>"), false},
+        {SLICE_LIT("<a@b> <c@d>"), false},
+        {SLICE_LIT("<a\r\nBcc:x@b>"), false},
+        {SLICE_LIT("<\xc3\xa9@b>"), false},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        for (int on = 0; on < 2; on++) {
+            struct bounce_notice n = {.full = true};
+            struct buf wanted = BUF_INIT(1000);
+            char *t;
+
+            message_id = rows[i].id;
+            bounce.p.threaded = on != 0;
+            t = compose(REPORT_DELAY, 0, &n, &rcpt);
+            is_clean(t);
+            buf_printf(&wanted,
+                       "To: sender@example.com\r\nReferences: %.*s\r\nIn-Reply-To: %.*s\r\nAuto",
+                       SLICE_FMT(rows[i].id), SLICE_FMT(rows[i].id));
+            if (on && rows[i].is_reference) {
+                has(t, buf_cstr(&wanted));
+            } else {
+                has_not(t, "References:");
+                has_not(t, "In-Reply-To:");
+            }
+            buf_fini(&wanted);
+            free(t);
+        }
+    }
+    message_id = SLICE_EMPTY;
+    bounce.p.threaded = false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(failure), cmocka_unit_test(kinds),        cmocka_unit_test(originals),
-        cmocka_unit_test(utf8),    cmocka_unit_test(hostile_text), cmocka_unit_test(letters),
+        cmocka_unit_test(failure),   cmocka_unit_test(kinds), cmocka_unit_test(threads),
+        cmocka_unit_test(originals), cmocka_unit_test(utf8),  cmocka_unit_test(hostile_text),
+        cmocka_unit_test(letters),
     };
 
     return cmocka_run_group_tests(tests, load, unload);
