@@ -217,40 +217,31 @@ static bool data_line(struct session *s, struct slice line, bool whole)
 bool smtpd_data_feed(struct session *s)
 {
     struct slice have = slice_sub(buf_view(&s->in), s->in_at, s->in.len);
-    size_t run = 0; /* bytes of whole plain lines that can be passed on in one piece */
+    size_t plain = s->line_start ? content_plain_lines(have) : 0;
+    ptrdiff_t nl;
 
     if (have.len == 0)
         return false;
-    for (;;) {
-        struct slice rest = slice_sub(have, run, have.len);
-        ptrdiff_t nl = slice_find(rest, '\n');
-        bool plain = nl > 0 && rest.ptr[nl - 1] == '\r' && rest.ptr[0] != '.';
-
-        if (plain && (s->line_start || run > 0)) {
-            run += (size_t) nl + 1;
-            continue;
-        }
-        if (run > 0) {
-            smtpd_content(s, slice_sub(have, 0, run));
-            s->in_at += run;
-            s->line_start = true;
-            return true;
-        }
-        if (nl == -1) {
-            /* the last byte stays: it may be the CR of a line end; a dot in front waits for what follows it */
-            if (rest.len < LONG_LINE)
-                return false;
-            if (data_line(s, slice_sub(rest, 0, rest.len - 1), false))
-                return true;
-            s->line_start = false;
-            s->in_at += rest.len - 1;
-            return true;
-        }
-        s->in_at += (size_t) nl + 1;
-        if (data_line(s, slice_sub(rest, 0, (size_t) nl + 1), true))
-            smtpd_content_end(s);
+    if (plain > 0) { /* passed on in one piece */
+        smtpd_content(s, slice_sub(have, 0, plain));
+        s->in_at += plain;
         return true;
     }
+    nl = slice_find(have, '\n');
+    if (nl == -1) {
+        /* the last byte stays: it may be the CR of a line end; a dot in front waits for what follows it */
+        if (have.len < LONG_LINE)
+            return false;
+        if (data_line(s, slice_sub(have, 0, have.len - 1), false))
+            return true;
+        s->line_start = false;
+        s->in_at += have.len - 1;
+        return true;
+    }
+    s->in_at += (size_t) nl + 1;
+    if (data_line(s, slice_sub(have, 0, (size_t) nl + 1), true))
+        smtpd_content_end(s);
+    return true;
 }
 
 /* --- BDAT ----------------------------------------------------------------------------------------------- */

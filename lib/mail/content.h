@@ -20,8 +20,11 @@ struct content_facts {
 };
 void content_facts_init(struct content_facts *f);
 void content_facts_scan(struct content_facts *f,
-                        struct slice piece); /* must be fast: memchr-like */
+                        struct slice piece); /* less than the time of a copy */
 void content_facts_end(struct content_facts *f);
+
+/* text begins where a line does: how many bytes of whole lines follow that end in CRLF and do not begin with a dot. */
+size_t content_plain_lines(struct slice text);
 
 /* LF or CRLF text (sendmail's input) into wire form; feed in pieces, state in *last_cr (false at first). */
 void content_to_wire(struct slice piece, bool *last_cr, struct buf *out);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -80,6 +81,82 @@ static void test_facts(void **state)
     }
 }
 
+/* Byte by byte, from the descriptions in content.h and envelope.h. */
+static struct content_facts plainly(struct slice text)
+{
+    struct content_facts f = {.bytes = text.len};
+    size_t begin = 0;
+
+    for (size_t i = 0; i <= text.len; i++) {
+        unsigned char c = i < text.len ? (unsigned char) text.ptr[i] : 0;
+        size_t length = i - begin;
+
+        if (i < text.len)
+            f.flags |= (c >= 128 ? MAIL_FACT_8BIT : 0U) | (c == 0 ? MAIL_FACT_NUL : 0U) |
+                       (c == '.' && i == begin ? MAIL_FACT_DOT : 0U);
+        if (i > 0 && text.ptr[i - 1] == '\r' && (i == text.len || c != '\n'))
+            f.flags |= MAIL_FACT_BARE_CR;
+        if (i < text.len && c != '\n')
+            continue;
+        if (i < text.len && length > 0 && text.ptr[i - 1] == '\r')
+            length--;
+        if (length > f.longest_line)
+            f.longest_line = (uint32_t) length;
+        begin = i + 1;
+    }
+    return f;
+}
+
+static size_t plain_lines(struct slice text)
+{
+    size_t at = 0;
+
+    for (;;) {
+        struct slice rest = slice_sub(text, at, text.len);
+        ptrdiff_t nl = slice_find(rest, '\n');
+
+        if (nl < 1 || rest.ptr[nl - 1] != '\r' || rest.ptr[0] == '.')
+            return at;
+        at += (size_t) nl + 1;
+    }
+}
+
+/* Texts of some blocks, mostly of what matters, each cut once. */
+static void test_many_bytes(void **state)
+{
+    static const char *const parts[] = {"\r\n",  "\r\n", "\r\n", "x",    "0123456789", ".",
+                                        "\r\n.", "\n",   "\r",   "\xe4", "\0y",        "\r\r\n"};
+    uint32_t random = 2463534242U;
+    char data[400];
+
+    (void) state;
+    for (unsigned round = 0; round < 40000; round++) {
+        size_t kinds = round % 4 == 0 ? ARRAY_LEN(parts) : 5 + round % 8; /* some are plain */
+        size_t len = 0;
+        struct content_facts wanted, got;
+        struct slice text;
+
+        while (len < round % (sizeof(data) - 16)) {
+            const char *part;
+
+            random ^= random << 13, random ^= random >> 17, random ^= random << 5;
+            part = parts[random % kinds];
+            memcpy(data + len, part, part[0] == '\0' ? 2 : strlen(part));
+            len += part[0] == '\0' ? 2 : strlen(part);
+        }
+        text = slice_of(data, len);
+        wanted = plainly(text);
+        got = scan(text, random % (len + 1));
+        if (got.flags != wanted.flags || got.longest_line != wanted.longest_line ||
+            got.bytes != wanted.bytes)
+            fail_msg("round %u: flags %x longest %u, wanted %x %u", round, got.flags,
+                     got.longest_line, wanted.flags, wanted.longest_line);
+        if (content_plain_lines(text) != plain_lines(text))
+            fail_msg("round %u: %zu bytes of plain lines, wanted %zu", round,
+                     content_plain_lines(text), plain_lines(text));
+    }
+}
+
 static void convert(void (*fn)(struct slice, bool *, struct buf *), struct slice text, size_t cut,
                     bool start, struct buf *out)
 {
@@ -144,9 +221,8 @@ static void test_header(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_facts_cut),
-        cmocka_unit_test(test_facts),
-        cmocka_unit_test(test_conversions),
+        cmocka_unit_test(test_facts_cut),  cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_many_bytes), cmocka_unit_test(test_conversions),
         cmocka_unit_test(test_header),
     };
 
