@@ -34,9 +34,22 @@ static const struct {
     {"Resent-Bcc", CLASS_HEADER_RECIPIENT},
 };
 
+/* RFC 6531, 4.3: UTF8SMTP, UTF8SMTPSA and so on. */
+static void put_protocol(const struct mail_envelope *e, struct buf *out)
+{
+    struct slice protocol = e->protocol;
+
+    if ((e->flags & MAIL_SMTPUTF8) != 0 && slice_starts_with(protocol, SLICE_LIT("ESMTP"))) {
+        buf_puts(out, "UTF8");
+        protocol = slice_sub(protocol, 1, protocol.len);
+    }
+    buf_put_slice(out, protocol);
+}
+
 static void put_stamp_received(struct cleanup_msg *m, struct buf *out)
 {
     const struct mail_envelope *e = &m->env;
+    bool has_for = m->rcpts.len == 1 && e->client_addr.len > 0;
 
     if (e->client_addr.len == 0 || e->protocol.len == 0) {
         buf_printf(out, "Received: by %s (%s)", m->c->p.myhostname, m->c->p.mail_name);
@@ -51,18 +64,18 @@ static void put_stamp_received(struct cleanup_msg *m, struct buf *out)
             buf_printf(out, "\t(%.*s)\r\n", SLICE_FMT(e->tls_comment));
         if (e->sasl_username.len > 0)
             buf_printf(out, "\t(Authenticated sender: %.*s)\r\n", SLICE_FMT(e->sasl_username));
-        buf_printf(out, "\tby %s (%s) with %.*s", m->c->p.myhostname, m->c->p.mail_name,
-                   SLICE_FMT(e->protocol));
+        buf_printf(out, "\tby %s (%s) with ", m->c->p.myhostname, m->c->p.mail_name);
+        put_protocol(e, out);
     }
     buf_printf(out, " id %.*s", SLICE_FMT(e->queue_id));
-    if (m->rcpts.len == 1 && e->client_addr.len > 0) {
+    if (has_for) {
         const struct mail_rcpt *r = m->rcpts.items[0];
 
         buf_puts(out, "\r\n\tfor <");
         address_quote(r->addr, out);
         buf_puts(out, ">");
     }
-    buf_puts(out, e->client_addr.len > 0 ? "; " : ";\r\n\t");
+    buf_puts(out, has_for ? "; " : ";\r\n\t");
     wall_rfc5322((struct wall_time){(int64_t) e->arrival_us}, out);
     buf_puts(out, "\r\n");
 }

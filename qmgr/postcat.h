@@ -13,6 +13,7 @@ struct postcat_options {
     bool envelope, header, body;
     bool offsets;      /* the place of each record in its file */
     bool types;        /* the decimal type of each record, by Postfix's numbers */
+    bool record_names; /* what kind of text each line of the content is */
     bool record_order; /* recipients as recorded; what was noted later follows the message */
 };
 

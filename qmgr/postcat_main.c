@@ -12,6 +12,7 @@
 #include "base/num.h"
 #include "postconf/config.h"
 #include "qmgr/postcat.h"
+#include "qmgr/queue_maildrop.h"
 #include "qmgr/store_int.h"
 
 struct command {
@@ -69,6 +70,7 @@ static struct command parse(int argc, char **argv)
             break;
         case 'v':
             log_verbose(log_verbosity() + 1);
+            c.show.record_names = true;
             break;
         default:
             usage();
@@ -119,6 +121,44 @@ static int show_from_queue(const struct command *c, const struct store_options *
     ret = postcat_print(&c->show, &m, stdout, err);
 done:
     store_close(&s);
+    buf_fini(&name);
+    arena_free(&arena);
+    return ret;
+}
+
+/* The same. Its content has frames around it there, which do not show. */
+static int show_from_maildrop(const struct command *c, const char *queue_directory, const char *id,
+                              struct err *err)
+{
+    struct arena *arena = arena_new(0);
+    struct buf name = BUF_INIT(SIZE_MAX);
+    struct postcat_message m = {0};
+    struct store_rcpt *rcpts;
+    FILE *content = tmpfile();
+    int ret = -1;
+
+    if (content == NULL) {
+        err_sys(err, "temporary file");
+        goto done;
+    }
+    m.fd = fileno(content);
+    switch (queue_maildrop_read(queue_directory, id, arena, m.fd, &m.env, &rcpts, &m.nrcpts, err)) {
+    case 0:
+        ret = 1;
+        goto done;
+    case -1:
+        goto done;
+    }
+    buf_printf(&name, "maildrop/%s", id);
+    m.name = buf_cstr(&name);
+    m.rcpts = rcpts;
+    m.content_bytes = m.env.content_bytes;
+    m.env.flags |= MAIL_LOCAL_ORIGIN; /* as pickup makes it */
+    m.env.queue_id = SLICE_EMPTY;     /* a placeholder until then */
+    ret = postcat_print(&c->show, &m, stdout, err);
+done:
+    if (content != NULL)
+        fclose(content);
     buf_fini(&name);
     arena_free(&arena);
     return ret;
@@ -186,17 +226,18 @@ int main(int argc, char **argv)
     if (config_load(c.config_dir, NULL, 0, NULL, &cfg, &err) == -1 ||
         store_options_from(cfg, &opt, &err) == -1)
         fatal("%s", err.text);
-    if (c.in_queue && optind == argc)
-        usage();
     for (int i = optind; i < argc && c.in_queue; i++) {
+        int shown;
+
         if (!queue_id_valid(slice_str(argv[i])))
             fatal("bad mail queue ID: %s", argv[i]);
-        switch (show_from_queue(&c, &opt, argv[i], &err)) {
-        case -1:
+        shown = show_from_queue(&c, &opt, argv[i], &err);
+        if (shown == 1)
+            shown = show_from_maildrop(&c, opt.queue_directory, argv[i], &err);
+        if (shown == -1)
             fatal("%s", err.text);
-        case 1:
+        if (shown == 1)
             fatal("open queue file %s: No such file or directory", argv[i]);
-        }
     }
     for (int i = optind; i < argc + (optind == argc) && !c.in_queue; i++) {
         if (show_file(&c, opt.queue_directory, i < argc ? argv[i] : "-", &err) == -1)

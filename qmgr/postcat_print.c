@@ -96,14 +96,21 @@ static void when(const struct printer *p, const char *name, int64_t us)
     buf_fini(&text);
 }
 
-static void envelope(const struct printer *p)
+static void size(const struct printer *p)
 {
-    const struct mail_envelope *e = &p->m->env;
     char text[96];
 
     snprintf(text, sizeof(text), "%15" PRIu64 " %15" PRIu64 " %15zu %15d %15" PRIu64,
              p->m->content_bytes, p->m->content_at, p->m->nrcpts, 0, p->m->content_bytes);
     field(p, TYPE_SIZE, "message_size", slice_str(text));
+}
+
+static void envelope(const struct printer *p)
+{
+    const struct mail_envelope *e = &p->m->env;
+
+    if (e->queue_id.len > 0) /* pickup has seen it */
+        size(p);
     when(p, "message_arrival_time", (int64_t) e->arrival_us);
     attribute(p, "log_ident", e->queue_id);
     attribute(p, "rewrite_context",
@@ -195,6 +202,8 @@ static void put_line(struct lines *l, bool whole)
     if (l->in_header ? l->p->opt->header : l->p->opt->body) {
         if (!l->continued)
             prefix(l->p, l->at, whole ? TYPE_NORMAL : TYPE_CONTINUED);
+        if (l->p->opt->record_names && !l->continued)
+            fputs("regular_text: ", l->p->out);
         fwrite(s.ptr, 1, s.len, l->p->out);
         if (whole)
             fputc('\n', l->p->out);

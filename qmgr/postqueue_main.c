@@ -292,29 +292,22 @@ static void flush(const struct queue_client *q, const struct options *o)
 
     if (o->mode == 'i') {
         op.op = QUEUE_OP_FLUSH_ID;
-        if (!queue_id_valid(op.arg)) {
-            log_fatal_status(EX_UNAVAILABLE); /* as postqueue has it */
+        if (!queue_id_valid(op.arg))
             fatal("Cannot flush queue ID - invalid name: \"%.100s\"", o->arg);
-        }
     } else if (o->mode == 's') {
         op.op = QUEUE_OP_FLUSH_SITE;
         if (site.len > 2 && site.ptr[0] == '['
                 ? site.ptr[site.len - 1] != ']' ||
                       !address_literal_valid(slice_sub(site, 1, site.len - 1))
-                : !hostname_valid(site)) {
-            log_fatal_status(EX_UNAVAILABLE); /* as postqueue has it */
+                : !hostname_valid(site))
             fatal("Cannot flush mail queue - invalid destination: \"%.100s\"", o->arg);
-        }
     }
     queue_client_authorize(q, "authorized_flush_users", "flush the mail queue");
     c = queue_client_connect(q, &err);
-    if (c == NULL || queue_client_ask(c, PROTO_QUEUE_FLUSH, &op, &result, &err) == -1) {
-        log_fatal_status(EX_UNAVAILABLE);
+    if (c == NULL || queue_client_ask(c, PROTO_QUEUE_FLUSH, &op, &result, &err) == -1)
         fatal("Cannot flush mail queue - mail system is down (%s)", err.text);
-    }
     /* a message that is not there, or not any more, has nothing that waits: no error for postqueue -i */
     if (result.status != PROTO_OK && !(o->mode == 'i' && result.status == PROTO_NOT_FOUND)) {
-        log_fatal_status(EX_UNAVAILABLE);
         if (o->mode == 's' && result.status == PROTO_NOT_FOUND)
             fatal("%.*s", SLICE_FMT(result.text)); /* not one of fast_flush_domains */
         fatal("Cannot flush %s: %.*s", o->arg != NULL ? o->arg : "mail queue",
@@ -330,7 +323,7 @@ int main(int argc, char **argv)
 
     log_open(&(struct log_target){
         .program = "postqueue", .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
-    log_fatal_status(EX_USAGE);
+    log_fatal_status(EX_UNAVAILABLE); /* Postfix's, for wrong usage too */
     o = parse(argc, argv);
     queue_client_init(&q, "postqueue", o.config_dir);
     if (o.mode == 'w')

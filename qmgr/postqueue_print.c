@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/mtime.h"
+#include "mail/address.h"
 
 #define REASON_COLUMN 76   /* a reason ends here, if it is shorter */
 #define WAITS_MAX     4096 /* bytes of what is said about recipients that wait */
@@ -158,7 +159,7 @@ static void text_item(struct queue_printer *p, const struct proto_queue_item *it
     if (p->messages == 0)
         put_line(p, p->long_ids ? "----Queue ID-----" : "-Queue ID-", "--Size--",
                  p->long_ids ? "---Arrival Time----" : "----Arrival Time----",
-                 "-Sender/Recipient-------");
+                 p->long_ids ? "--Sender/Recipient------" : "-Sender/Recipient-------");
     buf_put_slice(&id, item->queue_id);
     if (slice_eq_str(item->queue, "active"))
         buf_putc(&id, '*');
@@ -195,8 +196,13 @@ static void json_keep_wait(struct queue_printer *p, const struct proto_queue_ite
 
 void queue_print_item(struct queue_printer *p, const struct proto_queue_item *item)
 {
-    struct slice sender = item->sender.len > 0 ? item->sender : slice_str(p->null_sender);
+    struct buf quoted = BUF_INIT(SIZE_MAX);
+    struct slice sender = slice_str(p->null_sender);
 
+    if (item->sender.len > 0) {
+        address_quote(item->sender, &quoted); /* as Postfix lists, and its users search for */
+        sender = buf_view(&quoted);
+    }
     end_item(p);
     if (p->reason.limit == 0)
         p->reason = p->waits = p->last_wait = BUF_INIT(SIZE_MAX);
@@ -204,6 +210,7 @@ void queue_print_item(struct queue_printer *p, const struct proto_queue_item *it
         json_item(p, item, sender);
     else
         text_item(p, item, sender);
+    buf_fini(&quoted);
     p->in_item = true;
     p->messages++;
     p->bytes += item->size;
@@ -217,7 +224,8 @@ void queue_print_item(struct queue_printer *p, const struct proto_queue_item *it
         text_wait(p, item->waits_text, item->waits_until_us);
 }
 
-static void text_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rcpt)
+static void text_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rcpt,
+                      struct slice addr)
 {
     struct buf text = BUF_INIT(SIZE_MAX);
 
@@ -227,18 +235,21 @@ static void text_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rc
     }
     buf_reset(&p->reason);
     buf_put_slice(&p->reason, rcpt->reason);
-    put_line(p, "", "", "", printable(rcpt->addr, &text));
+    put_line(p, "", "", "", printable(addr, &text));
     text_wait(p, rcpt->waits_text, rcpt->waits_until_us);
     buf_fini(&text);
 }
 
 void queue_print_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rcpt)
 {
+    struct buf addr = BUF_INIT(SIZE_MAX);
+
     if (!p->in_item)
         return;
+    address_quote(rcpt->addr, &addr);
     if (p->json) {
         fputs(p->rcpts > 0 ? ", {" : "{", p->out);
-        queue_print_json(p->out, "address", rcpt->addr);
+        queue_print_json(p->out, "address", buf_view(&addr));
         if (rcpt->reason.len > 0) {
             fputs(", ", p->out);
             queue_print_json(p->out, "delay_reason", rcpt->reason);
@@ -246,8 +257,9 @@ void queue_print_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rc
         json_wait(p->out, rcpt->waits_for, rcpt->waits_text, rcpt->waits_until_us);
         fputc('}', p->out);
     } else {
-        text_rcpt(p, rcpt);
+        text_rcpt(p, rcpt, buf_view(&addr));
     }
+    buf_fini(&addr);
     p->rcpts++;
 }
 

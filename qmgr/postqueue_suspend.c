@@ -75,9 +75,7 @@ static void have_done(const struct queue_client *q, const struct proto_suspensio
     if (proto_decode(&f, &msg_result, &result, &err) == -1)
         is_down(&err);
     if (result.status != PROTO_OK) {
-        log_fatal_status(result.status == PROTO_DENIED      ? EX_NOPERM
-                         : result.status == PROTO_PERMANENT ? EX_USAGE
-                                                            : EX_UNAVAILABLE);
+        log_fatal_status(result.status == PROTO_DENIED ? EX_NOPERM : EX_UNAVAILABLE);
         fatal("Cannot %s %.*s %.*s: %.*s", what, SLICE_FMT(p->kind), SLICE_FMT(p->name),
               SLICE_FMT(result.text));
     }

@@ -3,6 +3,7 @@
  * postsuper_main.c - postsuper(1): deletes, holds, releases, requeues and expires queued mail. While the system runs qmgr does
  * it; while it is stopped this program opens the queue itself.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
@@ -13,6 +14,7 @@
 #include "base/vec.h"
 #include "mail/queue_id.h"
 #include "qmgr/queue_client.h"
+#include "qmgr/queue_maildrop.h"
 
 /* What the letters mean, and how the count of them is told. */
 static const struct kind {
@@ -274,17 +276,33 @@ static unsigned long edit_all_here(struct postsuper *p, enum proto_queue_operati
 
 /* --- either ------------------------------------------------------------------------------------ */
 
+/* From maildrop/, where pickup has not come yet: all that can be done there, with or without a queue manager. */
+static unsigned long delete_dropped(struct postsuper *p, const char *id)
+{
+    const char *queue_directory = p->q.common.queue_directory;
+    struct err err = ERR_INIT;
+    size_t n = 0;
+
+    if ((strcmp(id, "ALL") == 0 ? queue_maildrop_remove_all(queue_directory, &n, &err)
+                                : queue_maildrop_remove(queue_directory, id, &n, &err)) == -1)
+        log_warning("%s", err.text);
+    return (unsigned long) n;
+}
+
 static unsigned long operate(struct postsuper *p, enum proto_queue_operation op, const char *id,
                              const char *queue)
 {
     struct store_msg *m;
+    unsigned long n = 0;
 
+    if (op == QUEUE_OP_DELETE && (queue[0] == '\0' || strcmp(queue, "maildrop") == 0))
+        n += delete_dropped(p, id);
     if (p->chan != NULL)
-        return ask(p, op, id, queue);
+        return n + ask(p, op, id, queue);
     if (strcmp(id, "ALL") == 0)
-        return edit_all_here(p, op, queue);
+        return n + edit_all_here(p, op, queue);
     m = store_find(p->store, slice_str(id));
-    return m != NULL && is_meant(m, op, queue) ? edit_here(p, m, op) : 0;
+    return m != NULL && is_meant(m, op, queue) ? n + edit_here(p, m, op) : n;
 }
 
 static unsigned long in_queues(struct postsuper *p, enum proto_queue_operation op, const char *id)
@@ -307,12 +325,21 @@ static const struct kind *kind_of(char option)
     return k;
 }
 
+/* What Postfix takes for a name; others than ours are in no queue of ours. */
+static bool may_be_name(const char *id)
+{
+    size_t n = strspn(id, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_");
+
+    return n > 0 && n <= NAME_MAX && id[n] == '\0';
+}
+
 static void one_id(struct postsuper *p, const struct kind *k, const char *id)
 {
     unsigned long n;
 
     if (strcmp(id, "ALL") != 0 && !queue_id_valid(slice_str(id))) {
-        log_warning("invalid mail queue id: %s", id);
+        if (!may_be_name(id))
+            log_warning("invalid mail queue id: %s", id);
         return;
     }
     if (k->option == 'f') /* as "-e ID -H ID" */
@@ -362,7 +389,6 @@ int main(int argc, char **argv)
         .program = "postsuper", .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
     parse(&p, argc, argv);
     queue_client_init(&p.q, "postsuper", p.config_dir);
-    log_fatal_status(1);
     if (!queue_client_is_owner(&p.q))
         fatal("use of this command is reserved for the superuser");
     p.chan = queue_client_connect(&p.q, &err);

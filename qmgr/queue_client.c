@@ -55,7 +55,6 @@ void queue_client_init(struct queue_client *q, const char *program, const char *
     struct err err = ERR_INIT;
 
     *q = (struct queue_client){.program = program};
-    log_fatal_status(EX_USAGE);
     log_open(&(struct log_target){.syslog_name = "postfix",
                                   .program = program,
                                   .maillog_fd = -1,

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/vec.h"
@@ -40,39 +41,62 @@ void queue_maildrop_close(struct queue_maildrop **wp)
     *wp = NULL;
 }
 
-/* The stream of frames in fd. */
-static int read_message(int fd, struct arena *arena, struct proto_queue_item *item,
-                        struct vec *rcpts, struct err *err)
+/* What a file says; in an arena. */
+struct dropped {
+    struct mail_envelope env;
+    struct vec rcpts; /* struct store_rcpt * */
+    uint64_t bytes;   /* of the content */
+};
+
+/* What is decoded from it stays with it. */
+static struct frame keep(struct arena *arena, const struct frame *f)
+{
+    struct frame kept = *f;
+
+    kept.payload = arena_slice(arena, f->payload);
+    return kept;
+}
+
+static int take_frame(const struct frame *frame, struct arena *arena, int content_fd,
+                      struct dropped *d, bool *has_envelope, struct err *err)
+{
+    struct store_rcpt *s;
+    struct frame f;
+
+    switch (frame->type) {
+    case PROTO_ENVELOPE:
+        f = keep(arena, frame);
+        *has_envelope = true;
+        return proto_decode(&f, &msg_envelope, &d->env, err);
+    case PROTO_RCPT:
+        f = keep(arena, frame);
+        s = arena_alloc(arena, sizeof(*s));
+        vec_push(&d->rcpts, s);
+        return proto_decode(&f, &msg_rcpt, &s->r, err);
+    case PROTO_DATA:
+        d->bytes += frame->payload.len;
+        if (content_fd != -1 &&
+            fd_write_all(content_fd, frame->payload.ptr, frame->payload.len) == -1)
+            return err_sys(err, "temporary file");
+        return 0;
+    default:
+        return err_input(err, "frame of unexpected type %u", frame->type);
+    }
+}
+
+/* The stream of frames in fd. content_fd: gets the content; -1: nothing does. */
+static int read_message(int fd, struct arena *arena, int content_fd, struct dropped *d,
+                        struct err *err)
 {
     struct maildrop_reader r;
-    struct mail_envelope env = {0};
     struct frame f;
     bool has_envelope = false;
     int got;
 
     maildrop_reader_init(&r, fd);
-    while ((got = maildrop_read(&r, &f, err)) == 1 && f.type != PROTO_END) {
-        struct mail_rcpt rcpt;
-
-        if (f.type == PROTO_ENVELOPE) {
-            if (proto_decode(&f, &msg_envelope, &env, err) == -1)
-                break;
-            item->sender = arena_slice(arena, env.sender);
-            has_envelope = true;
-        } else if (f.type == PROTO_RCPT) {
-            struct store_rcpt *s = arena_alloc(arena, sizeof(*s));
-
-            if (proto_decode(&f, &msg_rcpt, &rcpt, err) == -1)
-                break;
-            s->r.addr = arena_slice(arena, rcpt.addr);
-            vec_push(rcpts, s);
-        } else if (f.type == PROTO_DATA) {
-            item->size += f.payload.len;
-        } else {
-            err_input(err, "frame of unexpected type %u", f.type);
-            break;
-        }
-    }
+    while ((got = maildrop_read(&r, &f, err)) == 1 && f.type != PROTO_END &&
+           take_frame(&f, arena, content_fd, d, &has_envelope, err) == 0)
+        ;
     if (got == 0 || (got == 1 && f.type == PROTO_END && !has_envelope))
         err_input(err, "the file has no end");
     maildrop_reader_fini(&r);
@@ -80,13 +104,14 @@ static int read_message(int fd, struct arena *arena, struct proto_queue_item *it
 }
 
 /* 1: a message; 0: not one (yet); -1. */
-static int read_file(const struct queue_maildrop *w, const char *name, struct arena *arena,
-                     struct proto_queue_item *item, struct vec *rcpts, struct err *err)
+static int read_file(int dir, const char *name, struct arena *arena, int content_fd,
+                     struct dropped *d, struct err *err)
 {
     struct stat st;
     int ret = -1;
-    int fd = openat(dirfd(w->dir), name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
+    *d = (struct dropped){0};
     if (fd == -1) {
         if (errno == ENOENT)
             return 0; /* pickup was faster */
@@ -97,13 +122,9 @@ static int read_file(const struct queue_maildrop *w, const char *name, struct ar
     } else if (!S_ISREG(st.st_mode) || (st.st_mode & 0100) == 0) {
         ret = 0; /* postdrop is still writing it */
     } else {
-        *item = (struct proto_queue_item){
-            .queue = SLICE_LIT("maildrop"),
-            .queue_id = arena_slice(arena, slice_str(name)),
-            .arrival_us =
-                (uint64_t) st.st_mtim.tv_sec * 1000000 + (uint64_t) st.st_mtim.tv_nsec / 1000,
-        };
-        ret = read_message(fd, arena, item, rcpts, err) == 0 ? 1 : -1;
+        ret = read_message(fd, arena, content_fd, d, err) == 0 ? 1 : -1;
+        d->env.arrival_us =
+            (uint64_t) st.st_mtim.tv_sec * 1000000 + (uint64_t) st.st_mtim.tv_nsec / 1000;
         if (ret == -1)
             err_prefix(err, "maildrop/%s: ", name);
     }
@@ -111,28 +132,123 @@ static int read_file(const struct queue_maildrop *w, const char *name, struct ar
     return ret;
 }
 
+/* In one piece. */
+static struct store_rcpt *rcpts_of(const struct dropped *d, struct arena *arena)
+{
+    struct store_rcpt *rcpts = arena_alloc(arena, (d->rcpts.len + 1) * sizeof(*rcpts));
+
+    for (size_t i = 0; i < d->rcpts.len; i++)
+        rcpts[i] = *(struct store_rcpt *) d->rcpts.items[i];
+    return rcpts;
+}
+
+/* The next name of a message; NULL: that was the last. */
+static const char *next_name(DIR *dir)
+{
+    const struct dirent *e;
+
+    while ((e = readdir(dir)) != NULL) /* NOLINT(concurrency-mt-unsafe): a walk of its own */
+        if (queue_id_valid(slice_str(e->d_name)))
+            return e->d_name; /* no temporary file, ".", ".." */
+    return NULL;
+}
+
 int queue_maildrop_next(struct queue_maildrop *w, struct arena *arena,
                         struct proto_queue_item *item, struct store_rcpt **rcpts, size_t *nrcpts,
                         struct err *err)
 {
-    const struct dirent *e;
+    const char *name;
 
-    while ((e = readdir(w->dir)) != NULL) { /* NOLINT(concurrency-mt-unsafe): a walk of its own */
-        struct vec found = VEC_INIT;
-        int got;
+    while ((name = next_name(w->dir)) != NULL) {
+        struct dropped d;
+        int got = read_file(dirfd(w->dir), name, arena, -1, &d, err);
 
-        if (!queue_id_valid(slice_str(e->d_name)))
-            continue; /* a temporary file, ".", ".." */
-        got = read_file(w, e->d_name, arena, item, &found, err);
         if (got == 1) {
-            *nrcpts = found.len;
-            *rcpts = arena_alloc(arena, (found.len + 1) * sizeof(**rcpts));
-            for (size_t i = 0; i < found.len; i++)
-                (*rcpts)[i] = *(struct store_rcpt *) found.items[i];
+            *item = (struct proto_queue_item){
+                .queue = SLICE_LIT("maildrop"),
+                .queue_id = arena_slice(arena, slice_str(name)),
+                .sender = d.env.sender,
+                .arrival_us = d.env.arrival_us,
+                .size = d.bytes,
+            };
+            *nrcpts = d.rcpts.len;
+            *rcpts = rcpts_of(&d, arena);
         }
-        vec_fini(&found);
+        vec_fini(&d.rcpts);
         if (got != 0)
             return got;
     }
     return 0;
+}
+
+static int open_directory(const char *queue_directory, struct err *err)
+{
+    struct buf path = BUF_INIT(SIZE_MAX);
+    int fd;
+
+    path_join(&path, queue_directory, "maildrop");
+    fd = open(buf_cstr(&path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd == -1)
+        err_sys(err, "open %s", buf_cstr(&path));
+    buf_fini(&path);
+    return fd;
+}
+
+int queue_maildrop_read(const char *queue_directory, const char *queue_id, struct arena *arena,
+                        int content_fd, struct mail_envelope *env, struct store_rcpt **rcpts,
+                        size_t *nrcpts, struct err *err)
+{
+    int dir = open_directory(queue_directory, err);
+    struct dropped d;
+    int got;
+
+    if (dir == -1)
+        return -1;
+    got = read_file(dir, queue_id, arena, content_fd, &d, err);
+    if (got == 1) {
+        *env = d.env;
+        env->content_bytes = d.bytes;
+        *nrcpts = d.rcpts.len;
+        *rcpts = rcpts_of(&d, arena);
+    }
+    vec_fini(&d.rcpts);
+    fd_close(&dir);
+    return got;
+}
+
+static int remove_one(int dir, const char *name, size_t *count, struct err *err)
+{
+    if (unlinkat(dir, name, 0) == 0)
+        *count += 1;
+    else if (errno != ENOENT)
+        return err_sys(err, "remove maildrop/%s", name);
+    return 0;
+}
+
+int queue_maildrop_remove(const char *queue_directory, const char *queue_id, size_t *count,
+                          struct err *err)
+{
+    int dir = open_directory(queue_directory, err);
+    int ret;
+
+    if (dir == -1)
+        return -1;
+    ret = remove_one(dir, queue_id, count, err);
+    fd_close(&dir);
+    return ret;
+}
+
+int queue_maildrop_remove_all(const char *queue_directory, size_t *count, struct err *err)
+{
+    struct queue_maildrop *w = queue_maildrop_open(queue_directory);
+    const char *name;
+    int ret = 0;
+
+    if (w == NULL)
+        return err_sys(err, "open %s/maildrop", queue_directory);
+    while ((name = next_name(w->dir)) != NULL)
+        if (remove_one(dirfd(w->dir), name, count, err) == -1)
+            ret = -1;
+    queue_maildrop_close(&w);
+    return ret;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * queue_maildrop.h - what lies in maildrop/, where pickup has not come yet: for lists of the queue. Who lists needs the rights to read it:
- * qmgr while the system runs, else the command.
+ * queue_maildrop.h - what lies in maildrop/, where pickup has not come yet: lists of the queue, postcat, postsuper -d. Who calls needs the
+ * rights to read it, or to remove from it: qmgr lists while the system runs, else the command does.
  */
 #ifndef PR_QMGR_QUEUE_MAILDROP_H
 #define PR_QMGR_QUEUE_MAILDROP_H
@@ -22,5 +22,18 @@ void queue_maildrop_close(struct queue_maildrop **w);
 NODISCARD int queue_maildrop_next(struct queue_maildrop *w, struct arena *arena,
                                   struct proto_queue_item *item, struct store_rcpt **rcpts,
                                   size_t *nrcpts, struct err *err);
+
+/*
+ * One message, by its file's name: 1; its content goes to content_fd (-1: nowhere). 0: there is none, or postdrop is still writing it. -1: no
+ * message, or not readable.
+ */
+NODISCARD int queue_maildrop_read(const char *queue_directory, const char *queue_id,
+                                  struct arena *arena, int content_fd, struct mail_envelope *env,
+                                  struct store_rcpt **rcpts, size_t *nrcpts, struct err *err);
+/* Removes the file, if it is there, or all of them; those go that can. Adds to *count. */
+NODISCARD int queue_maildrop_remove(const char *queue_directory, const char *queue_id,
+                                    size_t *count, struct err *err);
+NODISCARD int queue_maildrop_remove_all(const char *queue_directory, size_t *count,
+                                        struct err *err);
 
 #endif

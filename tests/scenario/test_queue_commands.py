@@ -76,7 +76,7 @@ def test_selections(waiting):
     ["--sender", ""], ["--queue", "nope"], ["--older", "x"], ["--id", "../x"], ["-f", "--sender", "a@b"], ["--sender", "a", "b"], []])
 def test_wrong_use(waiting, args):
     waiting.expect_fatal = True
-    assert waiting.run("postqueue", *args, check=False).returncode == 64
+    assert waiting.run("postqueue", *args, check=False).returncode == 69
 
 
 def test_says_what_it_waits_for(waiting):

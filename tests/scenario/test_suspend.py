@@ -185,7 +185,7 @@ def test_damaged_file(inst, sink):
     ["--until", "2h"], ["-p", "--until", "2h"]])
 def test_wrong_use(inst, args):
     inst.expect_fatal = True
-    assert inst.run("postqueue", *args, check=False).returncode == 64
+    assert inst.run("postqueue", *args, check=False).returncode == 69
     assert suspended(inst) == []
 
 

@@ -165,7 +165,7 @@ static void long_ids(void **state)
 {
     (void) state;
     check(false, true, 1,
-          "----Queue ID----- --Size-- ---Arrival Time---- -Sender/Recipient-------\n"
+          "----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------\n"
           "0123456789*           1234 Thu Nov 23 12:16:21 s@example.org\n"
           "                                               a@example.org\n"
           "\n"
