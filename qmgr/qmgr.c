@@ -15,6 +15,7 @@
 #include "mail/flow.h"
 #include "qmgr/qmgr_int.h"
 
+#define CLOCK_FILE     "journal/clock"
 #define TICK_MS        1000
 #define LOCK_WAIT_MS   20000 /* for a predecessor to let go of the queue */
 #define DRAIN_MS       10000
@@ -51,11 +52,64 @@ int64_t qmgr_now_us(struct qmgr *q)
     struct wall_time wall = wall_now();
     int64_t jump = qmgr_clock_compare(&q->clock, mono_now(), wall);
 
-    if (jump != 0)
+    if (jump != 0) {
         log_warning("the clock was set %s by %lld seconds: what waits in the queue keeps its time",
                     jump > 0 ? "forward" : "back",
                     (long long) ((jump > 0 ? jump : -jump) / 1000000));
+        q->clock_unsaved = true;
+    }
     return qmgr_clock_us(&q->clock, wall);
+}
+
+int64_t qmgr_wall_us(const struct qmgr *q, int64_t us)
+{
+    return us - q->clock.offset_us;
+}
+
+struct clock_save {
+    struct qmgr *q;
+    struct qmgr_clock clock;
+    int result;
+    struct err err;
+};
+
+static void clock_saved(void *arg)
+{
+    struct clock_save *c = arg;
+
+    if (c->result == -1)
+        log_warning("queue: that the clock was set cannot be kept: %s", c->err.text);
+    free(c);
+}
+
+static void save_clock_job(void *arg)
+{
+    struct clock_save *c = arg;
+
+    c->result = qmgr_clock_save(CLOCK_FILE, c->q->boot_id, &c->clock, &c->err);
+    loop_post(c->q->loop, clock_saved, c);
+}
+
+static void save_clock(struct qmgr *q)
+{
+    struct clock_save *c = xcalloc(1, sizeof(*c));
+
+    q->clock_unsaved = false;
+    c->q = q;
+    c->clock = q->clock;
+    pool_run(q->movers, save_clock_job, c);
+}
+
+/* Goes on with the time of the queue manager before. */
+static void begin_clock(struct qmgr *q)
+{
+    struct err err = ERR_INIT;
+
+    (void) qmgr_clock_load(CLOCK_FILE, q->boot_id, &q->clock);
+    (void) qmgr_now_us(q);
+    q->clock_unsaved = false;
+    if (qmgr_clock_save(CLOCK_FILE, q->boot_id, &q->clock, &err) == -1)
+        log_warning("queue: the time of day cannot be kept: %s", err.text);
 }
 
 int64_t qmgr_age_us(struct qmgr *q, const struct mail_envelope *env)
@@ -112,6 +166,9 @@ static void tick(void *arg)
     struct qmgr *q = arg;
     struct mono_time now = loop_now(q->loop);
 
+    (void) qmgr_now_us(q);
+    if (q->clock_unsaved)
+        save_clock(q);
     suspend_tick(q);
     deliver_tick(q, now);
     report_tick(q, now);
@@ -137,6 +194,7 @@ int qmgr_new(struct worker *w, const struct config *cfg, struct qmgr **out, stru
     q->worker = w;
     queue_init(&q->queue);
     qmgr_clock_init(&q->clock, mono_now(), wall_now());
+    qmgr_clock_boot_id(q->boot_id);
     q->random = (uint64_t) wall_now().us | 1;
     TAILQ_INIT(&q->clients);
     TAILQ_INIT(&q->abandoned_flushes);
@@ -181,6 +239,7 @@ int qmgr_begin(struct qmgr *q, struct loop *loop, struct err *err)
     q->delayed = loop_timer_new(q->loop, deliver_delay_over, q);
     if (open_store(q, err) == -1)
         return -1;
+    begin_clock(q);
     suspend_begin(q); /* before mail is found: nothing of it is to be tried */
     if (store_recover(q->store, err) == -1)
         return -1;
@@ -234,8 +293,14 @@ void qmgr_end(struct qmgr **qp)
             message_forget(qd->active);
     }
     queue_fini(&q->queue);
-    if (q->store != NULL)
+    if (q->store != NULL) {
+        struct err err = ERR_INIT;
+
+        /* corrections that were too small to be jumps are in it */
+        if (qmgr_clock_save(CLOCK_FILE, q->boot_id, &q->clock, &err) == -1)
+            log_warning("queue: the time of day cannot be kept: %s", err.text);
         store_close(&q->store);
+    }
     sched_free(&q->sched);
     qmgr_config_unref(&q->gen);
     loop_timer_free(&q->tick);

@@ -24,7 +24,7 @@
 #include "mail/proto.h"
 #include "master/worker.h"
 #include "postconf/master_cf.h"
-#include "qmgr/qmgr_clock.h"
+#include "qmgr/qmgr_clock_file.h"
 #include "qmgr/qmgr_link.h"
 #include "qmgr/qmgr_retry.h"
 #include "qmgr/qmgr_sched.h"
@@ -387,6 +387,8 @@ struct qmgr {
     struct queue queue;
     struct sched *sched;
     struct qmgr_clock clock;
+    bool clock_unsaved; /* a jump is not in the file yet */
+    char boot_id[BOOT_ID_MAX];
     uint64_t random;
     size_t nrcpts; /* in memory */
     size_t nlarge; /* of them: of messages with more than qmgr_message_recipient_minimum */
@@ -438,6 +440,8 @@ void qmgr_end(struct qmgr **q);
 void qmgr_wake(struct qmgr *q);
 /* The time of day as qmgr_clock.h has it: for next_retry_us and ages. */
 int64_t qmgr_now_us(struct qmgr *q);
+/* What the wall clock will say, or said, at such a time: for people. */
+int64_t qmgr_wall_us(const struct qmgr *q, int64_t us);
 int64_t qmgr_age_us(struct qmgr *q, const struct mail_envelope *env);
 /* Where a service's socket is, from master.cf. */
 void qmgr_service_path(struct qmgr *q, const char *service, struct buf *out);

@@ -97,7 +97,8 @@ static int put_item(const struct list *l, const struct queued *qd, const struct 
         .sender = env->sender,
         .arrival_us = env->arrival_us,
         .size = store_msg_bytes(qd->m),
-        .next_retry_us = qd->where == IN_DEFERRED ? (uint64_t) s->next_retry_us : 0,
+        .next_retry_us =
+            qd->where == IN_DEFERRED ? (uint64_t) qmgr_wall_us(l->q, s->next_retry_us) : 0,
         .forced_expire = s->forced_expire ? 1 : 0,
         .waits_for = slice_str(w.word),
         .waits_text = slice_sub(w.text, 0, MAIL_REASON_MAX),

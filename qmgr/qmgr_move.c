@@ -150,7 +150,7 @@ static void due_now(struct qmgr *q, struct queued *qd, int64_t after_s)
 {
     struct store_state s = *store_msg_state(qd->m);
 
-    s.next_retry_us = wall_now().us + after_s * 1000000;
+    s.next_retry_us = qmgr_now_us(q) + after_s * 1000000;
     store_msg_set_state(q->store, qd->m, &s);
     queue_place(&q->queue, qd, after_s == 0 ? IN_DUE : IN_DEFERRED);
 }

@@ -4,9 +4,9 @@
 
 #include "qmgr/queue_select.h"
 
-static int64_t wall_of(struct qmgr *q, struct mono_time t)
+static int64_t wall_of(const struct qmgr *q, struct mono_time t)
 {
-    return qmgr_now_us(q) + mono_diff_us(t, loop_now(q->loop));
+    return wall_now().us + mono_diff_us(t, loop_now(q->loop));
 }
 
 static bool is_future(const struct qmgr *q, struct mono_time t)
@@ -28,7 +28,7 @@ void waits_of_message(struct qmgr *q, const struct queued *qd, const struct mail
         *out = (struct waits){"hold", queue_hold_text(env), 0};
         break;
     case IN_DEFERRED:
-        set(out, "retry", "next attempt", store_msg_state(qd->m)->next_retry_us);
+        set(out, "retry", "next attempt", qmgr_wall_us(q, store_msg_state(qd->m)->next_retry_us));
         break;
     case IN_INCOMING:
     case IN_DUE:

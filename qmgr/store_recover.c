@@ -325,10 +325,28 @@ int store_recover_id(struct store *s, struct slice id, struct err *err)
     return ret;
 }
 
+/* Ids that were given when the clock was ahead of what it is now, to mail that has left, must not be given again: each such message
+ * changed what lies in these directories later than it got its id. */
+static void raise_unique(struct store *s)
+{
+    static const char *const dirs[] = {"journal", "journal/free"};
+    struct buf path = BUF_INIT(SIZE_MAX);
+
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        struct io_stat st;
+
+        if (s->io->stat_path(s->io->ctx, store_path(&path, s->directory, dirs[i]), &st) == 0)
+            metrics_unique_raise(st.mtime_us);
+    }
+    buf_fini(&path);
+}
+
 int store_recover(struct store *s, struct err *err)
 {
     struct htable *large = htable_new(false);
     int ret = -1;
+
+    raise_unique(s);
 
     lock_take(&s->lock);
     if (!s->readonly && list_large(s, large, err) == -1)

@@ -160,6 +160,7 @@ int store_segment_open(struct store *s, uint64_t number, struct segment **out, s
             goto done;
     }
     metrics_unique_raise((int64_t) number);
+    metrics_unique_raise(st.mtime_us); /* ids of mail that is finished */
     vec_push(&s->segments, seg);
     *out = seg;
     seg = NULL;

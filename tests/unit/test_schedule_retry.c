@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_schedule_retry.c - when a deferred message is tried again, and what the queue's clock makes of jumps. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "qmgr/qmgr_clock.h"
+#include "qmgr/qmgr_clock_file.h"
 #include "qmgr/qmgr_retry.h"
 
 #define S 1000000LL
@@ -179,12 +182,65 @@ static void clock_jumps(void **state)
     assert_int_equal(age(&w, w.wall_s), 0);
 }
 
+/* Kept over a restart: of the same run of the machine, and whole. */
+static void clock_file(void **state)
+{
+    static const char boot[BOOT_ID_MAX] = "this run";
+    static const char other[BOOT_ID_MAX] = "another run";
+    static const char unknown[BOOT_ID_MAX] = "";
+    char path[] = "/tmp/postrider-clock.XXXXXX";
+    struct clocks w = {.mono_s = 50, .wall_s = 1000};
+    struct qmgr_clock back = {0};
+    struct err err = ERR_INIT;
+    int fd = mkstemp(path);
+    unsigned char byte;
+
+    (void) state;
+    assert_int_not_equal(fd, -1);
+    qmgr_clock_init(&w.c, (struct mono_time){50 * S}, (struct wall_time){1000 * S});
+    (void) go(&w, 1, 3601);
+    assert_int_equal(qmgr_clock_save(path, boot, &w.c, &err), 0);
+    assert_false(qmgr_clock_load(path, other, &back));
+    assert_false(qmgr_clock_load(path, unknown, &back));
+    assert_false(qmgr_clock_load("/tmp/postrider-no-such-file", boot, &back));
+    assert_int_equal(back.nsteps, 0);
+    assert_true(qmgr_clock_load(path, boot, &back));
+    /* ten seconds later, in which the clock was set back by the hour: the next one notices, and goes on */
+    w.c = back;
+    assert_int_equal(go(&w, 10, 10 - 3600), -3600 * S);
+    assert_int_equal(ours(&w), 1011);
+    assert_int_equal(age(&w, 1000), 11);
+    (void) close(fd);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pread(fd, &byte, 1, 60), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, 60), 1);
+    assert_false(qmgr_clock_load(path, boot, &back));
+    assert_int_equal(ftruncate(fd, 20), 0);
+    assert_false(qmgr_clock_load(path, boot, &back));
+    (void) close(fd);
+    (void) unlink(path);
+}
+
+static void boot_ids(void **state)
+{
+    char a[BOOT_ID_MAX];
+    char b[BOOT_ID_MAX];
+
+    (void) state;
+    qmgr_clock_boot_id(a);
+    qmgr_clock_boot_id(b);
+    assert_int_equal(strlen(a), 36);
+    assert_string_equal(a, b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(schedules),      cmocka_unit_test(attempts_of_a_schedule),
         cmocka_unit_test(backoff_by_age), cmocka_unit_test(jitter_spreads),
-        cmocka_unit_test(clock_jumps),
+        cmocka_unit_test(clock_jumps),    cmocka_unit_test(clock_file),
+        cmocka_unit_test(boot_ids),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -595,6 +595,25 @@ static void test_threads(void **state)
     end(f);
 }
 
+/* The clock was ahead when mail passed that has left since; it is right now, and nobody remembers. */
+static void test_ids_after_clock_was_ahead(void **state)
+{
+    struct fixture *f = begin();
+    struct timespec ahead = {time(NULL) + 86400, 0};
+    char path[128];
+    char id[QUEUE_ID_MAX + 1];
+
+    (void) state;
+    queue_id_new(false, id);
+    assert_true(queue_id_us(slice_str(id)) < (int64_t) ahead.tv_sec * 1000000);
+    snprintf(path, sizeof(path), "%s/journal/free", f->root);
+    assert_int_equal(utimensat(AT_FDCWD, path, (const struct timespec[]){ahead, ahead}, 0), 0);
+    reopen(f);
+    queue_id_new(false, id);
+    assert_true(queue_id_us(slice_str(id)) > (int64_t) ahead.tv_sec * 1000000);
+    end(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -613,6 +632,8 @@ int main(void)
         cmocka_unit_test(test_twin_ids),
         cmocka_unit_test(test_owner_of_files),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(
+            test_ids_after_clock_was_ahead), /* the last one: it leaves them a day ahead */
     };
 
     log_open(&(struct log_target){
