@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * postqueue_main.c - postqueue(1): lists the queue, and has its mail tried at once. Set-gid: the group opens the way to
+ * postqueue_main.c - postqueue(1): lists the queue, has its mail tried at once or handed to another host. Set-gid: the group opens the way to
  * public/qmgr; authorized_mailq_users and authorized_flush_users say who may go it.
  */
 #include <errno.h>
@@ -14,18 +14,23 @@
 #include "base/num.h"
 #include "mail/address.h"
 #include "mail/queue_id.h"
+#include "qmgr/next_hop.h"
+#include "qmgr/postqueue_move.h"
 #include "qmgr/postqueue_print.h"
 #include "qmgr/postqueue_suspend.h"
 #include "qmgr/queue_list.h"
+#include "qmgr/queue_select.h"
 
 struct options {
     const char *config_dir;
-    char mode; /* p j f i s, n: names of what is selected, w: words */
+    char mode; /* p j f i s, n: names of what is selected, w: words, m: --move-to */
     const char *arg;
     struct proto_queue_select select;
     bool has_select;
     bool is_json;
     const char *until;
+    const char *move_to;
+    bool is_held_too;
     char **words; /* suspend, resume, suspended: NULL-terminated */
 };
 
@@ -35,6 +40,7 @@ NORETURN static void usage(void)
         "usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site"
         " | postqueue [-p | -j] [--queue name] [--id queueid] [--sender address]"
         " [--recipient address] [--domain name] [--reason text] [--older time]"
+        " | postqueue [-j] --move-to host [--held] [-i queueid] [--queue name] ..."
         " | postqueue suspend {destination | sender | transport} name --reason text --until time"
         " | postqueue resume {destination | sender | transport} name | postqueue [-j] suspended");
 }
@@ -47,7 +53,9 @@ enum {
     OPT_DOMAIN,
     OPT_REASON,
     OPT_OLDER,
-    OPT_UNTIL
+    OPT_UNTIL,
+    OPT_MOVE_TO,
+    OPT_HELD
 };
 
 static const struct option long_options[] = {
@@ -59,6 +67,8 @@ static const struct option long_options[] = {
     {"reason", required_argument, NULL, OPT_REASON},
     {"older", required_argument, NULL, OPT_OLDER},
     {"until", required_argument, NULL, OPT_UNTIL},
+    {"move-to", required_argument, NULL, OPT_MOVE_TO},
+    {"held", no_argument, NULL, OPT_HELD},
     {"json", no_argument, NULL, 'j'},
     {NULL, 0, NULL, 0},
 };
@@ -123,6 +133,12 @@ static void select_option(struct options *o, int ch)
     case OPT_UNTIL:
         o->until = optarg;
         break;
+    case OPT_MOVE_TO:
+        o->move_to = optarg;
+        break;
+    case OPT_HELD:
+        o->is_held_too = true;
+        break;
     default:
         usage();
     }
@@ -148,6 +164,30 @@ static void check_queues(struct slice queues)
         if (i == ARRAY_LEN(known))
             fatal("--queue %.*s: there is no such queue", SLICE_FMT(name));
     }
+}
+
+/* The same -i and -j as elsewhere. */
+static void parse_move(struct options *o)
+{
+    struct err err = ERR_INIT;
+
+    if (o->mode != '\0' && o->mode != 'i' && o->mode != 'j')
+        usage();
+    o->is_json = o->mode == 'j';
+    if (o->mode == 'i') {
+        if (o->select.queue_id.len > 0)
+            usage();
+        o->select.queue_id = slice_str(o->arg);
+        if (!queue_id_valid(o->select.queue_id))
+            fatal("invalid name of a message: \"%.100s\"", o->arg);
+    }
+    o->mode = 'm';
+    if (next_hop_check(slice_str(o->move_to), &err) == -1)
+        fatal("--move-to: %s", err.text);
+    if (queue_select_names(&o->select, "maildrop"))
+        fatal("--queue maildrop: what lies there can be moved when pickup(8) has taken it into the "
+              "queue");
+    o->is_held_too |= queue_select_names(&o->select, "hold");
 }
 
 static bool is_about_suspensions(const char *word)
@@ -186,15 +226,21 @@ static struct options parse(int argc, char **argv)
         o.is_json = o.mode == 'j';
         o.mode = 'w';
         o.words = argv + optind;
+        if (o.move_to != NULL || o.is_held_too)
+            usage();
         return o;
     }
-    if (o.until != NULL)
-        usage();
-    if (o.mode == '\0' && o.has_select)
-        o.mode = 'n';
-    if (o.mode == '\0' || optind < argc || (o.has_select && strchr("pjn", o.mode) == NULL))
+    if (o.until != NULL || optind < argc || (o.is_held_too && o.move_to == NULL))
         usage();
     check_queues(o.select.queues);
+    if (o.move_to != NULL) {
+        parse_move(&o);
+        return o;
+    }
+    if (o.mode == '\0' && o.has_select)
+        o.mode = 'n';
+    if (o.mode == '\0' || (o.has_select && strchr("pjn", o.mode) == NULL))
+        usage();
     return o;
 }
 
@@ -320,6 +366,7 @@ int main(int argc, char **argv)
 {
     struct options o;
     struct queue_client q;
+    int status = EX_OK;
 
     log_open(&(struct log_target){
         .program = "postqueue", .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
@@ -328,10 +375,12 @@ int main(int argc, char **argv)
     queue_client_init(&q, "postqueue", o.config_dir);
     if (o.mode == 'w')
         suspensions(&q, &o);
+    else if (o.mode == 'm')
+        status = postqueue_move(&q, o.move_to, &o.select, o.is_held_too, o.is_json);
     else if (o.mode == 'p' || o.mode == 'j' || o.mode == 'n')
         list(&q, &o);
     else
         flush(&q, &o);
     queue_client_fini(&q);
-    return EX_OK;
+    return status;
 }

@@ -31,6 +31,14 @@ static const char *printable(struct slice s, struct buf *out)
     return buf_cstr(out);
 }
 
+void queue_print_text(FILE *out, struct slice text)
+{
+    struct buf shown = BUF_INIT(SIZE_MAX);
+
+    fputs(printable(text, &shown), out);
+    buf_fini(&shown);
+}
+
 /* A remark in parentheses: what reads mailq's output takes those for reasons, or leaves them out. */
 static void put_remark(FILE *out, const char *text)
 {

@@ -30,6 +30,8 @@ void queue_print_rcpt(struct queue_printer *p, const struct proto_queue_rcpt *rc
 /* The end of the list; -1: something could not be written (errno). */
 NODISCARD int queue_print_end(struct queue_printer *p);
 
+/* Without bytes that a terminal would obey. */
+void queue_print_text(FILE *out, struct slice text);
 /* "name": "value" */
 void queue_print_json(FILE *out, const char *name, struct slice value);
 

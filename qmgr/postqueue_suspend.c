@@ -3,10 +3,7 @@
 #include "qmgr/postqueue_suspend.h"
 
 #include <errno.h>
-#include <pwd.h>
-#include <stdlib.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mtime.h"
@@ -15,20 +12,6 @@
 
 #define SEND_MS   10000
 #define ANSWER_MS 60000
-
-/* Who does it, for the log and the list. Under sudo, who called that: only root can pretend to be another here. */
-static struct slice who(void)
-{
-    const char *sudo =
-        getuid() == 0 ? getenv("SUDO_USER") : NULL; /* NOLINT(concurrency-mt-unsafe) */
-    const struct passwd *pw;
-
-    if (sudo != NULL && sudo[0] != '\0')
-        return slice_sub(slice_str(sudo), 0, SUSPENSION_BY_MAX);
-    pw = getpwuid(getuid()); /* NOLINT(concurrency-mt-unsafe): no threads */
-    return pw != NULL ? slice_sub(slice_str(pw->pw_name), 0, SUSPENSION_BY_MAX)
-                      : SLICE_LIT("unknown");
-}
 
 NORETURN static void is_down(const struct err *err)
 {
@@ -94,7 +77,7 @@ void postqueue_suspend(const struct queue_client *q, const char *kind, const cha
               &(struct proto_suspension){.op = SUSPENSION_BEGIN,
                                          .kind = slice_str(kind),
                                          .name = slice_str(name),
-                                         .by = who(),
+                                         .by = queue_client_who(SUSPENSION_BY_MAX),
                                          .reason = slice_str(reason),
                                          .until_us = (uint64_t) until_us},
               "suspend");
@@ -102,11 +85,12 @@ void postqueue_suspend(const struct queue_client *q, const char *kind, const cha
 
 void postqueue_resume(const struct queue_client *q, const char *kind, const char *name)
 {
-    have_done(
-        q,
-        &(struct proto_suspension){
-            .op = SUSPENSION_END, .kind = slice_str(kind), .name = slice_str(name), .by = who()},
-        "resume");
+    have_done(q,
+              &(struct proto_suspension){.op = SUSPENSION_END,
+                                         .kind = slice_str(kind),
+                                         .name = slice_str(name),
+                                         .by = queue_client_who(SUSPENSION_BY_MAX)},
+              "resume");
 }
 
 /* --- listing -------------------------------------------------------------------------------------- */

@@ -30,6 +30,8 @@ static void pump(void *arg)
         return;
     if (message_activate_some(q))
         qmgr_wake(q);
+    if (handover_pump(q))
+        qmgr_wake(q);
     if (active_feed(q))
         qmgr_wake(q);
     move_requeues(q);
@@ -292,6 +294,7 @@ void qmgr_end(struct qmgr **qp)
         if (qd->active != NULL)
             message_forget(qd->active);
     }
+    handover_fini(q);
     queue_fini(&q->queue);
     if (q->store != NULL) {
         struct err err = ERR_INIT;

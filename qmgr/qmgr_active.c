@@ -267,6 +267,8 @@ static void active_free(struct active *m)
     struct part *p;
 
     set_feed(m, FEED_NONE);
+    if (m->handover != NULL)
+        handover_ends(m);
     while ((p = TAILQ_FIRST(&m->parts)) != NULL)
         part_free(p);
     m->qd->active = NULL;
@@ -292,7 +294,7 @@ void active_end(struct active **mp)
 
 bool message_is_withdrawn(const struct active *m)
 {
-    return m->wants_delete || m->wants_hold || m->wants_requeue;
+    return m->is_withdrawn;
 }
 
 void message_withdraw(struct active *m)
@@ -300,6 +302,9 @@ void message_withdraw(struct active *m)
     struct part *p;
     struct part *next;
 
+    if (m->is_withdrawn)
+        return;
+    m->is_withdrawn = true;
     set_feed(m, FEED_NONE);
     m->guard++;
     for (p = TAILQ_FIRST(&m->parts); p != NULL; p = next) {
@@ -332,8 +337,31 @@ static void unreadable(struct qmgr *q, struct queued *qd, const struct err *err)
     qmgr_dirty(q);
 }
 
-/* qd is in no line. */
-static void activate(struct qmgr *q, struct queued *qd)
+static bool is_to_be_held(const struct queued *qd, const struct mail_envelope *env)
+{
+    return ((env->flags & MAIL_HOLD) != 0 && store_msg_queue(qd->m) == STORE_JOURNAL) ||
+           store_msg_state(qd->m)->hold;
+}
+
+/* False: its record says otherwise, and it was seen to. */
+static bool may_be_active(struct qmgr *q, struct queued *qd, const struct mail_envelope *env,
+                          struct handover *h)
+{
+    if (is_to_be_held(qd, env) && (h == NULL || !handover_takes_held(h))) {
+        if (h != NULL)
+            handover_is_held(h);
+        move_message(q, qd, MOVE_HOLD, NULL, NULL, NULL);
+        return false;
+    }
+    if (h != NULL && (env->flags & MAIL_PROBE) != 0) {
+        handover_refuse(h, qd, "it only asks what would become of it (sendmail -bv)");
+        return false;
+    }
+    return true;
+}
+
+/* qd is in no line. h: see message_hand_over(); NULL: to deliver it. */
+static void activate(struct qmgr *q, struct queued *qd, struct handover *h)
 {
     struct mail_envelope env;
     struct store_cursor cursor;
@@ -347,17 +375,20 @@ static void activate(struct qmgr *q, struct queued *qd)
     if (store_msg_read_first(q->store, qd->m, q->reading, a, allowance(q, 0), &env, &cursor, &rcpts,
                              &n, &err) == -1) {
         arena_free(&a);
-        unreadable(q, qd, &err);
+        if (h != NULL && err.kind != ERR_PERMANENT)
+            handover_refuse(h, qd, err.text);
+        else
+            unreadable(q, qd, &err);
         return;
     }
-    if (((env.flags & MAIL_HOLD) != 0 && store_msg_queue(qd->m) == STORE_JOURNAL) ||
-        store_msg_state(qd->m)->hold) {
+    if (!may_be_active(q, qd, &env, h)) {
         arena_free(&a);
-        move_message(q, qd, MOVE_HOLD, NULL, NULL, NULL);
         return;
     }
     m = active_new(q, qd, a, &env, &cursor);
     qd->active = m;
+    if (h != NULL)
+        handover_begins(h, m);
     queue_place(&q->queue, qd, IN_ACTIVE);
     log_event(LOG_LEVEL_INFO, "active", m->env.queue_id, LF_ADDR("from", m->env.sender),
               LF_INT("size", (int64_t) m->env.content_bytes),
@@ -380,6 +411,11 @@ static void activate(struct qmgr *q, struct queued *qd)
         message_over(m);
 }
 
+void message_hand_over(struct qmgr *q, struct queued *qd, struct handover *h)
+{
+    activate(q, qd, h);
+}
+
 bool message_activate_some(struct qmgr *q)
 {
     bool more = queue_take_due(&q->queue, qmgr_now_us(q), DUE_A_TURN);
@@ -396,7 +432,7 @@ bool message_activate_some(struct qmgr *q)
         qd = queue_next(&q->queue, q->queue.nactive < retry_limit);
         if (qd == NULL)
             return more && q->queue.nactive < retry_limit;
-        activate(q, qd);
+        activate(q, qd, NULL);
     }
     return false; /* the end of a message wakes the pump */
 }

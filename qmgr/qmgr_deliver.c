@@ -79,11 +79,19 @@ static struct agents *agents_of(struct qmgr *q, struct slice name)
 
 /* --- into line --------------------------------------------------------------------------------- */
 
-/* Has the deferral logged by the retry service, or does it here if that is out of order. */
+/*
+ * Has the deferral logged by the retry service, or does it here if that is out of order. What is to be handed over stays as it is; it
+ * comes here only because its one next hop was given up.
+ */
 static void defer(struct part *p, struct rcpt *r, struct slice code, struct slice text)
 {
     struct agents *retry = agents_of(p->m->qmgr, SLICE_LIT("retry"));
 
+    if (p->m->handover != NULL) {
+        handover_stop(p->m->handover, text);
+        message_outcome(p, r, &(struct dsn_status){.outcome = OUTCOME_DEFERRED});
+        return;
+    }
     if (code.len == 0)
         code = SLICE_LIT("4.3.0");
     text = slice_sub(text, 0, 1000);
@@ -99,10 +107,12 @@ static void defer(struct part *p, struct rcpt *r, struct slice code, struct slic
 
 static void defer_dead(struct part *p, struct rcpt *r, const struct sched_dest *d)
 {
-    char *text = arena_printf(p->arena, "delivery temporarily suspended: %.*s",
-                              SLICE_FMT(sched_dest_reason_text(d)));
+    struct slice reason = sched_dest_reason_text(d);
 
-    defer(p, r, sched_dest_reason_code(d), slice_str(text));
+    if (p->m->handover == NULL)
+        reason = slice_str(
+            arena_printf(p->arena, "delivery temporarily suspended: %.*s", SLICE_FMT(reason)));
+    defer(p, r, sched_dest_reason_code(d), reason);
 }
 
 static void revive_transport(struct sched_transport *t, void *arg)
@@ -293,6 +303,7 @@ static int put_message(struct request *rq, struct err *err)
         .sasl_sender = e->sasl_sender,
         .reuse = rq->r.more ? 1 : 0,
         .message_id = e->message_id,
+        .handover = m->handover != NULL ? 1 : 0,
     };
     struct chan *c = link_chan(rq->link);
     int fd;
@@ -469,6 +480,8 @@ static bool end_request(const struct request *rq)
     struct sched_dest_info i;
     bool dead = sched_done(&rq->r, rq->outcome, loop_now(q->loop));
 
+    if (rq->p->m->handover != NULL)
+        handover_feedback(rq->p->m->handover, rq->outcome, sched_dest_reason_text(rq->r.dest));
     if (q->gen->p.feedback_debug && rq->outcome != SCHED_NEUTRAL) {
         sched_dest_info(rq->r.dest, &i);
         log_info(

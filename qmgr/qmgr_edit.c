@@ -71,12 +71,9 @@ static void edit_delete(struct edit *e, struct queued *qd)
     e->noted = true;
     if (m != NULL) {
         if (!m->wants_delete) {
-            bool withdrawn = message_is_withdrawn(m);
-
             m->wants_delete = true;
             store_msg_remove_later(e->q->store, qd->m);
-            if (!withdrawn)
-                message_withdraw(m);
+            message_withdraw(m);
         }
     } else {
         message_remove(e->q, qd);
@@ -89,7 +86,7 @@ static void edit_hold(struct edit *e, struct queued *qd)
 
     if (m != NULL) {
         e->count++;
-        if (!message_is_withdrawn(m)) {
+        if (!m->wants_hold && !m->wants_requeue && !m->wants_delete) {
             m->wants_hold = true;
             store_msg_hold_later(e->q->store, qd->m);
             e->noted = true;
@@ -107,14 +104,11 @@ static void edit_requeue(struct edit *e, struct queued *qd)
     if (m == NULL) {
         move(e, qd, MOVE_REQUEUE);
     } else if (!m->wants_requeue && !m->wants_delete) {
-        bool withdrawn = message_is_withdrawn(m);
-
         e->count++;
         e->noted = true;
         m->wants_requeue = true; /* rather than held */
         store_msg_requeue_later(e->q->store, qd->m);
-        if (!withdrawn)
-            message_withdraw(m);
+        message_withdraw(m);
     }
 }
 

@@ -11,6 +11,7 @@
  *   IN_ACTIVE    read, see struct active                -> removed, IN_DEFERRED, IN_REQUEUE, IN_MOVING (held)
  *   IN_HOLD      waits for postsuper -H                 -> IN_MOVING
  *   IN_REQUEUE   in line for cleanup, see qmgr_move.c   -> IN_MOVING
+ *   IN_HANDOVER  in line for another host, see below    -> IN_ACTIVE, where it was before, IN_MOVING (held)
  *   IN_MOVING    a helper thread has the store's handle -> IN_HOLD, IN_DUE, IN_REQUEUE, IN_CORRUPT, removed
  *   IN_CORRUPT   its bytes are set aside                -> removed (at once)
  */
@@ -90,6 +91,7 @@ enum where {
     IN_ACTIVE,
     IN_HOLD,
     IN_REQUEUE,
+    IN_HANDOVER,
     IN_MOVING,
     IN_CORRUPT
 };
@@ -98,10 +100,11 @@ struct queued {
     struct store_msg *m;
     struct active *active; /* IN_ACTIVE */
     TAILQ_ENTRY(queued) all;
-    TAILQ_ENTRY(queued) line; /* IN_INCOMING, IN_DUE, IN_REQUEUE */
+    TAILQ_ENTRY(queued) line; /* IN_INCOMING, IN_DUE, IN_REQUEUE, IN_HANDOVER */
     uint32_t heap_at;         /* IN_DEFERRED: place in the heap plus 1 */
     uint32_t site;            /* queue_site() of what is deferred, SITE_UNKNOWN, SITE_SEVERAL */
     uint8_t where;            /* enum where */
+    uint8_t was;              /* of a handover: where it goes back to if it stays */
     bool flushed; /* the next attempt is asked for: no dead site or defer_transports counts */
 };
 TAILQ_HEAD(queued_list, queued);
@@ -109,12 +112,15 @@ TAILQ_HEAD(queued_list, queued);
 /* A walk over all messages that may take many turns. */
 struct queue_cursor {
     struct queued *next; /* NULL: at the end */
+    struct queued *last; /* the walk ends with it; NULL: with whatever is the last then */
     TAILQ_ENTRY(queue_cursor) list;
 };
 TAILQ_HEAD(queue_cursor_list, queue_cursor);
 
 struct queue {
-    struct queued_list all, incoming, due, requeue;
+    struct queued_list all, incoming, due, requeue, handover;
+    size_t nhandover; /* IN_HANDOVER */
+    uint64_t added;   /* messages that have come in since the process began */
     struct queue_cursor_list cursors;
     struct queued **heap; /* by next retry */
     size_t heap_len, heap_cap;
@@ -139,6 +145,8 @@ struct queued *queue_next(struct queue *q, bool retries);
 /* Deferred ones whose time has come get in line, at most `limit`. True when there are more. */
 bool queue_take_due(struct queue *q, int64_t wall_us, size_t limit);
 void queue_cursor_begin(struct queue *q, struct queue_cursor *c);
+/* Right after that: what comes in from now on is left out. */
+void queue_cursor_bound(struct queue *q, struct queue_cursor *c);
 struct queued *queue_cursor_next(struct queue_cursor *c);
 void queue_cursor_end(struct queue *q, struct queue_cursor *c);
 /* "incoming", "active", "deferred", "hold", "maildrop" (to be queued anew), "corrupt". */
@@ -218,7 +226,13 @@ struct active {
     bool is_flushed;    /* asked for */
     uint32_t site;      /* of its deferred recipients */
     bool is_redirected; /* one stands for all, and has been seen to */
-    bool is_suspended;  /* so a recipient was deferred */
+    bool is_withdrawn;  /* the attempt ends when those agents are done that have it */
+    struct handover *handover; /* the attempt is to hand it to another host; NULL: to deliver it */
+    TAILQ_ENTRY(active) handover_list;
+    uint64_t ends_for; /* number of the handover that waits for the end of this attempt; 0: none */
+    uint64_t kept;     /* recipients that the other host has been offered and has not taken */
+    struct slice kept_addr, kept_reason;          /* one of them */
+    bool is_suspended;                            /* so a recipient was deferred */
     uint64_t suspended_at;                        /* qmgr.suspensions_ended then */
     bool wants_delete, wants_hold, wants_requeue; /* asked for while it was active */
     bool delay_judged, delay_due;                 /* of this attempt */
@@ -238,7 +252,9 @@ void active_part_over(struct part *p);
 void active_go_on(struct active *m);
 /* Lets go of its memory; the queued message stays, and is in no list. */
 void active_end(struct active **m);
-/* Takes what waits out of line: delete, hold, requeue need only wait for what is with an agent. */
+/* Makes it active, to be handed over: it is in no line. If that cannot be, sees to it. */
+void message_hand_over(struct qmgr *q, struct queued *qd, struct handover *h);
+/* Takes what waits out of line: delete, hold, requeue need only wait for what is with an agent. The message may be over then. */
 void message_withdraw(struct active *m);
 bool message_is_withdrawn(const struct active *m);
 /* At the end of the process: the message stays in the store as it is. */
@@ -363,6 +379,7 @@ TAILQ_HEAD(flush_list, flush);
 /* After server_fini(), when the pools have ended. */
 void flush_fini(struct qmgr *q);
 struct command *suspend_command(struct client *client, const struct proto_suspension *p);
+struct command *handover_command(struct client *client, const struct proto_queue_move *p);
 /* Runs the next bit of the client's command at the end of this turn. */
 void client_continue(struct client *c);
 
@@ -376,6 +393,34 @@ void suspend_tick(struct qmgr *q);
 void suspend_fini(struct qmgr *q);
 /* What suspends the recipient; NULL: nothing. */
 const struct suspension *suspend_of(const struct part *p, const struct rcpt *r);
+
+/* --- qmgr_handover.c: postqueue --move-to ------------------------------------------------------------ */
+
+#define HANDOVER_TRANSPORT "smtp"
+
+/* Goes on with it; bounded. True when there is more to do now. */
+bool handover_pump(struct qmgr *q);
+/* After server_fini(), when no message is active any more. */
+void handover_fini(struct qmgr *q);
+struct slice handover_nexthop(const struct handover *h);
+bool handover_takes_held(const struct handover *h);
+/* Of a message that is in no line: it cannot be handed over. It goes back to where it was, and the administrator is told. */
+void handover_refuse(struct handover *h, struct queued *qd, const char *why);
+/* The same, as it is on hold without having been there yet; the caller puts it there. */
+void handover_is_held(struct handover *h);
+/* An attempt begins; its memory goes. */
+void handover_begins(struct handover *h, struct active *m);
+void handover_ends(struct active *m);
+/* A recipient was not taken. No text: it was not even offered. */
+void handover_kept(struct active *m, const struct rcpt *r, struct slice why);
+/* A request of it came back. why: for SCHED_BAD. */
+void handover_feedback(struct handover *h, enum sched_outcome outcome, struct slice why);
+/* It comes to its end, for a reason that concerns all of it. */
+void handover_stop(struct handover *h, struct slice why);
+/* The attempt to hand it over has ended. moved: nothing of it is left; stays: it is to be queued as before. */
+void handover_result(struct active *m, bool moved, bool stays);
+/* An attempt has ended for which handover_pump() asked; true: the message is to get in line for the handover. */
+bool handover_waited_for(struct qmgr *q, const struct active *m);
 
 /* --- qmgr.c ------------------------------------------------------------------------------------- */
 
@@ -410,6 +455,8 @@ struct qmgr {
     uint64_t suspensions_ended;          /* how many have */
     struct suspend_walk_list suspend_walks;
     struct suspend_write_list suspend_writes; /* under way on the helper */
+    struct handover *handover;                /* under way; NULL: none */
+    uint64_t handovers;                       /* begun so far */
     struct buf scratch;                       /* for one message's encoding */
     struct arena *reading;                    /* for one message's record */
     struct loop_timer *tick;

@@ -26,19 +26,6 @@ struct list {
 
 /* --- what is told of a message ------------------------------------------------------------------- */
 
-static bool is_meant(const struct list *l, struct slice sender, uint64_t arrival_us,
-                     const struct store_rcpt *rcpts, size_t n)
-{
-    if (!queue_select_envelope(&l->select, sender, arrival_us))
-        return false;
-    if (!queue_select_asks_rcpt(&l->select))
-        return true;
-    for (size_t i = 0; i < n; i++)
-        if (!rcpts[i].done && queue_select_rcpt(&l->select, rcpts[i].r.addr, rcpts[i].reason))
-            return true;
-    return false;
-}
-
 /* The recipients of an active message that are in memory, by their index. */
 static const struct rcpt **in_memory(const struct active *m, size_t n, struct arena *arena)
 {
@@ -135,7 +122,7 @@ static bool list_one(struct list *l, struct queued *qd)
         goto trouble;
     if (qd->where == IN_DEFERRED)
         qd->site = queue_site_of(rcpts, n);
-    if (is_meant(l, env.sender, env.arrival_us, rcpts, n) &&
+    if (queue_select_message(&l->select, env.sender, env.arrival_us, rcpts, n) &&
         put_item(l, qd, &env, rcpts, n, &err) == -1)
         goto trouble;
     return true;
@@ -157,7 +144,7 @@ static void list_dropped(struct list *l)
     switch (queue_maildrop_next(l->maildrop, l->q->reading, &item, &rcpts, &n, &err)) {
     case 1:
         if (!queue_select_name(&l->select, "maildrop", item.queue_id) ||
-            !is_meant(l, item.sender, item.arrival_us, rcpts, n))
+            !queue_select_message(&l->select, item.sender, item.arrival_us, rcpts, n))
             break;
         item.waits_for = SLICE_LIT("pickup");
         item.waits_text = SLICE_LIT("to be picked up");
@@ -219,11 +206,7 @@ struct command *list_command(struct client *c, const struct proto_queue_select *
     l->q = c->qmgr;
     l->arena = arena_new(0);
     l->select = *select;
-    struct slice *strings[] = {&l->select.queues,    &l->select.queue_id, &l->select.sender,
-                               &l->select.recipient, &l->select.domain,   &l->select.reason};
-    for (size_t i = 0; i < ARRAY_LEN(strings); i++)
-        if (strings[i]->len > 0)
-            *strings[i] = arena_slice(l->arena, *strings[i]);
+    queue_select_keep(&l->select, l->arena);
     if (l->select.domain.len > 0 && l->select.domain.ptr[0] != '.')
         l->site = queue_site(l->select.domain);
     l->maildrop = queue_maildrop_open(".");

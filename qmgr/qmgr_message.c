@@ -132,11 +132,11 @@ static void probe_outcome(struct part *p, struct rcpt *r, const struct dsn_statu
     r->traced = true;
 }
 
-/* Was its sender told of its delay, and is now to be told that it is over? */
+/* Was its sender told of its delay, and is now to be told that it is over? Another host may have it wait on. */
 static bool clears_delay(const struct active *m, const struct rcpt *r)
 {
-    return m->qmgr->gen->p.confirm_delay_cleared && store_msg_state(m->qd->m)->warned &&
-           report_of_delay_wanted(r);
+    return m->handover == NULL && m->qmgr->gen->p.confirm_delay_cleared &&
+           store_msg_state(m->qd->m)->warned && report_of_delay_wanted(r);
 }
 
 void message_outcome(struct part *p, struct rcpt *r, const struct dsn_status *status)
@@ -148,6 +148,11 @@ void message_outcome(struct part *p, struct rcpt *r, const struct dsn_status *st
     r->request = NULL;
     if ((m->env.flags & MAIL_PROBE) != 0) {
         probe_outcome(p, r, status);
+        return;
+    }
+    if (m->handover != NULL && status->outcome != OUTCOME_SENT) {
+        r->state = RCPT_DEFERRED; /* with the code and reason that it has */
+        handover_kept(m, r, status->text);
         return;
     }
     r->traced = m->traced;
@@ -274,7 +279,7 @@ void message_check(struct part *p)
         message_conclude(p);
         return;
     }
-    if (!message_is_withdrawn(p->m))
+    if (!message_is_withdrawn(p->m) && p->m->handover == NULL)
         check_age(p);
     report_message(p);
 }
@@ -341,9 +346,40 @@ static void set_next_attempt(struct active *m)
                                     retry_random(&q->random));
     if (m->is_suspended && m->suspended_at != q->suspensions_ended)
         after_us = 0; /* one ended meanwhile: maybe its own */
+    if (s.forced_expire && m->is_withdrawn)
+        after_us = 0; /* it was wished for too late for this one */
     s.attempts++;
     s.next_retry_us = qmgr_now_us(q) + after_us;
     store_msg_set_state(q->store, m->qd->m, &s);
+}
+
+/* The attempt was none: the message stays as it was. */
+static void keep_state(struct active *m)
+{
+    struct store_state s = *store_msg_state(m->qd->m);
+
+    if (s.forced_expire) /* wished for meanwhile */
+        s.next_retry_us = qmgr_now_us(m->qmgr);
+    store_msg_set_state(m->qmgr->store, m->qd->m, &s);
+}
+
+/* Where a message goes that was not delivered, in this attempt to do so. */
+static enum where after_attempt(struct active *m)
+{
+    const struct store_state *s = store_msg_state(m->qd->m);
+    bool was_tried = m->ends_for == 0 || m->retry_after_us != -1;
+    enum where where;
+
+    if (was_tried)
+        set_next_attempt(m);
+    else
+        keep_state(m);
+    where = s->attempts == 0 && s->next_retry_us == 0 ? IN_INCOMING : IN_DEFERRED;
+    if (handover_waited_for(m->qmgr, m) && !m->wants_hold && !m->wants_requeue) {
+        m->qd->was = (uint8_t) where;
+        where = IN_HANDOVER;
+    }
+    return where;
 }
 
 void message_over(struct active *m)
@@ -352,10 +388,20 @@ void message_over(struct active *m)
     struct queued *qd = m->qd;
     bool hold = m->wants_hold;
     bool requeue = m->wants_requeue;
-    bool over = m->wants_delete || (!m->is_left && store_cursor_at_end(&m->cursor));
+    bool done = !m->is_left && store_cursor_at_end(&m->cursor);
+    bool over = m->wants_delete || done;
+    enum where where = IN_DEFERRED;
 
-    if (!over)
-        set_next_attempt(m);
+    if (m->handover != NULL) {
+        handover_result(m, done, !over && !hold && !requeue);
+        where = (enum where) qd->was;
+        if (!over)
+            keep_state(m);
+    } else if (over) {
+        (void) handover_waited_for(q, m);
+    } else {
+        where = after_attempt(m);
+    }
     qd->site = store_cursor_at_end(&m->cursor) ? m->site : SITE_UNKNOWN;
     active_end(&m);
     flow_left();
@@ -368,7 +414,7 @@ void message_over(struct active *m)
         queue_place(&q->queue, qd, IN_MOVING);
         move_message(q, qd, MOVE_HOLD, NULL, NULL, NULL);
     } else {
-        queue_place(&q->queue, qd, IN_DEFERRED);
+        queue_place(&q->queue, qd, where);
         qmgr_dirty(q);
     }
     qmgr_wake(q);

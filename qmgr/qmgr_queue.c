@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * qmgr_queue.c - every message of the queue, by what it waits for: a line of new ones, a line of those whose retry is due
- * (taken in turn, so that neither starves the other), a heap of those that wait for their time.
+ * (taken in turn, so that neither starves the other), a heap of those that wait for their time, a line of those that another host is to get.
  */
 #include <stdlib.h>
 
@@ -14,6 +14,7 @@ void queue_init(struct queue *q)
     TAILQ_INIT(&q->incoming);
     TAILQ_INIT(&q->due);
     TAILQ_INIT(&q->requeue);
+    TAILQ_INIT(&q->handover);
     TAILQ_INIT(&q->cursors);
 }
 
@@ -122,6 +123,7 @@ struct queued *queue_add(struct queue *q, struct store_msg *m)
     qd->m = m;
     qd->where = IN_MOVING; /* in no list yet */
     TAILQ_INSERT_TAIL(&q->all, qd, all);
+    q->added++;
     store_msg_set_data(m, qd);
     return qd;
 }
@@ -143,6 +145,10 @@ static void leave(struct queue *q, struct queued *qd)
         break;
     case IN_ACTIVE:
         q->nactive--;
+        break;
+    case IN_HANDOVER:
+        TAILQ_REMOVE(&q->handover, qd, line);
+        q->nhandover--;
         break;
     case IN_HOLD:
     case IN_MOVING:
@@ -171,6 +177,10 @@ void queue_place(struct queue *q, struct queued *qd, enum where where)
     case IN_ACTIVE:
         q->nactive++;
         break;
+    case IN_HANDOVER:
+        TAILQ_INSERT_TAIL(&q->handover, qd, line);
+        q->nhandover++;
+        break;
     case IN_HOLD:
     case IN_MOVING:
     case IN_CORRUPT:
@@ -188,7 +198,9 @@ void queue_forget(struct queue *q, struct queued **qdp)
     TAILQ_FOREACH(c, &q->cursors, list)
     {
         if (c->next == qd)
-            c->next = TAILQ_NEXT(qd, all);
+            c->next = qd == c->last ? NULL : TAILQ_NEXT(qd, all);
+        if (c->last == qd) /* if next is something, it is one before */
+            c->last = TAILQ_PREV(qd, queued_list, all);
     }
     TAILQ_REMOVE(&q->all, qd, all);
     free(qd);
@@ -222,7 +234,13 @@ bool queue_take_due(struct queue *q, int64_t wall_us, size_t limit)
 void queue_cursor_begin(struct queue *q, struct queue_cursor *c)
 {
     c->next = TAILQ_FIRST(&q->all);
+    c->last = NULL;
     TAILQ_INSERT_TAIL(&q->cursors, c, list);
+}
+
+void queue_cursor_bound(struct queue *q, struct queue_cursor *c)
+{
+    c->last = TAILQ_LAST(&q->all, queued_list);
 }
 
 struct queued *queue_cursor_next(struct queue_cursor *c)
@@ -230,7 +248,7 @@ struct queued *queue_cursor_next(struct queue_cursor *c)
     struct queued *qd = c->next;
 
     if (qd != NULL)
-        c->next = TAILQ_NEXT(qd, all);
+        c->next = qd == c->last ? NULL : TAILQ_NEXT(qd, all);
     return qd;
 }
 
@@ -241,7 +259,7 @@ void queue_cursor_end(struct queue *q, struct queue_cursor *c)
 
 const char *queue_name(const struct queued *qd)
 {
-    switch ((enum where) qd->where) {
+    switch ((enum where)(qd->where == IN_HANDOVER ? qd->was : qd->where)) {
     case IN_INCOMING:
         return "incoming";
     case IN_DUE:
@@ -256,6 +274,7 @@ const char *queue_name(const struct queued *qd)
     case IN_CORRUPT:
         return "corrupt";
     case IN_MOVING:
+    case IN_HANDOVER: /* what was there before cannot be that */
         return store_msg_queue(qd->m) == STORE_HOLD ? "hold" : "deferred";
     }
     return "deferred";

@@ -149,12 +149,26 @@ static void run_job(void *arg)
     loop_post(job->p->m->qmgr->loop, back_in_loop, job);
 }
 
+/* All to one host, whatever the tables say. */
+static void resolve_handover(struct part *p)
+{
+    for (size_t i = 0; i < p->nrcpts; i++) {
+        p->rcpts[i].transport = SLICE_LIT(HANDOVER_TRANSPORT);
+        p->rcpts[i].nexthop = handover_nexthop(p->m->handover);
+    }
+}
+
 void resolve_message(struct part *p)
 {
     struct qmgr *q = p->m->qmgr;
     struct resolve_job *job;
 
     p->phase = PHASE_RESOLVING;
+    if (p->m->handover != NULL) {
+        resolve_handover(p);
+        message_resolved(p);
+        return;
+    }
     if (q->gen->is_local_only ||
         (p->m->env.filter.len > 0 && map_list_is_empty(q->gen->schedules))) {
         resolve_all(q->gen, p);

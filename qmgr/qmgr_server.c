@@ -2,7 +2,7 @@
 /*
  * qmgr_server.c - connections to public/qmgr: writers that say how far their journal is durable, and queue commands.
  *
- * Who may do what, by the uid of the peer: COMMITTED, EDIT, and suspensions our own and root; FLUSH and LIST whoever can reach the
+ * Who may do what, by the uid of the peer: COMMITTED, EDIT, MOVE, and suspensions our own and root; FLUSH and LIST whoever can reach the
  * socket (postqueue checks authorized_*_users before). A client's frames wait while a command of its is under way.
  */
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 
 #define FRAMES_A_TURN 256
 #define OUTPUT_MAX    (256U << 10) /* of a command, before it waits for its reader */
+#define DENIED        "only root and the mail system may do this"
 
 static void client_free_later(struct client *c);
 
@@ -162,10 +163,24 @@ static bool take_queue_op(struct client *c, const struct frame *f, struct err *e
     if (f->type == PROTO_QUEUE_FLUSH) {
         c->command = flush_command(c, &op);
     } else if (!is_owner(c)) {
-        client_answer(c, PROTO_DENIED, 0, "only root and the mail system may do this");
+        client_answer(c, PROTO_DENIED, 0, DENIED);
     } else {
         c->command = edit_command(c, &op);
     }
+    client_continue(c);
+    return true;
+}
+
+static bool take_move(struct client *c, const struct frame *f, struct err *err)
+{
+    struct proto_queue_move move;
+
+    if (proto_decode(f, &msg_queue_move, &move, err) == -1)
+        return false;
+    if (!is_owner(c))
+        client_answer(c, PROTO_DENIED, 0, DENIED);
+    else
+        c->command = handover_command(c, &move);
     client_continue(c);
     return true;
 }
@@ -208,11 +223,13 @@ static bool take_frame(struct client *c, const struct frame *f, struct proto_com
         c->command = list_command(c, &select);
         client_continue(c);
         return true;
+    case PROTO_QUEUE_MOVE:
+        return take_move(c, f, err);
     case PROTO_QUEUE_SUSPENSION:
         if (proto_decode(f, &msg_suspension, &suspension, err) == -1)
             return false;
         if (suspension.op != SUSPENSION_LIST && !is_owner(c))
-            client_answer(c, PROTO_DENIED, 0, "only root and the mail system may do this");
+            client_answer(c, PROTO_DENIED, 0, DENIED);
         else
             c->command = suspend_command(c, &suspension);
         client_continue(c);

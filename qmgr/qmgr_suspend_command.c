@@ -25,8 +25,8 @@ const struct suspension *suspend_of(const struct part *p, const struct rcpt *r)
 {
     const struct vec *list = &p->m->qmgr->suspensions;
 
-    /* there it comes to nothing but its own deferral */
-    if (list->len == 0 || slice_eq_str(r->transport, "retry"))
+    /* at retry it comes to nothing but its own deferral */
+    if (list->len == 0 || p->m->handover != NULL || slice_eq_str(r->transport, "retry"))
         return NULL;
     return suspension_find(list, &(struct suspension_mail){
                                      .transport = r->transport,

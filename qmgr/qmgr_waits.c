@@ -41,7 +41,18 @@ void waits_of_message(struct qmgr *q, const struct queued *qd, const struct mail
             set(out, "turn", "in line to be active", 0);
         break;
     case IN_ACTIVE:
-        set(out, "delivery", "being delivered", 0);
+        if (qd->active->handover != NULL)
+            set(out, "move",
+                arena_printf(arena, "being moved to %.*s",
+                             SLICE_FMT(handover_nexthop(qd->active->handover))),
+                0);
+        else
+            set(out, "delivery", "being delivered", 0);
+        break;
+    case IN_HANDOVER:
+        set(out, "move",
+            arena_printf(arena, "to be moved to %.*s", SLICE_FMT(handover_nexthop(q->handover))),
+            0);
         break;
     case IN_REQUEUE:
         set(out, "requeue", "in line to be queued anew", 0);

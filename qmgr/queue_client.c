@@ -130,6 +130,19 @@ bool queue_client_is_owner(const struct queue_client *q)
     return getuid() == 0 || (pw != NULL && pw->pw_uid == getuid());
 }
 
+struct slice queue_client_who(size_t max)
+{
+    /* only root can pretend to be another here */
+    const char *sudo =
+        getuid() == 0 ? getenv("SUDO_USER") : NULL; /* NOLINT(concurrency-mt-unsafe) */
+    const struct passwd *pw;
+
+    if (sudo != NULL && sudo[0] != '\0')
+        return slice_sub(slice_str(sudo), 0, max);
+    pw = getpwuid(getuid()); /* NOLINT(concurrency-mt-unsafe): no threads */
+    return pw != NULL ? slice_sub(slice_str(pw->pw_name), 0, max) : SLICE_LIT("unknown");
+}
+
 void queue_client_authorize(const struct queue_client *q, const char *param, const char *what)
 {
     const struct passwd *pw;

@@ -29,6 +29,8 @@ NODISCARD int queue_client_ask(struct chan *c, uint16_t frame_type, const struct
 void queue_client_authorize(const struct queue_client *q, const char *param, const char *what);
 /* Root, or mail_owner: in a private instance there is nobody else. */
 bool queue_client_is_owner(const struct queue_client *q);
+/* Who does it, for logs and lists. Under sudo, who called that. */
+struct slice queue_client_who(size_t max);
 /* Options for store_open*(); fatal when they are wrong. */
 void queue_client_store_options(const struct queue_client *q, struct store_options *out);
 /* As root: becomes mail_owner, for good, so that what is made in the queue belongs to it. Fatal on failure. */

@@ -60,12 +60,7 @@ struct direct {
 static void tell(const struct direct *d, struct proto_queue_item *item,
                  const struct store_rcpt *rcpts, size_t n)
 {
-    bool is_meant = queue_select_envelope(d->select, item->sender, item->arrival_us);
-    bool has_rcpt = !queue_select_asks_rcpt(d->select);
-
-    for (size_t i = 0; i < n && is_meant && !has_rcpt; i++)
-        has_rcpt = !rcpts[i].done && queue_select_rcpt(d->select, rcpts[i].r.addr, rcpts[i].reason);
-    if (!is_meant || !has_rcpt)
+    if (!queue_select_message(d->select, item->sender, item->arrival_us, rcpts, n))
         return;
     if (item->waits_for.len == 0) {
         item->waits_for = SLICE_LIT("start");

@@ -2,19 +2,21 @@
 /* queue_select.c - see queue_select.h. */
 #include "qmgr/queue_select.h"
 
-bool queue_select_name(const struct proto_queue_select *s, const char *queue, struct slice id)
+bool queue_select_names(const struct proto_queue_select *s, const char *queue)
 {
     struct slice rest = s->queues;
     struct slice name;
 
-    if (s->queue_id.len > 0 && !slice_eq(s->queue_id, id))
-        return false;
-    if (s->queues.len == 0)
-        return true;
     while (slice_token(&rest, ", ", &name))
         if (slice_eq_str(name, queue))
             return true;
     return false;
+}
+
+bool queue_select_name(const struct proto_queue_select *s, const char *queue, struct slice id)
+{
+    return (s->queue_id.len == 0 || slice_eq(s->queue_id, id)) &&
+           (s->queues.len == 0 || queue_select_names(s, queue));
 }
 
 static struct slice domain_of(struct slice addr)
@@ -67,6 +69,29 @@ bool queue_select_rcpt(const struct proto_queue_select *s, struct slice addr, st
     return (s->recipient.len == 0 || address_is(s->recipient, addr)) &&
            (s->domain.len == 0 || domain_is(s->domain, domain_of(addr))) &&
            (s->reason.len == 0 || contains(reason, s->reason));
+}
+
+bool queue_select_message(const struct proto_queue_select *s, struct slice sender,
+                          uint64_t arrival_us, const struct store_rcpt *rcpts, size_t n)
+{
+    if (!queue_select_envelope(s, sender, arrival_us))
+        return false;
+    if (!queue_select_asks_rcpt(s))
+        return true;
+    for (size_t i = 0; i < n; i++)
+        if (!rcpts[i].done && queue_select_rcpt(s, rcpts[i].r.addr, rcpts[i].reason))
+            return true;
+    return false;
+}
+
+void queue_select_keep(struct proto_queue_select *s, struct arena *arena)
+{
+    struct slice *strings[] = {&s->queues,    &s->queue_id, &s->sender,
+                               &s->recipient, &s->domain,   &s->reason};
+
+    for (size_t i = 0; i < ARRAY_LEN(strings); i++)
+        if (strings[i]->len > 0)
+            *strings[i] = arena_slice(arena, *strings[i]);
 }
 
 struct slice queue_hold_text(const struct mail_envelope *env)

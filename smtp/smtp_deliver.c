@@ -40,6 +40,8 @@ static void try_nexthop(struct smtp_job *job, struct slice nexthop)
     struct smtp_targets targets = {0};
     struct err err = ERR_INIT;
     int64_t sessions = 0;
+    bool is_handover =
+        job->r->msg.handover != 0; /* what is wrong with its host concerns all of it */
 
     if (smtp_targets_find(s, nexthop, &targets, &err) == -1) {
         struct dsn_status st = {
@@ -49,10 +51,10 @@ static void try_nexthop(struct smtp_job *job, struct slice nexthop)
             for (size_t i = 0; i < job->r->nrcpts; i++) {
                 if (job->rcpts[i].final)
                     continue;
-                smtp_rcpt_note(&job->rcpts[i], &st, SLICE_LIT("none"), false);
+                smtp_rcpt_note(&job->rcpts[i], &st, SLICE_LIT("none"), is_handover);
             }
         else
-            smtp_job_defer(job, &err, SLICE_EMPTY, SLICE_LIT("none"), false);
+            smtp_job_defer(job, &err, SLICE_EMPTY, SLICE_LIT("none"), is_handover);
         return;
     }
     for (size_t i = 0; i < targets.count && smtp_job_open(job) > 0; i++) {
@@ -78,7 +80,7 @@ static void try_nexthop(struct smtp_job *job, struct slice nexthop)
                 for (size_t k = 0; k < job->r->nrcpts; k++) {
                     if (job->rcpts[k].final)
                         continue;
-                    deliver_status(job->r, k, buf_view(&c->relay), 0, &st, false);
+                    deliver_status(job->r, k, buf_view(&c->relay), 0, &st, is_handover);
                     job->rcpts[k].final = true;
                 }
             } else {
@@ -102,13 +104,13 @@ void smtp_deliver(struct smtp *s, struct deliver_request *r)
                            .header = BUF_INIT(SIZE_MAX)};
     struct smtp_conn *c = NULL;
     struct slice rest = r->msg.nexthop;
-    struct slice fallback = slice_str(s->p.fallback_relay);
+    struct slice fallback = r->msg.handover != 0 ? SLICE_EMPTY : slice_str(s->p.fallback_relay);
     struct err err = ERR_INIT;
     struct slice hop;
 
     for (size_t i = 0; i < r->nrcpts; i++)
         job.rcpts[i].addr = r->rcpts[i].r.addr;
-    if (smtp_generic_job(&job, &err) == -1) {
+    if (r->msg.handover == 0 && smtp_generic_job(&job, &err) == -1) {
         smtp_job_defer(&job, &err, SLICE_EMPTY, SLICE_LIT("none"), false);
         rest = fallback = SLICE_EMPTY;
     } else {

@@ -79,6 +79,15 @@ static void take_features(struct smtp_conn *c, struct slice text, struct slice d
     }
 }
 
+/* The first word behind the code of the answer to EHLO or HELO is the server's name. */
+static bool is_self(const struct smtp *s, struct slice answer)
+{
+    struct slice rest = slice_sub(answer, 4, answer.len);
+    struct slice name;
+
+    return slice_token(&rest, " ", &name) && slice_caseeq_str(name, s->p.myhostname);
+}
+
 static int discarded_keywords(struct smtp *s, const struct smtp_conn *c, struct buf *out,
                               struct err *err)
 {
@@ -122,6 +131,7 @@ int smtp_hello(struct smtp *s, struct smtp_conn *c, struct err *err)
         }
         if (r.code / 100 == 2) {
             ret = discarded_keywords(s, c, &discard, err);
+            c->is_self = is_self(s, buf_view(&r.text));
             if (ret == 0)
                 take_features(c, buf_view(&r.text), buf_view(&discard));
             goto done;
@@ -139,6 +149,7 @@ int smtp_hello(struct smtp *s, struct smtp_conn *c, struct err *err)
         refused(c, &r, r.code / 100 == 4, err);
     else
         ret = 0;
+    c->is_self = ret == 0 && is_self(s, buf_view(&r.text));
 done:
     buf_fini(&discard);
     smtp_reply_fini(&r);

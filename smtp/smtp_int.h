@@ -89,6 +89,7 @@ struct smtp_conn {
     char *host;
     unsigned features;
     uint64_t size_limit; /* 0: none */
+    bool is_self;        /* it calls itself what this system is called */
     unsigned uses;       /* transactions begun */
     struct mono_time since;
     int64_t receive_timeout_s, send_timeout_s; /* what the socket has now; -1: nothing */
@@ -128,7 +129,7 @@ NODISCARD enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct 
 
 /* --- smtp_hello.c ------------------------------------------------------------------------------- */
 
-/* Greeting and EHLO/HELO. -1: err tells; temporary ones let the next host be tried. */
+/* Greeting and EHLO/HELO; sets features and is_self. -1: err tells; temporary ones let the next host be tried. */
 NODISCARD int smtp_hello(struct smtp *s, struct smtp_conn *c, struct err *err);
 void smtp_quit(struct smtp *s, struct smtp_conn **c);
 

@@ -356,6 +356,19 @@ static bool is_too_big(struct transaction *t)
     return true;
 }
 
+/* A queue that is handed over must not come in here again. */
+static bool is_handed_to_self(const struct transaction *t)
+{
+    struct err err = ERR_INIT;
+
+    if (t->job->r->msg.handover == 0 || !t->c->is_self)
+        return false;
+    err_set(&err, ERR_TEMPORARY, "4.4.6", "host %.*s is this system itself",
+            SLICE_FMT(buf_view(&t->c->namaddr)));
+    smtp_job_defer(t->job, &err, slice_str(t->c->host), buf_view(&t->c->relay), true);
+    return true;
+}
+
 int smtp_transaction(struct smtp_job *job, struct smtp_conn *c, bool *lost_early)
 {
     struct transaction t = {.job = job, .c = c, .err = ERR_INIT};
@@ -366,7 +379,7 @@ int smtp_transaction(struct smtp_job *job, struct smtp_conn *c, bool *lost_early
     t.pipelined = (c->features & SMTP_FEATURE_PIPELINING) != 0;
     for (size_t i = 0; i < job->r->nrcpts; i++)
         job->rcpts[i].offered = job->rcpts[i].accepted = false;
-    if (is_too_big(&t))
+    if (is_handed_to_self(&t) || is_too_big(&t))
         return 0;
     smtp_reply_init(&t.reply);
     ret = envelope(&t);

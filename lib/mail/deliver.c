@@ -196,7 +196,8 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
                     const struct dsn_status *status, bool site_dead)
 {
     struct deliver_rcpt *d = &r->rcpts[rcpt];
-    bool soft = r->soft_bounce && status->outcome == OUTCOME_BOUNCED && !deliver_is_probe(r);
+    bool soft = (r->soft_bounce || r->msg.handover != 0) && status->outcome == OUTCOME_BOUNCED &&
+                !deliver_is_probe(r);
     char code[DSN_CODE_MAX + 1];
     int code_len =
         snprintf(code, sizeof(code), "%.*s", SLICE_FMT(slice_sub(status->code, 0, DSN_CODE_MAX)));

@@ -91,6 +91,47 @@ const struct msg_def msg_suspension = {PROTO_QUEUE_SUSPENSION, "suspension",
                                        sizeof(struct proto_suspension), suspension_fields,
                                        ARRAY_LEN(suspension_fields)};
 
+static const struct msg_field queue_move_fields[] = {
+    MSG_FIELD_BYTES(1, proto_queue_move, select.queues, 100),
+    MSG_FIELD_BYTES(2, proto_queue_move, select.queue_id, QUEUE_ID_MAX),
+    MSG_FIELD_BYTES(3, proto_queue_move, select.sender, MAIL_ADDR_MAX),
+    MSG_FIELD_BYTES(4, proto_queue_move, select.recipient, MAIL_ADDR_MAX),
+    MSG_FIELD_BYTES(5, proto_queue_move, select.domain, MAIL_ADDR_MAX),
+    MSG_FIELD_BYTES(6, proto_queue_move, select.reason, MAIL_REASON_MAX),
+    MSG_FIELD_U64(7, proto_queue_move, select.arrived_to_us),
+    MSG_FIELD_BYTES_REQUIRED(8, proto_queue_move, nexthop, MAIL_ADDR_MAX),
+    MSG_FIELD_U32(9, proto_queue_move, held, 1),
+    MSG_FIELD_BYTES(10, proto_queue_move, by, MOVE_BY_MAX),
+};
+const struct msg_def msg_queue_move = {PROTO_QUEUE_MOVE, "queue_move",
+                                       sizeof(struct proto_queue_move), queue_move_fields,
+                                       ARRAY_LEN(queue_move_fields)};
+
+static const struct msg_field queue_moved_fields[] = {
+    MSG_FIELD_U64(1, proto_queue_moved, meant),
+    MSG_FIELD_U64(2, proto_queue_moved, moved),
+    MSG_FIELD_U64(3, proto_queue_moved, stayed),
+    MSG_FIELD_U64(4, proto_queue_moved, untried),
+    MSG_FIELD_U64(5, proto_queue_moved, elsewhere),
+    MSG_FIELD_U64(6, proto_queue_moved, held),
+    MSG_FIELD_U64(7, proto_queue_moved, arrived),
+    MSG_FIELD_U32(8, proto_queue_moved, found_all, 1),
+};
+const struct msg_def msg_queue_moved = {PROTO_QUEUE_MOVED, "queue_moved",
+                                        sizeof(struct proto_queue_moved), queue_moved_fields,
+                                        ARRAY_LEN(queue_moved_fields)};
+
+static const struct msg_field queue_stayed_fields[] = {
+    MSG_FIELD_BYTES_REQUIRED(1, proto_queue_stayed, queue_id, QUEUE_ID_MAX),
+    MSG_FIELD_BYTES(2, proto_queue_stayed, sender, MAIL_ADDR_MAX),
+    MSG_FIELD_BYTES(3, proto_queue_stayed, addr, MAIL_ADDR_MAX),
+    MSG_FIELD_BYTES(4, proto_queue_stayed, reason, MAIL_REASON_MAX),
+    MSG_FIELD_U64(5, proto_queue_stayed, others),
+};
+const struct msg_def msg_queue_stayed = {PROTO_QUEUE_STAYED, "queue_stayed",
+                                         sizeof(struct proto_queue_stayed), queue_stayed_fields,
+                                         ARRAY_LEN(queue_stayed_fields)};
+
 static const struct msg_field deliver_fields[] = {
     MSG_FIELD_BYTES_REQUIRED(1, proto_deliver, queue_id, QUEUE_ID_MAX),
     MSG_FIELD_BYTES(2, proto_deliver, nexthop, 4096),
@@ -114,6 +155,7 @@ static const struct msg_field deliver_fields[] = {
     MSG_FIELD_BYTES(20, proto_deliver, sasl_sender, MAIL_ADDR_MAX),
     MSG_FIELD_U32(21, proto_deliver, reuse, 1),
     MSG_FIELD_BYTES(22, proto_deliver, message_id, 1000),
+    MSG_FIELD_U32(23, proto_deliver, handover, 1),
 };
 const struct msg_def msg_deliver = {PROTO_DELIVER, "deliver", sizeof(struct proto_deliver),
                                     deliver_fields, ARRAY_LEN(deliver_fields)};
@@ -239,17 +281,11 @@ const struct msg_def msg_table_said = {PROTO_TABLE_SAID, "table_said",
                                        ARRAY_LEN(table_said_fields)};
 
 const struct msg_def *const proto_all[] = {
-    &msg_envelope,      &msg_rcpt,
-    &msg_hello,         &msg_result,
-    &msg_committed,     &msg_queue_op,
-    &msg_queue_select,  &msg_queue_item,
-    &msg_queue_rcpt,    &msg_deliver,
-    &msg_deliver_rcpt,  &msg_status,
-    &msg_report,        &msg_report_rcpt,
-    &msg_worker_status, &msg_control,
-    &msg_map_request,   &msg_map_answer,
-    &msg_table_ask,     &msg_table_said,
-    &msg_suspension,    NULL,
+    &msg_envelope,     &msg_rcpt,         &msg_hello,       &msg_result,       &msg_committed,
+    &msg_queue_op,     &msg_queue_select, &msg_queue_item,  &msg_queue_rcpt,   &msg_deliver,
+    &msg_deliver_rcpt, &msg_status,       &msg_report,      &msg_report_rcpt,  &msg_worker_status,
+    &msg_control,      &msg_map_request,  &msg_map_answer,  &msg_table_ask,    &msg_table_said,
+    &msg_suspension,   &msg_queue_move,   &msg_queue_moved, &msg_queue_stayed, NULL,
 };
 
 int proto_put(struct chan *c, const struct msg_def *def, const void *m, int fd, struct err *err)

@@ -37,6 +37,10 @@ enum proto_type {
     PROTO_QUEUE_EDIT = 25,  /* struct proto_queue_op -> RESULT; owner and root only */
     /* struct proto_suspension; SUSPEND, RESUME: -> RESULT, owner and root only; LIST: -> SUSPENSION* END */
     PROTO_QUEUE_SUSPENSION = 26,
+    /* struct proto_queue_move -> (QUEUE_MOVED | QUEUE_STAYED)* QUEUE_MOVED RESULT; owner and root only. It ends with the connection. */
+    PROTO_QUEUE_MOVE = 27,
+    PROTO_QUEUE_MOVED = 28,  /* struct proto_queue_moved: how far it has come */
+    PROTO_QUEUE_STAYED = 29, /* struct proto_queue_stayed */
 
     /* Delivery. Client: qmgr. Server: a delivery agent, socket private/SERVICE.
      * DELIVER (with the content's descriptor) DELIVER_RCPT* END -> STATUS* (one each, any order) DONE. */
@@ -167,6 +171,34 @@ struct proto_suspension {
     uint64_t since_us, until_us; /* wall clock */
 };
 
+/* What is selected is handed to another host. */
+#define MOVE_BY_MAX 100
+struct proto_queue_move {
+    struct proto_queue_select select;
+    struct slice nexthop;
+    uint32_t held;   /* 1: what is on hold, too */
+    struct slice by; /* who has it done, for the log */
+};
+struct proto_queue_moved {
+    uint64_t meant; /* messages found so far */
+    uint64_t moved; /* the other host has all that was left of them */
+    uint64_t
+        stayed; /* some of their recipients were offered and not taken, or they cannot be offered */
+    uint64_t untried;   /* it ended before their turn */
+    uint64_t elsewhere; /* delivered, deleted, held, queued anew meanwhile */
+    uint64_t held;      /* selected but for being on hold */
+    uint64_t arrived;   /* messages that are new since it began */
+    uint32_t found_all; /* 1: meant is final */
+};
+/* A message that stayed; of its recipients that did, one. */
+struct proto_queue_stayed {
+    struct slice queue_id;
+    struct slice sender;
+    struct slice addr; /* empty: the reason is the message's */
+    struct slice reason;
+    uint64_t others; /* more recipients that stayed */
+};
+
 struct proto_deliver {
     struct slice queue_id;
     struct slice nexthop;
@@ -184,6 +216,8 @@ struct proto_deliver {
     struct slice sasl_method, sasl_username, sasl_sender;
     uint32_t reuse; /* 1: the destination has more waiting; keep the connection */
     struct slice message_id;
+    /* 1: handed to another host. This next hop alone is asked, as the envelope stands, and what it refuses is not the end. */
+    uint32_t handover;
 };
 struct proto_deliver_rcpt {
     uint32_t index; /* as in the message */
@@ -303,9 +337,9 @@ struct proto_table_said {
 };
 
 extern const struct msg_def msg_hello, msg_result, msg_committed, msg_queue_op, msg_queue_select,
-    msg_queue_item, msg_queue_rcpt, msg_suspension, msg_deliver, msg_deliver_rcpt, msg_status,
-    msg_report, msg_report_rcpt, msg_worker_status, msg_control, msg_map_request, msg_map_answer,
-    msg_table_ask, msg_table_said;
+    msg_queue_item, msg_queue_rcpt, msg_suspension, msg_queue_move, msg_queue_moved,
+    msg_queue_stayed, msg_deliver, msg_deliver_rcpt, msg_status, msg_report, msg_report_rcpt,
+    msg_worker_status, msg_control, msg_map_request, msg_map_answer, msg_table_ask, msg_table_said;
 /* All of the above with msg_envelope and msg_rcpt, NULL-terminated: for the fuzz target and the tests. */
 extern const struct msg_def *const proto_all[];
 
