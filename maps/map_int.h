@@ -176,13 +176,16 @@ NODISCARD int file_read_stamped(const char *path, struct buf *out, struct file_s
                                 struct err *err);
 
 /* map_pattern.c: tables of rules with if/endif, for regexp, pcre and cidr. */
+struct glob;
 struct literals;
 struct prefilter;
 struct pattern_rule {
     enum { RULE_MATCH, RULE_IF, RULE_ENDIF } kind;
     bool negated;
-    void *pattern; /* the type's */
-    char *result;  /* RULE_MATCH */
+    bool is_plain;     /* the result has no $ */
+    void *pattern;     /* the type's */
+    struct glob *glob; /* asked in its place; or NULL */
+    char *result;      /* RULE_MATCH */
     int line;
     size_t end; /* RULE_IF: index of its ENDIF */
 };
@@ -193,7 +196,8 @@ struct pattern_table {
     struct file_stamp stamp;
     struct pattern_rule *rules;
     size_t count, cap;
-    void *index; /* the type's, or NULL */
+    void *index;      /* the type's, or NULL */
+    uint64_t *packed; /* all globs and results, each rule's side by side; NULL: each is a block */
     /* which rules a key's literals lead to; NULL: all are tried */
     struct prefilter *filter;
     uint32_t *others; /* with a filter: the rules that it is no reason to pass over, rising */
@@ -201,8 +205,10 @@ struct pattern_table {
 };
 struct pattern_made {
     void *pattern;
+    struct glob *glob;         /* NULL, or what is to be asked in its place; the caller's */
     struct literals *literals; /* NULL, or what any key that matches has in it; the caller's */
-    uint64_t room; /* bytes that the table's costly patterns may take yet; what this one takes is taken off */
+    uint64_t
+        room; /* bytes that the table's costly patterns may take yet; what this one takes is taken off */
 };
 struct pattern_ops {
     /* Compiles the pattern at the front of *rest (delimiters and flags too), advances it. */

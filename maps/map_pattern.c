@@ -9,8 +9,10 @@
 
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
+#include "maps/map_glob.h"
 #include "maps/map_prefilter.h"
 
 #define TABLE_MAX (256U << 20)
@@ -93,6 +95,7 @@ static int compile(struct loading *l, struct slice *rest, struct pattern_made *m
 static void discard(const struct loading *l, struct pattern_made *made)
 {
     l->ops->free_pattern(made->pattern);
+    free(made->glob);
     literals_free(&made->literals);
 }
 
@@ -126,6 +129,7 @@ static int parse_rule(struct loading *l, struct slice line, int number, struct e
         r->kind = RULE_IF;
         r->negated = negated;
         r->pattern = made.pattern;
+        r->glob = made.glob;
         r->line = number;
         vec_push(&l->open_ifs, (void *) (uintptr_t) l->table->count);
         return 0;
@@ -158,6 +162,12 @@ static int parse_rule(struct loading *l, struct slice line, int number, struct e
     r->negated = negated;
     r->pattern = made.pattern;
     r->result = result;
+    r->is_plain = negated || l->ops->substitute == NULL || strchr(result, '$') == NULL;
+    r->glob = made.glob;
+    if (!r->is_plain && r->glob != NULL && glob_has_group(r->glob)) {
+        free(r->glob);
+        r->glob = NULL;
+    }
     r->line = number;
     return 0;
 }
@@ -184,8 +194,12 @@ void pattern_map_close(void *impl)
     for (size_t i = 0; i < t->count; i++) {
         if (t->rules[i].pattern != NULL)
             t->ops->free_pattern(t->rules[i].pattern);
-        free(t->rules[i].result);
+        if (t->packed == NULL) {
+            free(t->rules[i].glob);
+            free(t->rules[i].result);
+        }
     }
+    free(t->packed);
     prefilter_free(&t->filter);
     free(t->others);
     free(t->rules);
@@ -219,8 +233,52 @@ static void prepare(const struct pattern_table *t)
         const struct pattern_rule *r = &t->rules[i];
         bool often = t->filter == NULL || !prefilter_knows(t->filter, (uint32_t) i);
 
-        if (r->pattern != NULL)
+        if (r->pattern != NULL && r->glob == NULL)
             t->ops->prepare(r->pattern, r->negated ? NULL : r->result, often);
+    }
+}
+
+/* uint64_t's that hold so many bytes. */
+static size_t units(size_t bytes)
+{
+    return (bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t);
+}
+
+/*
+ * A hit in a large table costs as many trips to memory as there are places to look at. What compiling left between the blocks of one
+ * rule and the next is gone then, but they are far apart.
+ */
+static void pack(struct pattern_table *t)
+{
+    size_t total = 0;
+    uint64_t *at;
+
+    for (size_t i = 0; i < t->count; i++) {
+        const struct pattern_rule *r = &t->rules[i];
+
+        total += r->glob != NULL ? units(glob_size(r->glob)) : 0;
+        total += r->result != NULL ? units(strlen(r->result) + 1) : 0;
+    }
+    at = t->packed = xcalloc(total + 1, sizeof(*at));
+    for (size_t i = 0; i < t->count; i++) {
+        struct pattern_rule *r = &t->rules[i];
+
+        if (r->glob != NULL) {
+            size_t size = glob_size(r->glob);
+
+            memcpy(at, r->glob, size);
+            free(r->glob);
+            r->glob = (struct glob *) at;
+            at += units(size);
+        }
+        if (r->result != NULL) {
+            size_t size = strlen(r->result) + 1;
+
+            memcpy(at, r->result, size);
+            free(r->result);
+            r->result = (char *) at;
+            at += units(size);
+        }
     }
 }
 
@@ -257,6 +315,7 @@ int pattern_map_open(const char *path, const struct pattern_ops *ops, void **imp
     }
     if (ops->prepare != NULL)
         prepare(t);
+    pack(t);
     if (ops->index_new != NULL)
         t->index = ops->index_new(t);
     *impl = t;
@@ -329,7 +388,8 @@ static enum map_result look_up(const struct pattern_table *t, const struct prefi
         if (r->kind == RULE_ENDIF)
             continue;
         if (walk_may_match(&w, i))
-            yes = ops->matches(r->pattern, key, match, err);
+            yes = r->glob != NULL ? glob_matches(r->glob, key)
+                                  : ops->matches(r->pattern, key, match, err);
         holds = yes != PATTERN_NEITHER && (yes != 0) != r->negated;
         if (yes == -1) {
             err_prefix(err, "%s, line %d: ", t->path, r->line);
@@ -341,7 +401,7 @@ static enum map_result look_up(const struct pattern_table *t, const struct prefi
             size_t start = value->len;
 
             result = MAP_FOUND;
-            if (r->negated || ops->substitute == NULL) {
+            if (r->is_plain) {
                 buf_puts(value, r->result);
             } else if (ops->substitute(r->pattern, r->result, key, match, value, err) == -1) {
                 buf_truncate(value, start);

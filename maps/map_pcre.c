@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* map_pcre.c - pcre: Perl-compatible expressions by PCRE2 with its just-in-time compiler. pcre_table(5). */
+#include "maps/map_glob.h"
 #include "maps/map_int.h"
 #include "maps/map_literal.h"
 
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 
 struct pattern {
-    pcre2_code *code;
+    pcre2_code *code;           /* NULL: nobody asks, as there is a glob */
     _Atomic(pcre2_code *) fast; /* a copy with machine code; NULL: none yet */
     atomic_bool is_compiled;    /* or is being: `fast` is there, or will be, or cannot be */
     uint32_t groups;
@@ -18,6 +19,15 @@ struct pattern {
 /* One match block for each thread, as large as any pattern needs; released with the thread. */
 static _Thread_local pcre2_match_data *block;
 #define GROUPS 100
+
+/* Does what the expression says mean what glob_of() takes it to mean? */
+static bool is_plain(const pcre2_code *re, uint32_t options)
+{
+    uint32_t newline = 0;
+
+    return (options & ~(uint32_t) PCRE2_CASELESS) == PCRE2_DOTALL &&
+           pcre2_pattern_info(re, PCRE2_INFO_NEWLINE, &newline) == 0 && newline == PCRE2_NEWLINE_LF;
+}
 
 static int compile(struct slice *rest, struct pattern_made *out, struct err *err)
 {
@@ -62,8 +72,14 @@ static int compile(struct slice *rest, struct pattern_made *out, struct err *err
         goto done;
     }
     p = xcalloc(1, sizeof(*p));
-    p->code = re;
     pcre2_pattern_info(re, PCRE2_INFO_CAPTURECOUNT, &p->groups);
+    if (is_plain(re, options))
+        out->glob = glob_of(buf_view(&text),
+                            GLOB_NEWLINE_END | ((options & PCRE2_CASELESS) != 0 ? GLOB_FOLDS : 0));
+    if (out->glob == NULL || glob_has_group(out->glob))
+        p->code = re;
+    else
+        pcre2_code_free(re);
     out->pattern = p;
     out->literals =
         (options & PCRE2_EXTENDED) == 0 ? literals_of(buf_view(&text), LITERAL_PCRE) : NULL;

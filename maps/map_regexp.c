@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* map_regexp.c - regexp: POSIX regular expressions. regexp_table(5). Flags: i case, m multi-line, x basic syntax. */
+#include "maps/map_glob.h"
 #include "maps/map_int.h"
 #include "maps/map_literal.h"
 #include "maps/map_regexp_cost.h"
@@ -12,6 +13,7 @@
 #define SHOWN_PATTERN 100
 
 struct pattern {
+    bool is_there; /* false: nobody asks re, as there is a glob */
     regex_t re;
     size_t
         groups; /* that are wanted, and the whole; 0: only whether it matches, which costs a fraction */
@@ -74,6 +76,12 @@ static int compile(struct slice *rest, struct pattern_made *out, struct err *err
         free(p);
         goto done;
     }
+    if ((cflags & (REG_EXTENDED | REG_NEWLINE)) == REG_EXTENDED)
+        out->glob =
+            glob_of(buf_view(&text), GLOB_NO_NUL | ((cflags & REG_ICASE) != 0 ? GLOB_FOLDS : 0));
+    p->is_there = out->glob == NULL || glob_has_group(out->glob);
+    if (!p->is_there)
+        regfree(&p->re);
     out->pattern = p;
     out->literals = (cflags & REG_EXTENDED) != 0 ? literals_of(buf_view(&text), LITERAL_ERE) : NULL;
     ret = 0;
@@ -86,7 +94,8 @@ static void free_pattern(void *pattern)
 {
     struct pattern *p = pattern;
 
-    regfree(&p->re);
+    if (p->is_there)
+        regfree(&p->re);
     free(p);
 }
 
@@ -128,7 +137,7 @@ static bool group(unsigned n, struct slice *out, void *arg)
 {
     const struct groups *g = arg;
 
-    if (n == 0 || n > g->p->re.re_nsub || n >= GROUPS)
+    if (n == 0 || !g->p->is_there || n > g->p->re.re_nsub || n >= GROUPS)
         return false;
     *out = g->match[n].rm_so == -1
                ? SLICE_EMPTY

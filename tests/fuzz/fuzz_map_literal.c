@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_map_literal.c - whatever an expression matches has the literals that were read off it.
+ * fuzz_map_literal.c - whatever an expression matches has the literals that were read off it, and what is taken for a glob matches what
+ * the library says.
  *
  * Input: 'p' (PCRE2) or another byte (POSIX), the expression up to a NUL, the key.
  */
@@ -12,6 +13,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include "maps/map_glob.h"
 #include "maps/map_literal.h"
 #include "maps/map_regexp_cost.h"
 
@@ -20,7 +22,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static bool pcre_matches(const char *expression, struct slice key)
+/* 1, 0; -1: it is no expression, or takes too long */
+static int pcre_matches(const char *expression, struct slice key)
 {
     PCRE2_SIZE at;
     int code;
@@ -30,7 +33,7 @@ static bool pcre_matches(const char *expression, struct slice key)
     pcre2_match_data *match;
 
     if (re == NULL)
-        return false;
+        return -1;
     limits = pcre2_match_context_create(NULL);
     pcre2_set_match_limit(limits, 10000);
     match = pcre2_match_data_create(1, NULL);
@@ -38,10 +41,10 @@ static bool pcre_matches(const char *expression, struct slice key)
     pcre2_match_data_free(match);
     pcre2_match_context_free(limits);
     pcre2_code_free(re);
-    return code >= 0;
+    return code >= 0 ? 1 : code == PCRE2_ERROR_NOMATCH ? 0 : -1;
 }
 
-static bool posix_matches(const char *expression, const char *key)
+static int posix_matches(const char *expression, const char *key)
 {
     regex_t re;
     uint64_t bytes;
@@ -49,7 +52,7 @@ static bool posix_matches(const char *expression, const char *key)
 
     if (regexp_cost(slice_str(expression), false, &bytes, NULL) == -1 ||
         regcomp(&re, expression, REG_EXTENDED | REG_ICASE | REG_NOSUB) != 0)
-        return false;
+        return -1;
     code = regexec(&re, key, 0, NULL, 0);
     regfree(&re);
     return code == 0;
@@ -81,6 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t len;
     bool pcre;
     struct literals *l;
+    struct glob *g;
 
     if (nul == NULL || nul - text > EXPRESSION_MAX)
         return 0;
@@ -94,8 +98,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     pcre = data[0] == 'p';
     l = literals_of(slice_of(text, (size_t) (nul - text)), pcre ? LITERAL_PCRE : LITERAL_ERE);
     if (!has_all(l, slice_of(folded, pcre ? len : strlen(folded))) &&
-        (pcre ? pcre_matches(text, slice_of(key, len)) : posix_matches(text, key)))
+        (pcre ? pcre_matches(text, slice_of(key, len)) : posix_matches(text, key)) == 1)
         abort();
+    g = glob_of(slice_of(text, (size_t) (nul - text)), GLOB_FOLDS | (pcre ? GLOB_NEWLINE_END : 0));
+    if (g != NULL) {
+        struct slice asked = slice_of(key, pcre ? len : strlen(key));
+        int real = pcre ? pcre_matches(text, asked) : posix_matches(text, key);
+
+        if (real != -1 && glob_matches(g, asked) != (real == 1))
+            abort();
+        free(g);
+    }
     literals_free(&l);
     return 0;
 }

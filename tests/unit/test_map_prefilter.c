@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "maps/map_glob.h"
 #include "maps/map_prefilter.h"
 
 extern const struct map_type map_type_regexp, map_type_pcre;
@@ -148,7 +149,9 @@ static unsigned long check_all_rules(struct pattern_table *t, struct slice key, 
         while (at < hits.count && hits.rules[at] < i)
             at++;
         if (t->rules[i].kind == RULE_ENDIF || !prefilter_knows(t->filter, (uint32_t) i) ||
-            t->ops->matches(t->rules[i].pattern, key, match, &err) != 1)
+            (t->rules[i].glob != NULL
+                 ? (int) glob_matches(t->rules[i].glob, key)
+                 : t->ops->matches(t->rules[i].pattern, key, match, &err)) != 1)
             continue;
         matching++;
         if (at == hits.count || hits.rules[at] != i)
