@@ -185,7 +185,8 @@ static void take_template(struct parse *p, enum bounce_template_kind kind, struc
         warn(p, "%s: please specify a charset value other than us-ascii", p->path);
         return;
     }
-    t.text = arena_slice(p->t->arena, body).ptr;
+    t.text = arena_printf(p->t->arena, "%.*s%s", SLICE_FMT(body),
+                          body.ptr[body.len - 1] == '\n' ? "" : "\n"); /* the file was cut off */
     p->t->by_kind[kind] = t;
 }
 
@@ -373,14 +374,33 @@ int bounce_template_expand(const struct bounce_template *t, const struct config 
     return ret;
 }
 
+static bool has_line(struct slice text, struct slice line)
+{
+    while (text.len > 0) {
+        ptrdiff_t nl = slice_find(text, '\n');
+
+        if (nl == -1)
+            break;
+        if (slice_eq(slice_sub(text, 0, (size_t) nl), line))
+            return true;
+        text = slice_sub(text, (size_t) nl + 1, text.len);
+    }
+    return false;
+}
+
 void bounce_template_print(const struct bounce_templates *t, enum bounce_template_kind kind,
                            struct buf *out)
 {
     const struct bounce_template *b = &t->by_kind[kind];
+    struct buf marker = BUF_INIT(SIZE_MAX);
 
-    buf_printf(out, "%s_template = <<EOF\nCharset: %s\nFrom: %s\nSubject: %s\n", names[kind],
-               b->charset, b->from, b->subject);
+    buf_puts(&marker, "EOF");
+    while (has_line(slice_str(b->text), buf_view(&marker)))
+        buf_putc(&marker, '_');
+    buf_printf(out, "%s_template = <<%s\nCharset: %s\nFrom: %s\nSubject: %s\n", names[kind],
+               buf_cstr(&marker), b->charset, b->from, b->subject);
     if (b->postmaster_subject != NULL)
         buf_printf(out, "Postmaster-Subject: %s\n", b->postmaster_subject);
-    buf_printf(out, "\n%sEOF\n", b->text);
+    buf_printf(out, "\n%s%s\n", b->text, buf_cstr(&marker));
+    buf_fini(&marker);
 }

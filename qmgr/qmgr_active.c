@@ -34,7 +34,8 @@ static void place_deferred(struct qmgr *q, struct queued *qd)
     const struct qmgr_params *p = &q->gen->p;
     struct store_state s = *store_msg_state(qd->m);
     int64_t now_us = qmgr_now_us(q);
-    int64_t most_s = map_list_is_empty(q->gen->schedules) ? p->maximal_backoff_s : RETRY_LATEST_S;
+    bool is_far = !map_list_is_empty(q->gen->schedules) || q->suspensions.len > 0;
+    int64_t most_s = is_far ? RETRY_LATEST_S : p->maximal_backoff_s;
 
     if (s.next_retry_us - now_us > most_s * 1000000) {
         s.next_retry_us =

@@ -124,6 +124,21 @@ static void revive_transport(struct sched_transport *t, void *arg)
     a->paused_until.us = a->full_until.us = a->suspended_until.us = 0;
 }
 
+/* It is logged once, and again when somebody has asked for the attempt or the suspension says something else. */
+static void put_suspended(struct part *p, struct rcpt *r, const struct suspension *s)
+{
+    struct dsn_status status = {.outcome = OUTCOME_DEFERRED, .code = SLICE_LIT(DEFER_CODE)};
+
+    p->m->is_suspended = true;
+    p->m->suspended_at = p->m->qmgr->suspensions_ended;
+    r->suspended_until_us = s->until_us;
+    status.text = slice_str(suspension_text(s, p->arena));
+    if (slice_eq(r->s->reason, status.text) && !p->m->is_flushed)
+        message_outcome(p, r, &status);
+    else
+        defer(p, r, status.code, status.text);
+}
+
 static void put_in_line(struct part *p, struct rcpt *r)
 {
     struct agents *a = agents_of(p->m->qmgr, r->transport);
@@ -131,9 +146,7 @@ static void put_in_line(struct part *p, struct rcpt *r)
     struct sched_dest *d;
 
     if (s != NULL) {
-        p->m->is_suspended = true;
-        p->m->suspended_at = p->m->qmgr->suspensions_ended;
-        defer(p, r, SLICE_LIT(DEFER_CODE), slice_str(suspension_text(s, p->arena)));
+        put_suspended(p, r, s);
         return;
     }
     if (p->m->is_flushed)

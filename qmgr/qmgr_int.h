@@ -170,6 +170,7 @@ struct rcpt {
     struct slice transport, nexthop;
     void *request;                         /* RCPT_INFLIGHT: the one that has it */
     const struct retry_schedule *schedule; /* in the arena; NULL: by age */
+    int64_t suspended_until_us;            /* deferred because of it; 0: not */
     uint8_t state;
     uint8_t breaks;            /* times that an agent broke off with it */
     bool report_success;       /* delivered, and the sender wants to know */

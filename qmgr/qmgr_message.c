@@ -12,8 +12,9 @@
 #include "mail/flow.h"
 #include "qmgr/qmgr_int.h"
 
-#define EXPIRED_TEXT "message is administratively expired"
-#define DELAY_DIGITS 2
+#define EXPIRED_TEXT      "message is administratively expired"
+#define DELAY_DIGITS      2
+#define SUSPENDED_MORE_US 1000000 /* then it is over for sure */
 
 void qmgr_dirty(struct qmgr *q)
 {
@@ -240,6 +241,14 @@ static bool expire(struct part *p, int64_t age_us)
     return any;
 }
 
+static int64_t lifetime_us(const struct active *m)
+{
+    const struct qmgr_params *params = &m->qmgr->gen->p;
+    bool is_bounce = m->env.sender.len == 0 || (m->env.flags & MAIL_BOUNCE) != 0;
+
+    return (is_bounce ? params->bounce_lifetime_s : params->maximal_lifetime_s) * 1000000;
+}
+
 /* Those that were deferred once too often fail; or the sender hears of the delay. */
 static void check_age(struct part *p)
 {
@@ -248,12 +257,10 @@ static void check_age(struct part *p)
     const struct store_state *s = store_msg_state(m->qd->m);
     bool forced = s->forced_expire;
     int64_t age_us = qmgr_age_us(m->qmgr, &m->env);
-    bool is_bounce = m->env.sender.len == 0 || (m->env.flags & MAIL_BOUNCE) != 0;
-    int64_t lifetime_s = is_bounce ? params->bounce_lifetime_s : params->maximal_lifetime_s;
 
     if (count_state(p, RCPT_DEFERRED) == 0)
         return;
-    if (age_us > lifetime_s * 1000000 || forced) {
+    if (age_us > lifetime_us(m) || forced) {
         log_info("%.*s: from=<%.*s>, status=%s, returned to sender", SLICE_FMT(m->env.queue_id),
                  SLICE_FMT(m->env.sender), forced ? "force-expired" : "expired");
         (void) expire(p, INT64_MAX);
@@ -284,6 +291,20 @@ void message_check(struct part *p)
     report_message(p);
 }
 
+/* What is suspended is not tried before that is over; but it may get too old meanwhile, or its sender be told of the delay. */
+static int64_t suspended_us(const struct active *m, const struct rcpt *r, int64_t age_us)
+{
+    int64_t warning_us = m->qmgr->gen->p.delay_warning_s * 1000000;
+    int64_t after_us = r->suspended_until_us - wall_now().us;
+
+    if (lifetime_us(m) - age_us < after_us)
+        after_us = lifetime_us(m) - age_us;
+    if (warning_us > 0 && !store_msg_state(m->qd->m)->warned && !m->delay_due &&
+        warning_us - age_us < after_us)
+        after_us = warning_us - age_us;
+    return (after_us > 0 ? after_us : 0) + SUSPENDED_MORE_US;
+}
+
 /* How long until the part's recipients are due: of the first of them. */
 static int64_t retry_after_us(const struct part *p)
 {
@@ -299,7 +320,9 @@ static int64_t retry_after_us(const struct part *p)
 
         if (r->state != RCPT_DEFERRED)
             continue;
-        if (r->schedule != NULL)
+        if (r->suspended_until_us != 0)
+            after_us = suspended_us(p->m, r, age_us);
+        else if (r->schedule != NULL)
             after_us = retry_schedule_us(r->schedule, age_us, random);
         if (after_us == -1)
             after_us = retry_backoff_us(age_us, params->minimal_backoff_s,

@@ -4,7 +4,7 @@
  *
  * What is in memory is in force, and the file follows: it is written as a whole by the helper thread, one after the other, so that the last
  * one written is the latest. An administrator is told of success only when it is on disk. Mail that a suspension concerns is deferred
- * with it as the reason (a walk over the queue sees to what is in line when it begins), again at each attempt, and so grows old as other deferred mail does; when the suspension ends a walk over
+ * with it as the reason (a walk over the queue sees to what is in line when it begins) until its end, or until the mail has grown too old; when the suspension ends a walk over
  * the queue makes due what has it as its reason, and what it would have concerned by address. A message whose attempt is under way then is due at the attempt's end.
  */
 #include <errno.h>

@@ -159,6 +159,90 @@ def test_lifetime_counts(instance, sink):
     inst.wait_log(r"from=<root@localhost>, status=expired, returned to sender")
 
 
+def test_said_once(instance):
+    """It is no attempt at each back-off, and no line in the log: another message shows the time that passes."""
+    sink = Sink(lambda verb, argument, number: b"451 4.2.0 not now\r\n" if "clock@" in argument else None)
+    try:
+        inst = instance(main={"relayhost": f"[127.0.0.1]:{sink.port}", "minimal_backoff_time": "1s", "maximal_backoff_time": "1s"})
+        suspend(inst, "destination", "b.test")
+        inst.send("two@b.test")
+        wait_waiting(inst, "two@b.test")
+        (m,) = listing(inst)
+        inst.send("clock@a.test")
+        wait_for(inst.log, lambda: len(re.findall(r"to=<clock@a.test>.*status=deferred", inst.log())) >= 4, 60)
+        lines = [line for line in inst.log().splitlines() if f" {m['queue_id']}: " in line]
+        assert len([line for line in lines if "queue active" in line]) == 1, lines
+        assert len([line for line in lines if "status=deferred" in line]) == 1, lines
+        assert m["waits_until"] > time.time() + 3600
+        # a new reason is said, when somebody asks for the attempt as well
+        suspend(inst, "destination", "b.test", reason="for longer")
+        inst.run("postqueue", "-i", m["queue_id"])
+        inst.wait_log(r"to=<two@b.test>.*status=deferred [(]suspended destination b.test until \S+ by \S+: for longer")
+        # over a restart, too
+        inst.stop()
+        inst.start()
+        wait_for(inst.log, lambda: len(re.findall(r"to=<clock@a.test>.*status=deferred", inst.log())) >= 8, 60)
+        lines = [line for line in inst.log().splitlines() if f" {m['queue_id']}: " in line]
+        assert len([line for line in lines if "status=deferred" in line]) == 2, lines
+        inst.run("postqueue", "resume", "destination", "b.test")
+        wait_delivered(inst, sink, "two@b.test")
+    finally:
+        sink.close()
+
+
+def test_grows_too_old_meanwhile(instance, sink):
+    inst = instance(main={"relayhost": f"[127.0.0.1]:{sink.port}", "maximal_queue_lifetime": "4s", "bounce_queue_lifetime": "4s"})
+    suspend(inst, "destination", "b.test")
+    inst.send("two@b.test", sender="root@localhost")
+    wait_waiting(inst, "two@b.test")
+    assert "status=expired" not in inst.log()
+    inst.wait_log(r"from=<root@localhost>, status=expired, returned to sender")
+
+
+def test_resumed_in_the_middle_of_an_attempt(instance):
+    """It is due when the attempt is over, which is another recipient's."""
+    def slow(verb, argument, number):
+        while verb == "DATA" and not gate:
+            time.sleep(0.02)
+
+    gate = []
+    sink = Sink(slow)
+    try:
+        inst = instance(main={"relayhost": f"[127.0.0.1]:{sink.port}", "minimal_backoff_time": "600s"})
+        suspend(inst, "destination", "b.test")
+        inst.send(["one@a.test", "two@b.test"])
+        wait_for(inst.mailq, lambda: sorted(r.get("waits_for", "") for m in listing(inst) for r in m["recipients"]) == ["attempt", "delivery"])
+        inst.run("postqueue", "resume", "destination", "b.test")
+        assert to_whom(sink) == []
+        gate.append(True)
+        wait_delivered(inst, sink, "one@a.test", "two@b.test")
+        inst.wait_empty()
+    finally:
+        gate.append(True)
+        sink.close()
+
+
+def test_cannot_be_kept(inst, sink):
+    """What cannot be written is in force, and said not to last; the next one that can be has all of them."""
+    blocker = inst.spool / "journal/suspended"
+    blocker.mkdir()
+    inst.expect_fatal = inst.expect_warnings = True
+    done = inst.run("postqueue", "suspend", "destination", "b.test", "--reason", REASON, "--until", "1h", check=False)
+    assert done.returncode == 69 and "done, but only until the queue manager starts again" in done.stderr
+    inst.wait_log("warning: suspensions are not kept for the next start: ")
+    assert [s["name"] for s in suspended(inst)] == ["b.test"]
+    inst.send("two@b.test")
+    wait_waiting(inst, "two@b.test")
+    blocker.rmdir()
+    suspend(inst, "sender", "bob@y.test")
+    inst.stop()
+    inst.start()
+    assert [s["name"] for s in suspended(inst)] == ["b.test", "bob@y.test"]
+    assert to_whom(sink) == []
+    inst.run("postqueue", "resume", "destination", "b.test")
+    wait_delivered(inst, sink, "two@b.test")
+
+
 def test_damaged_file(inst, sink):
     for name in ("a.test", "b.test", "c.test"):
         suspend(inst, "destination", name)
