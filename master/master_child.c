@@ -14,15 +14,16 @@
 #include "master/master_services.h"
 
 /* In the child, between fork and exec. */
-static void place_descriptors(const struct service *s, int status)
+static void place_descriptors(const struct service *s, int status, int ring)
 {
     int from[WORKER_FD_LISTEN + WORKER_LISTENERS_MAX];
     int n = WORKER_FD_LISTEN + (int) s->listeners.count;
 
     from[WORKER_FD_STATUS] = status;
     from[WORKER_FD_METRICS] = s->m->metrics_fd;
-    from[WORKER_FD_LOG] = s->m->log_fd != -1 ? s->m->log_fd : s->m->null_fd;
+    from[WORKER_FD_LOG] = s->m->log_fd != -1 ? s->m->log_fd : ring != -1 ? ring : s->m->null_fd;
     from[WORKER_FD_CONFIG] = s->gen->config_fd;
+    from[WORKER_FD_LOG_WAKE] = log_relay_wake_fd(s->m->log_relay);
     for (size_t i = 0; i < s->listeners.count; i++)
         from[WORKER_FD_LISTEN + i] = s->listeners.items[i]->fd;
     /* first out of the way of each other, then down; the copies are closed by exec */
@@ -43,7 +44,8 @@ static void add(struct vec *argv, const char *word)
     vec_push(argv, (void *) (uintptr_t) word); /* execve() takes them unchanged */
 }
 
-NORETURN static void exec_worker(const struct service *s, int status, int capacity, bool stressed)
+NORETURN static void exec_worker(const struct service *s, int status, int ring, int capacity,
+                                 bool stressed)
 {
     struct buf path = BUF_INIT(8192);
     struct vec argv = VEC_INIT;
@@ -54,7 +56,7 @@ NORETURN static void exec_worker(const struct service *s, int status, int capaci
     sigemptyset(&none);
     (void) pthread_sigmask(SIG_SETMASK, &none, NULL);
     (void) setpgid(0, 0); /* Ctrl-C at a master in the foreground is for the master */
-    place_descriptors(s, status);
+    place_descriptors(s, status, ring);
     service_program(s->gen, s->cf, &path);
     (void) snprintf(listeners, sizeof(listeners), "%zu", s->listeners.count);
     (void) snprintf(max, sizeof(max), "%d", capacity);
@@ -136,21 +138,28 @@ static void on_status(void *arg, unsigned events)
 
 struct child *child_start(struct service *s, int capacity, bool stressed)
 {
+    struct log_source *log = NULL;
+    struct err err = ERR_INIT;
     struct child *c;
     int pair[2];
+    int ring = -1;
     pid_t pid;
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1) {
         log_warning("service %s: socketpair: errno %d -- try again later", s->cf->name, errno);
         return NULL;
     }
+    if (s->m->log_fd == -1 && (log = log_relay_add(s->m->log_relay, &ring, &err)) == NULL)
+        log_warning("service %s: %s -- each line is sent by itself", s->cf->name, err.text);
     pid = fork();
     if (pid == 0)
-        exec_worker(s, pair[1], capacity, stressed);
+        exec_worker(s, pair[1], ring, capacity, stressed);
     fd_close(&pair[1]);
+    fd_close(&ring);
     if (pid == -1) {
         log_warning("service %s: fork: errno %d -- try again later", s->cf->name, errno);
         fd_close(&pair[0]);
+        log_relay_end(s->m->log_relay, &log);
         return NULL;
     }
     c = xcalloc(1, sizeof(*c));
@@ -158,6 +167,7 @@ struct child *child_start(struct service *s, int capacity, bool stressed)
     c->service = s;
     c->capacity = capacity;
     c->stressed = stressed;
+    c->log = log;
     c->born = mono_now();
     c->chan = chan_new(pair[0]);
     c->io = loop_io_new(s->m->loop, pair[0], LOOP_READ, on_status, c);
@@ -195,6 +205,7 @@ void child_grant(struct child *c, int capacity)
 void child_free(struct child *c)
 {
     table_ask_gone(c->service->m, c);
+    log_relay_end(c->service->m->log_relay, &c->log);
     loop_io_free(&c->io);
     chan_free(&c->chan);
     free(c);

@@ -220,6 +220,9 @@ int main(int argc, char **argv)
         refuse(&start, err.text);
     m->loop = loop_new();
     watch_signals(m, &start);
+    m->log_relay = log_relay_start(&err);
+    if (m->log_relay == NULL)
+        refuse(&start, err.text);
     if (control_listen(m, &err) == -1)
         refuse(&start, err.text);
     if (master_load(m, dir, &why) == -1)
@@ -235,6 +238,7 @@ int main(int argc, char **argv)
     manager_notify_ready(m->notify, m->services.len, "");
     buf_fini(&why);
     loop_run(m->loop);
+    log_relay_stop(&m->log_relay);
     (void) unlink("private/control");
     return 0;
 }

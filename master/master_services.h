@@ -11,6 +11,7 @@
 
 #include "base/frame.h"
 #include "base/mtime.h"
+#include "master/log_relay.h"
 #include "master/master_int.h"
 #include "master/worker_int.h"
 
@@ -24,6 +25,7 @@ struct master {
     int metrics_fd, log_fd, null_fd, pid_fd, data_lock_fd;
     int postlog_fd; /* -1: lines go to syslog */
     struct loop_io *postlog_io;
+    struct log_relay *log_relay;
     char **environment; /* of the workers; of gen */
     bool debug;         /* -D */
     bool stopping;
@@ -45,6 +47,7 @@ struct child {
     bool stressed;   /* runs with stress=yes */
     bool leaving;    /* takes no more clients, by order or by itself */
     bool reload_due; /* started before a reload; what it needs is known when it tells its shape */
+    struct log_source *log; /* NULL: it sends its lines itself */
     struct mono_time born;
 };
 

@@ -306,6 +306,13 @@ static void take_descriptors(struct worker *w)
     if (metrics_attach(WORKER_FD_METRICS, &err) == -1)
         fatal("%s", err.text);
     w->status = chan_new(WORKER_FD_STATUS);
+    if (!atomic_load(&w->has_log)) {
+        struct log_ring *ring = log_ring_map(WORKER_FD_LOG, WORKER_FD_LOG_WAKE, &err);
+
+        if (ring == NULL)
+            log_debug("%s -- each line is sent by itself", err.text);
+        log_use_ring(ring);
+    }
 }
 
 /* Clients of a listener that is bound to one address all have it as theirs. */

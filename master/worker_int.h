@@ -17,9 +17,11 @@
 enum {
     WORKER_FD_STATUS = 3,
     WORKER_FD_METRICS = 4,
-    WORKER_FD_LOG = 5, /* /dev/null without option -L */
+    WORKER_FD_LOG =
+        5, /* with option -L the log file, else a ring for lines (log_ring.h), or /dev/null */
     WORKER_FD_CONFIG = 6,
-    WORKER_FD_LISTEN = 7,
+    WORKER_FD_LOG_WAKE = 7, /* wakes who takes lines from the ring */
+    WORKER_FD_LISTEN = 8,
 };
 #define WORKER_LISTENERS_MAX 64
 #define OUTGROWN_MS          500 /* how often it is asked whether a table has outgrown this process */

@@ -147,7 +147,8 @@ void worker_hear(struct worker *w)
         if (res == CHAN_AGAIN)
             return;
         if (res != CHAN_OK) {
-            /* master has gone: nobody will give us clients */
+            /* master has gone: nobody will give us clients, or takes our log lines */
+            log_leave_ring();
             atomic_store(&w->stopping, true);
             atomic_store(&w->draining, true);
             return;

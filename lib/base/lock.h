@@ -32,9 +32,10 @@ enum lock_rank {
     LOCK_INTAKE = 70,         /* lib/mail/intake: idle connections to cleanup */
     LOCK_POOL = 80,
     LOCK_LOOP_POST = 81,
-    LOCK_BENCH = 84,  /* bench/floor: its queue, its journal; never both */
-    LOCK_POLLER = 85, /* lib/base/poller: slots, time-outs, who is at work */
-    LOCK_LOG = 90,    /* leaf */
+    LOCK_BENCH = 84,     /* bench/floor: its queue, its journal; never both */
+    LOCK_POLLER = 85,    /* lib/base/poller: slots, time-outs, who is at work */
+    LOCK_LOG_RELAY = 88, /* master/log_relay: the list of rings */
+    LOCK_LOG = 90,       /* leaf */
 };
 
 struct CAPABILITY("mutex") lock {

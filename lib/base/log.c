@@ -3,7 +3,8 @@
  * log.c - see log.h.
  *
  * A line is built on the stack and leaves in one system call: a datagram to /dev/log, or a write to the maillog
- * descriptor (O_APPEND: lines of many processes do not mix). The stamp is cached for the second, by thread.
+ * descriptor (O_APPEND: lines of many processes do not mix); or in none, by a ring (log_ring.h). The stamp is cached for the
+ * second, by thread.
  */
 #include "base/log.h"
 
@@ -28,6 +29,7 @@
 #define REPEAT_SLOTS     16
 #define REPEAT_TEXT      256 /* so much of a warning tells it from others */
 #define RECONNECT_MS     1000
+#define LINES_A_CALL     64
 
 static struct {
     char tag[128]; /* "postfix/smtpd[123]" */
@@ -41,7 +43,8 @@ static struct {
 } target = {.facility = LOG_MAIL, .maillog_fd = -1, .to_stderr = true};
 
 static _Atomic int syslog_fd = -1;
-static _Atomic int64_t syslog_retry_us; /* no daemon: when to look again */
+static _Atomic int64_t syslog_retry_us;     /* no daemon: when to look again */
+static _Atomic(struct log_ring *) log_ring; /* NULL: lines are sent from here */
 static int verbosity;
 static int fatal_status = 1;
 
@@ -168,14 +171,14 @@ static int priority(enum log_level level)
 }
 
 /* False: the daemon that was there is gone, or does not read. Where none ever was, lines go nowhere. */
-static bool send_syslog(const char *line, size_t len)
+static bool send_syslog(const char *line, size_t len, int flags)
 {
     for (int i = 0; i < 2; i++) {
         int fd = atomic_load(&syslog_fd);
         int64_t now_us;
         int fresh;
 
-        if (fd != -1 && send(fd, line, len, MSG_NOSIGNAL) != -1)
+        if (fd != -1 && send(fd, line, len, MSG_NOSIGNAL | flags) != -1)
             return true;
         if (fd != -1 && (errno == EAGAIN || errno == EMSGSIZE))
             return false;
@@ -200,10 +203,63 @@ static bool send_syslog(const char *line, size_t len)
     return false;
 }
 
+void log_use_ring(struct log_ring *ring)
+{
+    atomic_store(&log_ring, ring);
+}
+
+static void send_left(struct mono_time put, struct slice line, void *arg)
+{
+    (void) put;
+    (void) arg;
+    log_pass_on(&line, 1);
+}
+
+void log_leave_ring(void)
+{
+    struct log_ring *ring = atomic_exchange(&log_ring, NULL);
+
+    if (ring == NULL)
+        return;
+    log_ring_close(ring);
+    if (!log_ring_take(ring, MONO_NEVER, send_left, NULL))
+        panic("log: our own ring is damaged");
+    /* it stays mapped: another thread may be about to put a line, and be refused */
+}
+
+void log_pass_on(const struct slice *lines, size_t count)
+{
+    struct mmsghdr messages[LINES_A_CALL] = {0};
+    struct iovec pieces[LINES_A_CALL];
+    int flags = MSG_NOSIGNAL;
+
+    while (count > 0) {
+        size_t n = count < LINES_A_CALL ? count : LINES_A_CALL;
+        int sent;
+
+        for (size_t i = 0; i < n; i++) {
+            pieces[i] = (struct iovec){(void *) (uintptr_t) lines[i].ptr, lines[i].len};
+            messages[i].msg_hdr = (struct msghdr){.msg_iov = &pieces[i], .msg_iovlen = 1};
+        }
+        sent = sendmmsg(atomic_load(&syslog_fd), messages, (unsigned) n, flags);
+        if (sent <= 0) {
+            /* the first one is what there is trouble with */
+            sent = 1;
+            if (!send_syslog(lines[0].ptr, lines[0].len, flags)) {
+                fprintf(stderr, "%.*s\n", SLICE_FMT(lines[0]));
+                flags |= MSG_DONTWAIT;
+            }
+        }
+        lines += sent;
+        count -= (size_t) sent;
+    }
+}
+
 static void write_line(enum log_level level, const char *text, size_t len)
 {
     char line[LINE_MAX_BYTES + 512];
     struct slice when = stamp();
+    struct log_ring *ring = atomic_load(&log_ring);
     bool written = true;
     int n;
 
@@ -214,7 +270,8 @@ static void write_line(enum log_level level, const char *text, size_t len)
     } else if (target.opened && !target.no_syslog) {
         n = snprintf(line, sizeof(line), "<%d>%.*s %s: %.*s", target.facility | priority(level),
                      SLICE_FMT(when), target.tag, (int) len, text);
-        written = send_syslog(line, (size_t) n);
+        written = (ring != NULL && log_ring_put(ring, slice_of(line, (size_t) n))) ||
+                  send_syslog(line, (size_t) n, 0);
     }
     if (!target.opened)
         fprintf(stderr, "%.*s\n", (int) len, text);

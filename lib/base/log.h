@@ -3,13 +3,14 @@
  * log.h - one call for each event. It alone renders the text line (JSON later), makes foreign bytes
  * harmless (non-printing become '?'), and limits warnings that repeat.
  *
- * Text goes to syslog (facility mail, /dev/log opened early so that a chroot does not matter), to a
- * maillog descriptor, or to standard error, as log_open() is told. Thread-safe.
+ * Text goes to syslog (facility mail, /dev/log opened early so that a chroot does not matter), itself or through a ring; to a
+ * maillog descriptor; or to standard error, as log_open() is told. Thread-safe.
  */
 #ifndef PR_LOG_H
 #define PR_LOG_H
 
 #include "base/buf.h"
+#include "base/log_ring.h"
 
 enum log_level {
     LOG_LEVEL_DEBUG,
@@ -31,6 +32,12 @@ struct log_target {
 };
 
 void log_open(const struct log_target *t);
+/* Lines for syslog take this way, as long as there is room: another process sends them soon. Before threads start; NULL: no more. */
+void log_use_ring(struct log_ring *ring);
+/* That process is gone: what is on the way is sent from here, and so is all that follows. Any thread. */
+void log_leave_ring(void);
+/* Sends lines of other processes, complete, to syslog, many in a call. A daemon that does not read costs a second at most. */
+void log_pass_on(const struct slice *lines, size_t count);
 void log_verbose(int level); /* log_debug prints when > 0 */
 int log_verbosity(void);
 void log_debug(const char *fmt, ...) PRINTF_LIKE(1, 2);

@@ -267,7 +267,9 @@ static void begin(struct test *t, const char *shape, int capacity, const char *s
     (void) snprintf(max, sizeof(max), "%d", capacity);
     t->pid = fork();
     if (t->pid == 0) {
-        const int from[] = {pair[1], metrics, open("/dev/null", O_WRONLY), config, t->listener};
+        const int from[] = {
+            pair[1],    metrics, open("/dev/null", O_WRONLY), config, open("/dev/null", O_WRONLY),
+            t->listener};
         int high[ARRAY_LEN(from)];
 
         for (size_t i = 0; i < ARRAY_LEN(from); i++)
