@@ -2,7 +2,8 @@
 /*
  * smtp_cache.c - idle connections to servers, by next hop, for the threads of this process.
  *
- * Few at a time: a list. A janitor thread lives while there are connections, and closes those whose time is over.
+ * Few at a time: a list. A janitor thread closes those whose time is over. While it waits for a time it is not woken: every
+ * connection is kept as long as the others, so that a new one's time comes later.
  */
 #include "smtp/smtp_int.h"
 
@@ -25,6 +26,7 @@ struct smtp_cache {
     pthread_cond_t changed;
     pthread_t janitor;
     bool has_janitor;
+    bool janitor_rests; /* it waits until there is something at all */
     bool stopping;
     struct vec entries; /* oldest first */
     int64_t idle_s, reuse_s, reuse_count;
@@ -85,7 +87,9 @@ static void *janitor(void *arg)
         struct vec dead = VEC_INIT;
 
         if (c->entries.len == 0) {
+            c->janitor_rests = true;
             lock_wait(&c->lock, &c->changed);
+            c->janitor_rests = false;
             continue;
         }
         sweep_locked(c, mono_now(), &dead);
@@ -176,10 +180,12 @@ void smtp_cache_put(struct smtp_cache *c, struct slice nexthop, struct smtp_conn
         if (!c->has_janitor)
             c->has_janitor = pthread_create(&c->janitor, NULL, janitor, c) == 0;
         full = !c->has_janitor;
-        if (full)
+        if (full) {
             vec_remove(&c->entries, c->entries.len - 1);
-        else if (c->entries.len == 1)
+        } else if (c->janitor_rests) {
+            c->janitor_rests = false; /* once is enough */
             pthread_cond_signal(&c->changed);
+        }
     }
     lock_release(&c->lock);
     if (full)

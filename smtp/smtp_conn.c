@@ -4,7 +4,7 @@
  *
  * The limits are the socket's own (SO_RCVTIMEO, SO_SNDTIMEO), so that a command costs one system call to send and one
  * to read; they bound each transfer, as Postfix's do without smtp_per_request_deadline. The one for sending is set only when
- * there is something to wait for.
+ * there is something to wait for; the one for reading is the shortest that was wanted so far, and a longer one is waited for in pieces.
  */
 #include "smtp/smtp_int.h"
 
@@ -162,6 +162,7 @@ enum smtp_io smtp_conn_flush(struct smtp_conn *c, int64_t timeout_s)
 
 static enum smtp_io fill(struct smtp_conn *c, int64_t timeout_s)
 {
+    int64_t left_s = timeout_s;
     char *room;
     ssize_t n;
 
@@ -173,11 +174,14 @@ static enum smtp_io fill(struct smtp_conn *c, int64_t timeout_s)
     room = buf_reserve(&c->in, REPLY_LINE_MAX);
     if (room == NULL)
         return SMTP_IO_BAD;
-    set_timeout(c, SO_RCVTIMEO, timeout_s);
     blocking_begin();
-    do
+    do {
+        if (c->receive_timeout_s == -1 || c->receive_timeout_s > left_s)
+            set_timeout(c, SO_RCVTIMEO, left_s);
         n = recv(c->fd, room, REPLY_LINE_MAX, 0);
-    while (n == -1 && errno == EINTR);
+        if (n == -1 && errno == EAGAIN)
+            left_s -= c->receive_timeout_s;
+    } while (n == -1 && (errno == EINTR || (errno == EAGAIN && left_s > 0)));
     blocking_end();
     if (n == -1)
         return errno == EAGAIN ? SMTP_IO_TIMEOUT : SMTP_IO_LOST;

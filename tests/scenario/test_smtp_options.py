@@ -115,6 +115,21 @@ def test_quit_timeout(instance):
             assert lines.read(1) == b"" and 0.5 < time.monotonic() - begun < 5
 
 
+@pytest.mark.parametrize("seconds, log", [
+    (3.4, r"to=<x@far.test>, .*status=sent"),
+    (9, r"to=<x@far.test>, .*delay=(\S+), .*status=deferred \(conversation with .* timed out while sending end of data"),
+])
+def test_a_longer_time_limit_after_shorter_ones(instance, sink, seconds, log):
+    """The final dot has its own limit, whatever the limits of the commands before."""
+    hop = sink(reply=lambda verb, argument, number: time.sleep(seconds) if verb == "DOT" else None)
+    inst = instance(main={"relayhost": f"[127.0.0.1]:{hop.port}", "smtp_mail_timeout": "1s", "smtp_rcpt_timeout": "2s",
+                          "smtp_data_init_timeout": "1s", "smtp_data_done_timeout": "5s"})
+    inst.run("sendmail", "-f", "s@example.org", "x@far.test", input="Subject: x\n\nhello\n")
+    found = inst.wait_log(log)
+    if seconds > 5:
+        assert 4.9 < float(found[1]) < 8
+
+
 def test_a_domain_whose_exchangers_cannot_be_looked_up(instance, sink, names):
     names.names = ("trouble.test",)
     names.no_mx = True
