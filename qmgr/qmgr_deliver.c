@@ -314,7 +314,7 @@ static int put_message(struct request *rq, struct err *err)
         .sasl_method = e->sasl_method,
         .sasl_username = e->sasl_username,
         .sasl_sender = e->sasl_sender,
-        .reuse = rq->r.more ? 1 : 0,
+        .reuse = rq->r.is_busy ? 1 : 0,
         .message_id = e->message_id,
         .handover = m->handover != NULL ? 1 : 0,
     };

@@ -125,7 +125,8 @@ struct sched_request {
     struct sched_rcpt *rcpts; /* chain */
     unsigned count;
     enum sched_lane lane;
-    bool more; /* the destination has more waiting: a connection is worth keeping */
+    bool
+        is_busy; /* the destination has more waiting, or several requests at once: a connection is worth keeping */
 };
 /* The next request of a transport, if something is due and the limits allow it. Ends with sched_done(). */
 bool sched_next(struct sched_transport *t, struct mono_time now, struct sched_request *out);

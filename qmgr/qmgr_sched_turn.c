@@ -18,6 +18,9 @@
  */
 #include "qmgr/qmgr_sched_int.h"
 
+/* So many requests of one destination are under way only while its mail comes in quickly: more is soon there. */
+#define BUSY_AT_ONCE 3
+
 /* Requests that this job still needs. */
 static size_t needs(const struct sched_job *j)
 {
@@ -144,7 +147,7 @@ bool sched_next(struct sched_transport *t, struct mono_time now, struct sched_re
     TAILQ_REMOVE(&t->ready[lane], d, ready[lane]);
     d->is_ready[lane] = false;
     sched_update(d, now);
-    out->more = sched_has_jobs(d);
+    out->is_busy = sched_has_jobs(d) || d->busy >= BUSY_AT_ONCE;
     return true;
 }
 

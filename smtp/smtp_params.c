@@ -69,8 +69,9 @@ static const struct param rows[] = {
          "How long one connection is used."),
     INT("smtp_connection_reuse_count_limit", reuse_count_limit, "0", 0,
         "How often one connection is used; 0: no limit."),
-    BOOL("smtp_connection_cache_on_demand", cache_on_demand, "yes",
-         "Keep connections while more mail waits for the next hop."),
+    BOOL(
+        "smtp_connection_cache_on_demand", cache_on_demand, "yes",
+        "Keep connections while more mail waits for the next hop, or several deliveries to it go on at once."),
     BOOL("smtp_skip_5xx_greeting", skip_5xx_greeting, "yes",
          "After a 5xx greeting the next host is tried."),
     BOOL("smtp_skip_quit_response", skip_quit_response, "yes",

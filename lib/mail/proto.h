@@ -214,7 +214,7 @@ struct proto_deliver {
     struct slice dsn_envid;
     struct slice client_name, client_addr, client_port, helo, protocol;
     struct slice sasl_method, sasl_username, sasl_sender;
-    uint32_t reuse; /* 1: the destination has more waiting; keep the connection */
+    uint32_t reuse; /* 1: the destination is busy; keep the connection */
     struct slice message_id;
     /* 1: handed to another host. This next hop alone is asked, as the envelope stands, and what it refuses is not the end. */
     uint32_t handover;

@@ -294,6 +294,36 @@ static void process_limit(void **state)
     end(&w);
 }
 
+/* A connection is kept while more waits, or while requests overlap, so that more is soon there. */
+static void a_busy_destination_is_told(void **state)
+{
+    struct world w;
+    struct sched_request r[5];
+    static const bool wanted[] = {true, false, true, true, false};
+
+    (void) state;
+    begin(&w, &plain);
+    add(&w, 0, "a", 1, SCHED_FRESH);
+    add(&w, 1, "a", 1, SCHED_FRESH);
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(sched_next(w.t, w.now, &r[i]));
+        assert_int_equal(r[i].is_busy, wanted[i]);
+    }
+    for (size_t i = 2; i < 4; i++) {
+        add(&w, i, "a", 1, SCHED_FRESH);
+        assert_true(sched_next(w.t, w.now, &r[i]));
+        assert_int_equal(r[i].is_busy, wanted[i]);
+    }
+    for (size_t i = 0; i < 3; i++)
+        (void) sched_done(&r[i], SCHED_GOOD, w.now);
+    add(&w, 0, "a", 1, SCHED_FRESH);
+    assert_true(sched_next(w.t, w.now, &r[4]));
+    assert_int_equal(r[4].is_busy, wanted[4]);
+    (void) sched_done(&r[3], SCHED_GOOD, w.now);
+    (void) sched_done(&r[4], SCHED_GOOD, w.now);
+    end(&w);
+}
+
 static void put_back_comes_first(void **state)
 {
     struct world w;
@@ -308,7 +338,7 @@ static void put_back_comes_first(void **state)
     add(&w, 0, "a", 2, SCHED_FRESH);
     add(&w, 1, "a", 2, SCHED_FRESH);
     assert_true(sched_next(w.t, w.now, &r));
-    assert_true(r.more);
+    assert_true(r.is_busy);
     sched_put_back(r.dest, &w.m[0].jobs, &w.m[0], SCHED_FRESH, r.rcpts);
     (void) sched_done(&r, SCHED_NEUTRAL, w.now);
     sched_counts(w.s, &waiting, &busy);
@@ -718,6 +748,7 @@ int main(void)
         cmocka_unit_test(never_dead_with_limit_zero),
         cmocka_unit_test(other_destinations_live),
         cmocka_unit_test(process_limit),
+        cmocka_unit_test(a_busy_destination_is_told),
         cmocka_unit_test(put_back_comes_first),
         cmocka_unit_test(withdraw_takes_all_of_one_message),
         cmocka_unit_test(rate_delay),
