@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 
 #include "base/file.h"
+#include "mail/content.h"
 
 void floor_conn_init(struct floor_conn *c, int fd)
 {
@@ -73,11 +74,17 @@ bool floor_conn_content(struct floor_conn *c, struct buf *out)
 {
     struct slice line;
 
-    while (floor_conn_line(c, &line)) {
+    for (;;) {
+        size_t plain = content_plain_lines(slice_of(c->data + c->at, c->len));
+
+        buf_put(out, c->data + c->at, plain);
+        c->at += plain;
+        c->len -= plain;
+        if (!floor_conn_line(c, &line))
+            return false;
         buf_put(out, line.ptr, line.len);
         buf_puts(out, "\r\n");
         if (slice_eq_str(line, "."))
             return buf_ok(out);
     }
-    return false;
 }

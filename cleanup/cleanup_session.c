@@ -286,9 +286,7 @@ static enum worker_verdict session_work(void *arg, unsigned events)
     }
     if (budget == 0)
         return WORKER_AGAIN;
-    if (!s->in_message) {
-        chan_trim(s->chan);
-    }
+    chan_trim(s->chan);
     worker_wait_for(s->ws, chan_fd(s->chan), POLLER_READ, MONO_NEVER);
     return WORKER_WAIT;
 }

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#include "base/blocking.h"
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -129,12 +130,14 @@ static int sync_large(struct store_put *p)
     struct buf path = BUF_INIT(SIZE_MAX);
     int ret = -1;
 
+    blocking_begin(); /* much has to be written: others may work meanwhile */
     if (io->fdatasync(io->ctx, p->large_fd) == -1)
         store_err_sys(&p->err, "sync", "large message file");
     else if (io->sync_dir(io->ctx, store_path(&path, p->w->directory, "large")) == -1)
         store_err_sys(&p->err, "sync", buf_cstr(&path));
     else
         ret = 0;
+    blocking_end();
     buf_fini(&path);
     return ret;
 }

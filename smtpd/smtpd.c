@@ -17,10 +17,11 @@
 
 extern const struct worker_service smtpd_service;
 
-#define READ_SIZE         16384
-#define READ_SIZE_CONTENT 65536 /* while a large message comes in */
-#define READS_IN_A_ROW    16    /* of one session, before others have their turn */
-#define OUT_MAX           65536
+#define READ_SIZE 16384
+#define READ_SIZE_CONTENT                                                                          \
+    122880                /* while a large message comes in: with the begin of a line, 128 KiB */
+#define READS_IN_A_ROW 16 /* of one session, before others have their turn */
+#define OUT_MAX        65536
 
 static const char *const command_names[CMD_COUNT] = {"helo", "ehlo", "mail", "rcpt",
                                                      "data", "bdat", "rset", "noop",
@@ -241,6 +242,22 @@ static void handle(struct session *s)
     }
 }
 
+/* Who waits keeps what is not handled, and no more. */
+static void give_room_back(struct session *s)
+{
+    struct buf kept = BUF_INIT(s->in.limit);
+
+    if (s->in_at == s->in.len && s->state != STATE_COMMAND && s->in.cap <= (size_t) READ_SIZE * 2) {
+        buf_reset(&s->in);
+        s->in_at = 0;
+    } else if (s->in_at == s->in.len || s->in.cap > (size_t) READ_SIZE * 2) {
+        buf_put_slice(&kept, slice_sub(buf_view(&s->in), s->in_at, s->in.len));
+        buf_fini(&s->in);
+        s->in = kept;
+        s->in_at = 0;
+    }
+}
+
 static enum worker_verdict park(struct session *s)
 {
     bool out_done = flush(s);
@@ -255,13 +272,7 @@ static enum worker_verdict park(struct session *s)
     }
     if (s->state == STATE_CLOSING)
         return WORKER_CLOSE;
-    if (s->in_at == s->in.len) {
-        s->in_at = 0;
-        if (s->state == STATE_COMMAND)
-            buf_fini(&s->in);
-        else
-            buf_reset(&s->in);
-    }
+    give_room_back(s);
     if (s->state == STATE_COMMAND)
         buf_fini(&s->out);
     if (s->state == STATE_RESULT)

@@ -21,11 +21,12 @@
 #include "base/file.h"
 #include "base/mtime.h"
 
-#define HEAD        8
-#define FLAG_FD     1
-#define READ_SIZE   65536
-#define FDS_MAX     32 /* received, not yet claimed by their frames */
-#define OUT_FDS_MAX 64
+#define HEAD           8
+#define FLAG_FD        1
+#define READ_SIZE      65536
+#define READ_SIZE_LONG 131072
+#define FDS_MAX        32 /* received, not yet claimed by their frames */
+#define OUT_FDS_MAX    64
 
 struct out_fd {
     size_t at; /* offset in out of the frame it belongs to */
@@ -36,6 +37,7 @@ struct chan {
     int fd;
     struct buf in;
     size_t in_at;
+    bool long_frames; /* there was one: more room is taken at once */
     int in_fds[FDS_MAX];
     size_t in_nfds;
     struct buf out;
@@ -92,6 +94,7 @@ void chan_trim(struct chan *c)
 {
     if (c->in_at == c->in.len) {
         c->in_at = 0;
+        c->long_frames = c->long_frames && c->in.len > READ_SIZE;
         buf_fini(&c->in);
     }
     if (c->out_at == c->out.len) {
@@ -262,6 +265,52 @@ enum chan_result chan_flush_wait(struct chan *c, int timeout_ms, struct err *err
     }
 }
 
+enum chan_result chan_send_wait(struct chan *c, uint16_t type, struct slice payload, int timeout_ms,
+                                struct err *err)
+{
+    struct mono_time deadline = deadline_of(timeout_ms);
+    enum chan_result res = CHAN_OK;
+    char head[HEAD];
+
+    if (payload.len > FRAME_PAYLOAD_MAX)
+        c->broken = "a frame to be sent is over the limit";
+    if (c->out_nfds > 0 || c->broken != NULL) { /* descriptors keep to their frames there */
+        res = chan_flush_wait(c, timeout_ms, err);
+        if (res != CHAN_OK)
+            return res;
+    }
+    put_head(head, payload.len, type, 0);
+    buf_put(&c->out, head, HEAD);
+    while (c->out_at < c->out.len || payload.len > 0) {
+        struct iovec iov[2] = {{c->out.ptr + c->out_at, c->out.len - c->out_at},
+                               {(void *) (uintptr_t) payload.ptr, payload.len}};
+        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+        ssize_t n = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+        size_t from_out;
+
+        if (n == -1 && errno == EINTR)
+            continue;
+        if (n == -1 && errno != EAGAIN) {
+            err_sys(err, "send");
+            res = CHAN_ERROR;
+        } else if (n == -1) {
+            res = wait_for(c, POLLOUT, deadline, err);
+        }
+        if (res != CHAN_OK) {
+            c->broken = "a frame was sent in part";
+            return res;
+        }
+        if (n == -1)
+            continue;
+        from_out = (size_t) n < iov[0].iov_len ? (size_t) n : iov[0].iov_len;
+        c->out_at += from_out;
+        payload = slice_sub(payload, (size_t) n - from_out, payload.len);
+    }
+    buf_reset(&c->out);
+    c->out_at = 0;
+    return CHAN_OK;
+}
+
 static size_t payload_len(const char *head)
 {
     size_t len = 0;
@@ -319,14 +368,24 @@ static enum chan_result fill(struct chan *c, struct err *err)
                          .msg_iovlen = 1,
                          .msg_control = control.space,
                          .msg_controllen = sizeof(control.space)};
+    size_t size = READ_SIZE;
+    size_t room;
     ssize_t n;
 
     if (c->in_at > 0) {
         buf_consume(&c->in, c->in_at);
         c->in_at = 0;
     }
-    iov.iov_base = buf_reserve(&c->in, READ_SIZE);
-    iov.iov_len = READ_SIZE;
+    /* The rest of a long frame is read to its end and no further: nothing of the next one has to be moved to the front. */
+    if (c->in.len >= HEAD && payload_len(c->in.ptr) > READ_SIZE - HEAD) {
+        size = HEAD + payload_len(c->in.ptr) - c->in.len;
+        if (size > READ_SIZE_LONG) /* a length alone gets no more room than this */
+            size = READ_SIZE_LONG;
+        c->long_frames = true;
+    }
+    room = c->in.len == 0 && c->long_frames ? READ_SIZE_LONG - 1 : size;
+    iov.iov_base = buf_reserve(&c->in, room);
+    iov.iov_len = size;
     if (iov.iov_base == NULL) {
         err_input(err, "frame is too long");
         return CHAN_ERROR;

@@ -53,6 +53,11 @@ NODISCARD enum chan_result chan_flush(struct chan *c, struct err *err);
 /* Waits up to timeout_ms (-1: for ever) until all is out. */
 NODISCARD enum chan_result chan_flush_wait(struct chan *c, int timeout_ms, struct err *err);
 
+/* Sends all that was put, and a frame behind it whose payload is taken from where it lies; waits as chan_flush_wait(). After anything but
+ * CHAN_OK the channel is broken: part of the frame may be out. */
+NODISCARD enum chan_result chan_send_wait(struct chan *c, uint16_t type, struct slice payload,
+                                          int timeout_ms, struct err *err);
+
 /* The next whole frame, reading as needed, without waiting. */
 NODISCARD enum chan_result chan_get(struct chan *c, struct frame *out, struct err *err);
 /* Waits up to timeout_ms (-1: for ever) for one. */

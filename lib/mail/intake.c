@@ -15,7 +15,8 @@
 #define FLUSH_BYTES        65536
 #define WRITE_TIMEOUT_MS   60000
 #define CONNECT_TIMEOUT_MS 10000
-#define DATA_FRAME_BYTES   65536 /* of content in one frame */
+#define DATA_FRAME_BYTES   (131072 - 64) /* of content in one frame */
+#define DIRECT_BYTES       16384         /* from here on content is sent from where it lies */
 #define IDLE_MAX           64
 
 struct intake_pool {
@@ -137,24 +138,28 @@ static int broken(struct intake *in, struct err *err)
     return err_prefix(err, "cleanup service: ");
 }
 
+static int sent(struct intake *in, enum chan_result res, struct err *err)
+{
+    if (res == CHAN_OK)
+        return 0;
+    if (res == CHAN_AGAIN)
+        err_temporary(err, "time-out while writing");
+    return broken(in, err);
+}
+
+static int is_lost(struct err *err)
+{
+    return err_temporary(err, "cleanup service: connection lost");
+}
+
 /* Writes when much has gathered, or at the end. */
 static int push(struct intake *in, bool all, struct err *err)
 {
     if (in->broken)
-        return err_temporary(err, "cleanup service: connection lost");
+        return is_lost(err);
     if (!all && chan_output_len(in->chan) < FLUSH_BYTES)
         return 0;
-    switch (chan_flush_wait(in->chan, WRITE_TIMEOUT_MS, err)) {
-    case CHAN_OK:
-        return 0;
-    case CHAN_AGAIN:
-        err_temporary(err, "time-out while writing");
-        break;
-    case CHAN_EOF:
-    case CHAN_ERROR:
-        break;
-    }
-    return broken(in, err);
+    return sent(in, chan_flush_wait(in->chan, WRITE_TIMEOUT_MS, err), err);
 }
 
 int intake_rcpt(struct intake *in, const struct mail_rcpt *rcpt, struct err *err)
@@ -169,8 +174,18 @@ int intake_data(struct intake *in, struct slice content, struct err *err)
     while (content.len > 0) {
         struct slice piece = slice_sub(content, 0, DATA_FRAME_BYTES);
 
-        chan_put(in->chan, PROTO_DATA, piece, -1);
         content = slice_sub(content, piece.len, content.len);
+        if (in->broken)
+            return is_lost(err);
+        if (piece.len >= DIRECT_BYTES) {
+            enum chan_result res =
+                chan_send_wait(in->chan, PROTO_DATA, piece, WRITE_TIMEOUT_MS, err);
+
+            if (sent(in, res, err) == -1)
+                return -1;
+            continue;
+        }
+        chan_put(in->chan, PROTO_DATA, piece, -1);
         if (push(in, false, err) == -1)
             return -1;
     }
@@ -205,7 +220,7 @@ enum chan_result intake_wait(struct intake *in, int timeout_ms, struct proto_res
     enum chan_result res;
 
     if (in->broken) {
-        err_temporary(err, "cleanup service: connection lost");
+        (void) is_lost(err);
         return CHAN_ERROR;
     }
     while ((res = proto_get_wait(in->chan, &f, timeout_ms, err)) == CHAN_OK &&

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -333,6 +334,60 @@ static void test_largest(void **state)
     free_ends(&e);
 }
 
+/* Frames that are sent from where they lie, behind those that were put; of all lengths at which reading changes. */
+static void test_send_wait(void **state)
+{
+    static const size_t sizes[] = {0,      1,      65527,  65528,  65529,
+                                   131063, 131064, 131065, 200000, FRAME_PAYLOAD_MAX};
+    struct err err = ERR_INIT;
+    char *data = xcalloc(1, FRAME_PAYLOAD_MAX + 1);
+
+    (void) state;
+    for (size_t i = 0; i < FRAME_PAYLOAD_MAX; i++)
+        data[i] = (char) (i * 7 + i / 251);
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        struct ends e = new_ends();
+        pid_t child;
+        struct frame f;
+        int status;
+
+        child = fork();
+        if (child == 0) {
+            bool good = true;
+
+            for (int round = 0; round < 3; round++) {
+                chan_put(e.a, 1, SLICE_LIT("before"), round == 1 ? 0 : -1);
+                good =
+                    good && chan_send_wait(e.a, 2, slice_of(data, sizes[i]), 5000, &err) == CHAN_OK;
+            }
+            _exit(good ? 0 : 1);
+        }
+        for (int round = 0; round < 3; round++) {
+            check_int("put", chan_get_wait(e.b, &f, 5000, &err), CHAN_OK);
+            if (!slice_eq_str(f.payload, "before") || (f.fd != -1) != (round == 1))
+                fail_msg("size %zu: the frame in front is not what was put", sizes[i]);
+            fd_close(&f.fd);
+            check_int("sent", chan_get_wait(e.b, &f, 5000, &err), CHAN_OK);
+            if (f.type != 2 || !slice_eq(f.payload, slice_of(data, sizes[i])))
+                fail_msg("size %zu: the frame is not what was sent", sizes[i]);
+            chan_trim(e.b);
+        }
+        check_int("child", waitpid(child, &status, 0) == child && status == 0, 1);
+        free_ends(&e);
+    }
+    struct ends e = new_ends();
+    check_int("nobody reads", chan_send_wait(e.a, 1, slice_of(data, FRAME_PAYLOAD_MAX), 20, &err),
+              CHAN_AGAIN);
+    check_int("what was begun is broken", chan_send_wait(e.a, 1, SLICE_LIT("x"), 20, &err),
+              CHAN_ERROR);
+    free_ends(&e);
+    e = new_ends();
+    check_int("over the limit",
+              chan_send_wait(e.a, 1, slice_of(data, FRAME_PAYLOAD_MAX + 1), 20, &err), CHAN_ERROR);
+    free_ends(&e);
+    free(data);
+}
+
 static void test_peer_gone(void **state)
 {
     struct ends e = new_ends();
@@ -430,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_byte_by_byte),
         cmocka_unit_test(test_flood_of_descriptors),
         cmocka_unit_test(test_largest),
+        cmocka_unit_test(test_send_wait),
         cmocka_unit_test(test_peer_gone),
         cmocka_unit_test(test_take_fd),
         cmocka_unit_test(test_unix_sockets),
