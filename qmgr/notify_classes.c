@@ -10,16 +10,16 @@
 
 static const struct {
     const char *name;
-    unsigned bits; /* 0: not yet effective */
+    unsigned bits;
 } known[] = {
     {"bounce", NOTIFY_BOUNCE | NOTIFY_2BOUNCE},
     {"2bounce", NOTIFY_2BOUNCE},
-    {"data", 0},
+    {"data", NOTIFY_DATA},
     {"delay", NOTIFY_DELAY},
     {"policy", NOTIFY_POLICY},
     {"protocol", NOTIFY_PROTOCOL},
-    {"resource", 0},
-    {"software", 0},
+    {"resource", NOTIFY_RESOURCE},
+    {"software", NOTIFY_SOFTWARE},
 };
 
 /* The index in known[], or its length. The words have one case, as Postfix wants them. */
@@ -72,25 +72,11 @@ int notify_classes_parse(const char *value, unsigned *classes, struct err *err)
 
 void notify_classes_check(struct map_env *env, struct findings *f)
 {
-    const char *value = config_get(findings_config(f), "notify_classes");
-    struct buf idle = BUF_INIT(1024);
     struct err err = ERR_INIT;
-    struct slice rest = slice_str(value);
-    struct slice word;
     unsigned classes;
 
     (void) env;
-    if (notify_classes_parse(value, &classes, &err) == -1) {
+    if (notify_classes_parse(config_get(findings_config(f), "notify_classes"), &classes, &err) ==
+        -1)
         findings_error(f, "notify_classes", "%s", err.text);
-    } else if (config_is_set(findings_config(f), "notify_classes")) {
-        while (slice_token(&rest, SEPARATORS, &word))
-            if (known[find(word)].bits == 0)
-                buf_printf(&idle, "%s%.*s", buf_view(&idle).len > 0 ? ", " : "", SLICE_FMT(word));
-        if (buf_view(&idle).len > 0)
-            findings_warn(
-                f, "notify_classes",
-                "not yet effective, nobody is told of it: %s (what is: bounce, 2bounce, delay, policy, protocol)",
-                buf_cstr(&idle));
-    }
-    buf_fini(&idle);
 }

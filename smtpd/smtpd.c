@@ -302,6 +302,7 @@ static enum worker_verdict work(struct session *s, unsigned events)
     if ((events & POLLER_TIMEOUT) != 0 && s->state != STATE_SLEEP) {
         if (s->state == STATE_RESULT) {
             log_warning("%s: time-out while waiting for the cleanup service", s->t.queue_id);
+            s->troubles |= NOTIFY_SOFTWARE;
             smtpd_reply(s, 451, "4.3.0", "Error: queue file write error");
         } else {
             smtpd_reply(s, 421, "4.4.2", "%s Error: timeout exceeded", s->g->p.myhostname);
@@ -421,7 +422,7 @@ static int start(struct worker *w, struct err *err)
     g->myorigin = config_get(cfg, "myorigin");
     if (notify_classes_parse(config_get(cfg, "notify_classes"), &g->notify, err) == -1)
         return err_prefix(err, "notify_classes: ");
-    g->notify &= NOTIFY_POLICY | NOTIFY_PROTOCOL;
+    g->notify &= NOTIFY_POLICY | NOTIFY_PROTOCOL | NOTIFY_DATA | NOTIFY_RESOURCE | NOTIFY_SOFTWARE;
     if (receive_options_read(cfg, &g->receive, err) == -1)
         return err_prefix(err, "receive_override_options: ");
     if (open_lists(w, g, err) == -1 || route_new(worker_maps(w), &g->route, err) == -1 ||

@@ -134,12 +134,19 @@ void smtpd_content_end(struct session *s)
         t->failed = true;
     }
     if (t->failed) {
+        s->troubles |= NOTIFY_SOFTWARE; /* cleanup cannot be reached, or broke off */
         finish(s, 451, "4.3.0", "Error: queue file write error");
         return;
     }
     s->state = STATE_RESULT;
     if (intake_has_result(t->intake))
         smtpd_result(s);
+}
+
+/* 4.3.x: it could not write. What else it puts off is not its trouble but its rules' (4.7.1). */
+static unsigned cleanup_trouble(struct slice dsn)
+{
+    return slice_starts_with(dsn, SLICE_LIT("4.3.")) ? NOTIFY_RESOURCE : 0;
 }
 
 void smtpd_result(struct session *s)
@@ -154,6 +161,7 @@ void smtpd_result(struct session *s)
     case CHAN_EOF:
     case CHAN_ERROR:
         log_warning("%s: %s", s->t.queue_id, err.text);
+        s->troubles |= NOTIFY_SOFTWARE;
         finish(s, 451, "4.3.0", "Error: queue file write error");
         return;
     case CHAN_OK:
@@ -167,6 +175,8 @@ void smtpd_result(struct session *s)
         buf_printf(&text, "%.*s", SLICE_FMT(r.code.len > 0 ? r.code : SLICE_LIT("4.3.0")));
         if (code >= 500 && code != 552) /* its contents, not its size */
             s->troubles |= NOTIFY_POLICY;
+        if (code < 500)
+            s->troubles |= cleanup_trouble(buf_view(&text));
         smtpd_reply(s, code, buf_cstr(&text), "%.*s", SLICE_FMT(r.text));
         s->good[CMD_DATA]--;
         smtpd_error(s);

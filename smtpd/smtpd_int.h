@@ -61,6 +61,8 @@ struct smtpd {
     enum bare_newline bare_newline;
     _Atomic int64_t space_bytes,
         space_asked_us; /* of the queue's file system, and when that was (monotonic) */
+    _Atomic int64_t
+        notice_after_us; /* no transcript of the server's own trouble before that (monotonic) */
 };
 
 enum smtpd_state {

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * smtpd_notify.c - notify_classes: the transcript of a session with trouble in it, for error_notice_recipient.
+ * smtpd_notify.c - notify_classes: the transcript of a session with trouble in it, for error_notice_recipient. When the trouble is the server's own
+ * (no space, a table or service out of order), many sessions have it, and a mail for each would make it worse: one a minute and process.
  *
  * It has commands and replies, no content of messages. It is kept only where a class is on that wants it, TRANSCRIPT_MAX bytes of it
  * around the first trouble.
  */
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -15,6 +17,7 @@
 #define TRANSCRIPT_MAX  65536
 #define TRANSCRIPT_LINE 78 /* longer ones are folded where a word ends */
 #define RESULT_WAIT_MS  60000
+#define NOTICE_EVERY_MS 60000
 
 /* How much of text comes onto a line of TRANSCRIPT_LINE that has the used bytes already. */
 static size_t fold(struct slice text, size_t used)
@@ -51,8 +54,12 @@ static void put_line(struct session *s, const char *label, struct slice text)
     do {
         size_t n = fold(text, 6);
 
-        for (size_t i = 0; i < n; i++)
-            buf_putc(t, text.ptr[i] >= ' ' && text.ptr[i] <= '~' ? text.ptr[i] : '?');
+        char *at = buf_reserve(t, n);
+
+        for (size_t i = 0; i < n && at != NULL; i++)
+            at[i] = text.ptr[i] >= ' ' && text.ptr[i] <= '~' ? text.ptr[i] : '?';
+        if (at != NULL)
+            buf_advance(t, n);
         text = slice_sub(text, n, text.len);
         if (text.len > 0 && text.ptr[0] == ' ')
             text = slice_sub(text, 1, text.len);
@@ -87,7 +94,7 @@ void smtpd_note_reply(struct session *s, int code, const char *dsn)
         s->troubles |= NOTIFY_PROTOCOL;
 }
 
-/* Unknown users are a matter of class bounce, and what the server could not find out (x.3.x) of data and software. */
+/* Unknown users are a matter of class bounce. x.3.0 is a table that cannot be asked, and x.3.5 if it is said of an address; else a setting is wrong. */
 void smtpd_note_verdict(struct session *s, const char *reply)
 {
     struct slice rest;
@@ -95,8 +102,13 @@ void smtpd_note_verdict(struct session *s, const char *reply)
 
     if (strlen(reply) > 4)
         dsn = dsn_code_split(slice_sub(slice_str(reply), 4, strlen(reply)), &rest);
-    if (dsn.len < 5 ||
-        (strncmp(dsn.ptr + 1, ".1.1", 4) != 0 && strncmp(dsn.ptr + 1, ".3.", 3) != 0))
+    if (dsn.len < 5)
+        s->troubles |= NOTIFY_POLICY;
+    else if (strncmp(dsn.ptr + 1, ".3.0", 4) == 0)
+        s->troubles |= NOTIFY_DATA;
+    else if (strncmp(dsn.ptr + 1, ".3.5", 4) == 0)
+        s->troubles |= slice_starts_with(rest, SLICE_LIT("<")) ? NOTIFY_DATA : NOTIFY_SOFTWARE;
+    else if (strncmp(dsn.ptr + 1, ".1.1", 4) != 0 && strncmp(dsn.ptr + 1, ".3.", 3) != 0)
         s->troubles |= NOTIFY_POLICY;
 }
 
@@ -160,11 +172,23 @@ done:
     return ret;
 }
 
+/* Whether it is this session's turn to tell of what others have as well. */
+static bool is_due(struct session *s)
+{
+    int64_t now_us = mono_now().us;
+    int64_t after_us = atomic_load(&s->g->notice_after_us);
+
+    if ((s->troubles & s->g->notify & (NOTIFY_POLICY | NOTIFY_PROTOCOL)) != 0)
+        return true; /* its own */
+    return now_us >= after_us && atomic_compare_exchange_strong(&s->g->notice_after_us, &after_us,
+                                                                now_us + NOTICE_EVERY_MS * 1000LL);
+}
+
 void smtpd_notify(struct session *s)
 {
     struct err err = ERR_INIT;
 
-    if (has_trouble(s) && submit(s, &err) == -1)
+    if (has_trouble(s) && is_due(s) && submit(s, &err) == -1)
         log_warning("transcript of the session with %.*s cannot be sent: cleanup service: %s",
                     SLICE_FMT(s->namaddr), err.text);
     s->troubles = 0;

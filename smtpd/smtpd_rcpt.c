@@ -95,6 +95,7 @@ static int mail_parameter(struct session *s, struct slice word)
             return -1;
         }
         if (!has_space(s->g, size)) {
+            s->troubles |= NOTIFY_RESOURCE;
             smtpd_reply(s, 452, "4.3.1", "Insufficient system storage");
             return -1;
         }
@@ -238,6 +239,7 @@ void smtpd_mail(struct session *s, struct slice args)
         if (mail_parameter(s, word) == -1)
             goto refused;
     if (!has_space(s->g, 0)) {
+        s->troubles |= NOTIFY_RESOURCE;
         smtpd_reply(s, 452, "4.3.1", "Insufficient system storage");
         goto refused;
     }

@@ -127,7 +127,6 @@ def test_a_service_of_its_own(stopped):
 
 
 @pytest.mark.parametrize("classes, wanted", [
-    ("bounce, data, software", r"^warning: etc/main.cf, line \d+: notify_classes: not yet effective, nobody is told of it: data, software "),
     ("bounce, plicy", r'^error: etc/main.cf, line \d+: notify_classes: unknown class "plicy": did you mean policy\?$'),
 ])
 def test_notify_classes(stopped, classes, wanted):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """notify_classes: transcripts of sessions with smtpd, for error_notice_recipient. Which session is of which class, and the text, as with
 Debian's Postfix 3.7 (whose replies differ in places from ours)."""
+import os
 import re
+import signal
 import socket
 
 import pytest
@@ -26,7 +28,7 @@ PROTOCOL = {
 }
 NEITHER = [
     (EHLO, MAIL, "RCPT TO:<no@r.test>"),  # class bounce
-    (EHLO, MAIL, "RCPT TO:<fail@x.test>"),  # class software or data
+    (EHLO, MAIL, "RCPT TO:<fail@x.test>"),  # class data
     (EHLO, MAIL, "RCPT TO:<ok@x.test>", "DATA", "Subject: fine\r\n\r\nhello\r\n."),
     (EHLO, MAIL, "RCPT TO:<ok@x.test>", "DATA", "Subject: big\r\n\r\n" + ("y" * 70 + "\r\n") * 100 + "."),
     (EHLO, "ETRN nope.test"),
@@ -72,6 +74,59 @@ def test_classes(system, classes, wanted, silent):
     for reply, lines in wanted.items():
         assert any(re.search(rf" In:  {re.escape(lines[-1] if chr(10) not in lines[-1] else 'DATA')}\r\n(?: Out: 354 .*\r\n)? Out: {reply}", t)
                    for t in got), (reply, got)
+
+
+def test_a_table_out_of_order(system):
+    """And that of many sessions with the same trouble one is told of, but those with trouble of their own are."""
+    inst, hop = system("data, policy")
+    for _ in range(3):
+        session(inst, (EHLO, MAIL, "RCPT TO:<fail@x.test>"))
+    session(inst, POLICY["502 5.5.1 VRFY command is disabled"])
+    hop.wait(2)
+    inst.wait_empty()
+    (table, vrfy) = sorted(transcripts(hop))
+    assert " In:  RCPT TO:<fail@x.test>\r\n Out: 451 4.3." in table and " In:  VRFY a\r\n Out: 502" in vrfy
+
+
+@pytest.mark.parametrize("classes, wanted", [(None, 1), ("data, software", 0)])
+def test_no_space(system, classes, wanted):
+    """By default, too."""
+    inst, hop = system(classes, message_size_limit="0")
+    mail = MAIL + " SIZE=900000000000000"
+    session(inst, (EHLO, mail))
+    inst.wait_log("disconnect from")
+    if wanted:
+        hop.wait(wanted)
+        assert f" In:  {mail}\r\n Out: 452 4.3.1 Insufficient system storage\r\n" in transcripts(hop)[0]
+    session(inst, (EHLO, QUIT))
+    inst.wait_empty()
+    assert len(transcripts(hop)) == wanted
+
+
+def test_no_space_for_it_either(system):
+    inst, hop = system("resource", queue_minfree="9000000000000000")
+    session(inst, (EHLO, MAIL))
+    inst.wait_log(r"smtpd\[\d+\]: warning: transcript of the session with localhost\[127\.0\.0\.1\] cannot be sent: cleanup service: .*storage")
+    assert hop.messages == []
+
+
+def test_cleanup_breaks_off(system):
+    inst, hop = system("software", daemon_timeout="30s")
+    before = inst.pids("cleanup")
+    with socket.create_connection(("127.0.0.1", inst.port), timeout=20) as s, s.makefile("rb") as f:
+        for line in ("", "HELO c.test", MAIL, "RCPT TO:<ok@x.test>", "DATA"):
+            s.sendall(line.encode() + b"\r\n" if line else b"")
+            assert f.readline()[:1] in b"23"
+        s.sendall(b"Subject: x\r\n\r\n" + b"hello\r\n" * 300)
+        wait_for("cleanup", lambda: inst.pids("cleanup").keys() - before.keys() or before)
+        for pid in inst.pids("cleanup"):
+            os.kill(pid, signal.SIGKILL)
+        s.sendall(b".\r\n")
+        assert f.readline().startswith(b"451 4.3.0 Error: queue file write error")
+        s.sendall(b"QUIT\r\n")
+        f.readline()
+    hop.wait(1, 60)
+    assert "Out: 451 4.3.0 Error: queue file write error" in transcripts(hop)[0]
 
 
 def test_text(system):
