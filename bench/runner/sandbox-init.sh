@@ -31,6 +31,8 @@ mkdir -m 1777 dev/shm run/lock
 hostname mx.bench.test
 ip link set lo up
 ulimit -n 20000
+# as systemd sets it on Debian: a new network namespace has the kernel's 10
+echo 512 >proc/sys/net/unix/max_dgram_qlen
 chroot . /usr/sbin/rsyslogd
 : >"$work/ready"
 # shellcheck disable=SC2016
