@@ -5,12 +5,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <grp.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "master/queue_owners.h"
 
 /* Run by ordinary users with the rights of setgid_group: they hand mail in, and show the queue. */
 static const char *const set_gid_commands[] = {"postdrop", "postqueue"};
@@ -151,6 +153,41 @@ static int look_at_directory(const struct directory *d, void *arg, struct err *e
     return 0;
 }
 
+#define QUEUE_FINDINGS                                                                             \
+    10 /* told; of a queue that was restored by somebody else all files are wrong */
+
+struct queue_look {
+    const struct look *l;
+    unsigned told;
+};
+
+static void on_queue_file(void *arg, const char *text)
+{
+    struct queue_look *q = arg;
+
+    if (q->told++ < QUEUE_FINDINGS)
+        warn(q->l, "%s: stop the mail system and run \"postsuper -s\"", text);
+}
+
+static void look_at_queue(const struct look *l, const struct generation *g)
+{
+    struct queue_look look = {l, 0};
+    struct queue_owners q = {geteuid(), getegid(), false, on_queue_file, &look, 0, 0, 0};
+    const struct passwd *pw =
+        getpwnam(g->common.mail_owner); /* NOLINT(concurrency-mt-unsafe): no threads */
+
+    if (geteuid() == 0 && pw == NULL)
+        return; /* directories_each() has told */
+    if (geteuid() == 0) {
+        q.uid = pw->pw_uid;
+        q.gid = pw->pw_gid;
+    }
+    queue_owners_look(g->common.queue_directory, &q);
+    if (q.wrong > QUEUE_FINDINGS)
+        warn(l, "%s: %zu more files like these", g->common.queue_directory,
+             q.wrong - QUEUE_FINDINGS);
+}
+
 void permissions_check(const struct generation *g, check_report_fn fn, void *arg)
 {
     struct look l = {fn, arg, geteuid()};
@@ -160,6 +197,7 @@ void permissions_check(const struct generation *g, check_report_fn fn, void *arg
     look_at(&l, g->common.queue_directory, ".");
     if (directories_each(g, look_at_directory, &l, &err) == -1)
         warn(&l, "%s", err.text);
+    look_at_queue(&l, g);
     if (geteuid() != 0 || strcmp(config_dir(g->cfg), CONFIG_DEFAULT_DIR) != 0)
         return;
     look_at_all(&l, g->common.daemon_directory);

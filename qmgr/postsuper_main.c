@@ -13,6 +13,7 @@
 #include "base/mtime.h"
 #include "base/vec.h"
 #include "mail/queue_id.h"
+#include "master/queue_owners.h"
 #include "qmgr/queue_client.h"
 #include "qmgr/queue_maildrop.h"
 
@@ -46,6 +47,7 @@ struct postsuper {
     struct vec work;   /* struct work * */
     struct vec queues; /* const char *; empty: the operation's own */
     bool check;        /* -s, -S */
+    size_t damages;    /* told */
     bool purge;        /* -p */
     struct chan *chan; /* to qmgr, or NULL: */
     struct store *store;
@@ -142,7 +144,9 @@ static unsigned long ask(struct postsuper *p, enum proto_queue_operation op, con
 
 static void damaged(void *arg, const char *text)
 {
-    (void) arg;
+    struct postsuper *p = arg;
+
+    p->damages++;
     log_warning("%s", text);
 }
 
@@ -367,6 +371,24 @@ static void from_stdin(struct postsuper *p, const struct kind *k)
     free(line);
 }
 
+static void on_owner(void *arg, const char *text)
+{
+    (void) arg;
+    log_warning("%s", text);
+}
+
+/* Before the store is opened, which is done as mail_owner. */
+static void set_owners(const struct postsuper *p)
+{
+    struct queue_owners q = {0, 0, true, on_owner, NULL, 0, 0, 0};
+
+    queue_client_owner(&p->q, &q.uid, &q.gid);
+    queue_owners_look(p->q.common.queue_directory, &q);
+    if (q.wrong > 0)
+        log_info("owners and modes: %zu looked at, %zu wrong, %zu of them set right", q.looked,
+                 q.wrong, q.repaired);
+}
+
 static void structure(const struct postsuper *p)
 {
     if (p->purge)
@@ -376,8 +398,9 @@ static void structure(const struct postsuper *p)
     if (p->chan != NULL)
         log_info("the mail system runs: the queue's structure was checked when it started");
     else
-        log_info("the queue was read and is in order: %zu message%s", store_count(p->store),
-                 store_count(p->store) == 1 ? "" : "s");
+        log_info("the queue was read%s: %zu message%s",
+                 p->damages == 0 ? " and is in order" : "; what was damaged is told above",
+                 store_count(p->store), store_count(p->store) == 1 ? "" : "s");
 }
 
 int main(int argc, char **argv)
@@ -391,6 +414,8 @@ int main(int argc, char **argv)
     queue_client_init(&p.q, "postsuper", p.config_dir);
     if (!queue_client_is_owner(&p.q))
         fatal("use of this command is reserved for the superuser");
+    if (p.check)
+        set_owners(&p);
     p.chan = queue_client_connect(&p.q, &err);
     if (p.chan == NULL)
         open_store(&p);

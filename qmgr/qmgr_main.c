@@ -84,6 +84,7 @@ int main(int argc, char **argv)
 {
     static const struct worker_service service = {
         .program = "qmgr",
+        .reads_maildrop = true, /* to list what pickup has not fetched yet */
         .shape = WORKER_LOOP,
         .start = start,
         .ready = ready,

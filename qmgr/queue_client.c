@@ -180,6 +180,20 @@ void queue_client_store_options(const struct queue_client *q, struct store_optio
         fatal("%s", err.text);
 }
 
+void queue_client_owner(const struct queue_client *q, uid_t *uid, gid_t *gid)
+{
+    const struct passwd *pw = owner(q);
+
+    *uid = geteuid();
+    *gid = getegid();
+    if (geteuid() != 0)
+        return;
+    if (pw == NULL)
+        fatal("mail_owner: no such user: %s", q->common.mail_owner);
+    *uid = pw->pw_uid;
+    *gid = pw->pw_gid;
+}
+
 void queue_client_become_owner(const struct queue_client *q)
 {
     const struct passwd *pw;

@@ -35,5 +35,7 @@ struct slice queue_client_who(size_t max);
 void queue_client_store_options(const struct queue_client *q, struct store_options *out);
 /* As root: becomes mail_owner, for good, so that what is made in the queue belongs to it. Fatal on failure. */
 void queue_client_become_owner(const struct queue_client *q);
+/* Whose the queue's files are to be: mail_owner's; of a system that an ordinary user runs, his. */
+void queue_client_owner(const struct queue_client *q, uid_t *uid, gid_t *gid);
 
 #endif

@@ -84,7 +84,7 @@ def judge(ledger, inst, replay, tree, unsure, pick, figures):
     unacknowledged = False
     wishes = {("placed on hold" if m.kind == "held" else "removed", m.queue_id) for m in ledger.messages.values() if m.kind in ("held", "deleted")}
     for line in done.stderr.splitlines():
-        if re.search(r"in order|removed \S+/large/\S+, which belongs to no message", line) and "warning" not in line:
+        if re.search(r"in order|what was damaged is told above|removed \S+/large/\S+, which belongs to no message", line) and "warning" not in line:
             continue
         wish = re.search(r"^postsuper: ([0-9A-F]+): (placed on hold|removed)$", line)
         if wish and (wish[2], wish[1]) in wishes:  # its agent did not live to be done

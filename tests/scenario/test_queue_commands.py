@@ -158,4 +158,5 @@ def test_postsuper_tells_what_it_did(waiting):
 
     check()
     waiting.stop()
+    waiting.run("postsuper", "-s")  # does, and tells, what was asked of a message that an agent had until the end
     check()
