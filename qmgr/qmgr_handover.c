@@ -44,7 +44,8 @@ struct handover {
     struct slice nexthop, by;
     bool held;
     struct queue_cursor cursor;
-    uint64_t added; /* queue.added when it began */
+    uint64_t added;             /* queue.added when it began */
+    uint64_t suspensions_ended; /* of qmgr, then */
     struct proto_queue_moved count;
     struct active_list active;
     size_t nactive;
@@ -119,14 +120,17 @@ static void into_line(struct handover *h, struct queued *qd)
     queue_place(&h->q->queue, qd, IN_HANDOVER);
 }
 
-/* Back to where it was; what postsuper -e has been said of meanwhile need not wait any longer. */
+enum where handover_back(const struct handover *h, const struct queued *qd)
+{
+    bool is_due = store_msg_state(qd->m)->forced_expire ||
+                  h->suspensions_ended != h->q->suspensions_ended; /* perhaps its own */
+
+    return qd->was == IN_DEFERRED && is_due ? IN_DUE : (enum where) qd->was;
+}
+
 static void out_of_line(struct handover *h, struct queued *qd)
 {
-    enum where where = (enum where) qd->was;
-
-    if (where == IN_DEFERRED && store_msg_state(qd->m)->forced_expire)
-        where = IN_DUE;
-    queue_place(&h->q->queue, qd, where);
+    queue_place(&h->q->queue, qd, handover_back(h, qd));
 }
 
 /* Cheap questions first. True: its record was read. */
@@ -270,19 +274,19 @@ void handover_feedback(struct handover *h, enum sched_outcome outcome, struct sl
         handover_stop(h, why);
 }
 
-void handover_result(struct active *m, bool moved, bool is_kept)
+void handover_result(struct active *m, bool moved, bool is_left)
 {
     struct handover *h = m->handover;
 
     if (moved) {
         h->count.moved++;
-    } else if (is_kept && m->kept > 0) {
+    } else if (is_left && m->kept > 0) {
         say_stayed(h, &(struct proto_queue_stayed){.queue_id = store_msg_id(m->qd->m),
                                                    .sender = m->env.sender,
                                                    .addr = m->kept_addr,
                                                    .reason = m->kept_reason,
                                                    .others = m->kept - 1});
-    } else if (is_kept) {
+    } else if (is_left) {
         h->count.untried++;
     }
     if (h->command.client != NULL)
@@ -335,11 +339,12 @@ static bool give_back(struct handover *h)
 static void log_end(struct handover *h)
 {
     const struct proto_queue_moved *n = &h->count;
+    unsigned long long stay = n->stayed + n->untried;
 
     count_elsewhere(h);
     log_info("moved %llu messages to %.*s by %.*s, %llu stay%s%s", (unsigned long long) n->moved,
-             SLICE_FMT(h->nexthop), SLICE_FMT(h->by), (unsigned long long) (n->stayed + n->untried),
-             h->reason.len > 0 ? ": " : "", buf_cstr(&h->reason));
+             SLICE_FMT(h->nexthop), SLICE_FMT(h->by), stay, h->reason.len > 0 ? ": " : "",
+             buf_cstr(&h->reason));
 }
 
 static void really_free(struct handover *h)
@@ -466,6 +471,7 @@ struct command *handover_command(struct client *client, const struct proto_queue
     h->by = p->by.len > 0 ? arena_slice(h->arena, p->by) : SLICE_LIT("unknown");
     h->held = p->held != 0;
     h->added = q->queue.added;
+    h->suspensions_ended = q->suspensions_ended;
     h->reason = BUF_INIT(SIZE_MAX);
     TAILQ_INIT(&h->active);
     queue_cursor_begin(&q->queue, &h->cursor);

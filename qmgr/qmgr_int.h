@@ -418,8 +418,10 @@ void handover_kept(struct active *m, const struct rcpt *r, struct slice why);
 void handover_feedback(struct handover *h, enum sched_outcome outcome, struct slice why);
 /* It comes to its end, for a reason that concerns all of it. */
 void handover_stop(struct handover *h, struct slice why);
-/* The attempt to hand it over has ended. moved: nothing of it is left; stays: it is to be queued as before. */
-void handover_result(struct active *m, bool moved, bool stays);
+/* The attempt to hand it over has ended. moved: nothing of it is left; is_left: it is to be queued as before. */
+void handover_result(struct active *m, bool moved, bool is_left);
+/* Where a message that stays goes: where it was; but what need not wait any longer because of something that happened meanwhile is due. */
+enum where handover_back(const struct handover *h, const struct queued *qd);
 /* An attempt has ended for which handover_pump() asked; true: the message is to get in line for the handover. */
 bool handover_waited_for(struct qmgr *q, const struct active *m);
 

@@ -417,9 +417,9 @@ void message_over(struct active *m)
 
     if (m->handover != NULL) {
         handover_result(m, done, !over && !hold && !requeue);
-        where = (enum where) qd->was;
         if (!over)
             keep_state(m);
+        where = handover_back(m->handover, qd);
     } else if (over) {
         (void) handover_waited_for(q, m);
     } else {

@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import pwd
+import random
 import re
 import signal
 import subprocess
@@ -285,11 +286,14 @@ def test_refuses_all(inst, host):
     assert listing(inst) == before and to.messages == []
 
 
-@pytest.mark.parametrize("what", ["refused", "greets with 554", "unknown", "no mail exchanger"])
-def test_not_there(instance, host, names, what):
+@pytest.mark.parametrize("what, parameters", [
+    ("refused", {}), ("greets with 554", {}), ("unknown", {}), ("no mail exchanger", {}),
+    ("refused", {"smtp_destination_concurrency_failed_cohort_limit": "0"}),  # no destination is ever given up
+    ("refused", {"smtp_destination_recipient_limit": "1"})])  # each recipient is a destination
+def test_not_there(instance, host, names, what, parameters):
     """Many messages, few attempts: the host is given up, and what was not tried is not listed."""
     names.records[("null.test", 15)] = [b"\0\0\0"]
-    inst = deferring(instance, dns_servers=names.address)
+    inst = deferring(instance, dns_servers=names.address, default_process_limit="50", **parameters)
     fill(inst, 300)
     before = wait_deferred(inst, 300)
     tries = inst.log().count("status=")
@@ -300,9 +304,28 @@ def test_not_there(instance, host, names, what):
             "no mail exchanger": "does not accept mail"}[what]
     assert re.search(rf"^ended early: .*{text}", out, re.M), out
     stay = int(re.search(r"^moved 0 of 300 messages to .*; (\d+) stay; (\d+) were not tried$", out, re.M).group(1))
-    assert stay < 60 and out.count("\n") == stay + 2, out
-    assert inst.log().count("status=") - tries < 60
+    assert stay < 90 and out.count("\n") == stay + 2, out
+    assert inst.log().count("status=") - tries < 90
     assert listing(inst) == before
+
+
+def test_no_agents(inst, host):
+    """The service that would bring it there is switched off, or unknown."""
+    fill(inst, 30)
+    before = wait_deferred(inst, 30)
+    inst.write_main(master_service_disable="smtp/unix")
+    inst.reload()
+    to = host()
+    out = move(inst, to, code=STAYS).stdout
+    assert out == f"moved 0 of 30 messages to {to.name}; 30 were not tried\nended early: mail transport unavailable\n"
+    assert listing(inst) == before
+    cf = inst.etc / "master.cf"
+    inst.write("master.cf", re.sub(r"(?m)^smtp  .*\n", "", cf.read_text()))
+    inst.write_main(master_service_disable=None)
+    inst.reload()
+    inst.expect_fatal = True
+    assert "master.cf has no service smtp" in move(inst, to, code=69).stderr
+    assert listing(inst) == before and to.connections == 0
 
 
 def test_dies_in_the_middle(inst, host):
@@ -396,7 +419,7 @@ def test_held(inst, host):
 def test_new_mail(instance, host):
     """What has not been tried even once. One message was to go on hold, by a rule, and does."""
     slow = gated(host)
-    inst = instance(main={"relayhost": slow.name, "qmgr_message_active_limit": "1", "header_checks": "pcre:{etc}/checks"},
+    inst = instance(main={"relayhost": slow.name, "qmgr_message_active_limit": "1", "header_checks": "regexp:{etc}/checks"},
                     files={"checks": "/^Subject: m2/ HOLD\n"})
     fill(inst, 4)
     wait_for(lambda: inst.mailq(), lambda: len(slow.commands["DOT"]) == 1 and len(listing(inst)) == 4)
@@ -518,6 +541,30 @@ def test_being_delivered(instance, host):
     assert inst.queue_is_empty()
 
 
+def test_suspension_ends_meanwhile(instance, host):
+    """What was suspended, stays, and is suspended no more is tried at once, not at the end that the suspension would have had."""
+    real = host()
+    inst = instance(main={"relayhost": real.name, "minimal_backoff_time": "3000s"})
+    inst.run("postqueue", "suspend", "destination", "a.test", "--reason", "x", "--until", "1h")
+    fill(inst, 2)
+    wait_deferred(inst, 2)
+    gate = threading.Event()
+
+    def later(verb, argument, number):
+        if verb == "DOT":
+            gate.wait(30)
+            return b"450 4.2.0 not now\r\n"
+    to = host(later)
+    running = begin_move(inst, to)
+    wait_for(lambda: inst.mailq(), lambda: len(to.commands["DOT"]) == 2)
+    inst.run("postqueue", "resume", "destination", "a.test")
+    assert real.messages == []
+    gate.set()
+    end_move(running, STAYS)
+    real.wait(2)
+    inst.wait_empty()
+
+
 def test_deleted_and_held_meanwhile(inst, host):
     inst.write_main(smtp_destination_concurrency_limit="1", initial_destination_concurrency="1")
     inst.reload()
@@ -585,6 +632,45 @@ def test_queue_manager_goes(inst, host, how):
     assert set(got) == {f"m{i}" for i in range(300)} and inst.queue_is_empty()
     twice = sum(got.values()) - 300
     assert twice <= (0 if how == "stop" else 40), "more than what agents had"
+
+
+def test_killed_again_and_again(inst, host):
+    """qmgr, its agents, or the command: in the end the other host has every recipient, with no more copies than were under way."""
+    def answer(verb, argument, number):
+        if verb == "DOT":
+            time.sleep(0.004)
+        n = re.search(r"TO:<m\d+x(\d+)r", argument) if verb == "RCPT" and not to.takes_all else None
+        return {3: b"450 4.2.0 later\r\n", 7: b"550 5.1.1 no\r\n"}.get(int(n.group(1)) % 10) if n else None
+
+    dice = random.Random(31)
+    to = host(answer)
+    to.takes_all = False
+    sent = set()
+    for r, what in enumerate(["qmgr", "smtp", "qmgr", "command", "qmgr", "qmgr"]):
+        with inst.smtp() as client:
+            for i in range(60):
+                recipients = [f"m{r}x{i}r{k}@d.test" for k in range(dice.choice([1, 1, 1, 3, 60]))]
+                client.sendmail("s@a.test", recipients, f"Subject: m{r}x{i}\n\nx\n".encode())
+                sent.update(recipients)
+        running = begin_move(inst, to)
+        time.sleep(dice.random() * 0.3)  # a random moment
+        if what == "command":
+            running.kill()
+        for pid in inst.pids(what):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        running.communicate(timeout=60)
+        wait_for(lambda: inst.log(), lambda: inst.pids("qmgr") and inst.run("postqueue", "-p", check=False).returncode == 0)
+    inst.expect_fatal = True  # of commands whose queue manager has gone
+    to.takes_all = True
+    # what an agent of before has yet is waited for, or the one before ends just now
+    wait_for(lambda: inst.mailq(), lambda: inst.run("postqueue", "--move-to", to.name, check=False).returncode == 0)
+    assert inst.queue_is_empty()
+    got = collections.Counter(to.recipients())
+    assert set(got) == sent and "bounced" not in inst.log() and "expired" not in inst.log()
+    assert sum(got.values()) - len(got) <= 5 * 20 * 50  # five times all agents, with whole transactions
 
 
 # --- who, and how not ---------------------------------------------------------------------------------------
