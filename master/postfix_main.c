@@ -391,10 +391,12 @@ static int do_logrotate(struct postfix *p)
             buf_cstr(&name));
     if (rename(file, buf_cstr(&name)) == -1)
         fatal("rename %s to %s: errno %d", file, buf_cstr(&name), errno);
-    if (running(p) != 0 && control(p, CONTROL_REOPEN_LOG, "") != 0)
-        return 1;
+    if (running(p) != 0 && control(p, CONTROL_REOPEN_LOG, "") != 0) {
+        status = 1;
+        goto done;
+    }
     if (compressor == NULL || compressor[0] == '\0')
-        return 0;
+        goto done;
     pid = fork();
     if (pid == 0) {
         execlp(compressor, compressor, buf_cstr(&name), (char *) NULL);
@@ -403,8 +405,9 @@ static int do_logrotate(struct postfix *p)
     if (pid == -1 || waitpid(pid, &status, 0) == -1 || !WIFEXITED(status) ||
         WEXITSTATUS(status) != 0)
         fatal("%s could not be compressed with %s", buf_cstr(&name), compressor);
+done:
     buf_fini(&name);
-    return 0;
+    return status;
 }
 
 static const struct {

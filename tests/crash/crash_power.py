@@ -38,7 +38,7 @@ def record(root, ledger, seconds):
     log.chmod(0o666)
     module = STAGE / "tests/record_io.so"
     assert module.exists(), module
-    environment = f"MAIL_CONFIG TZ LANG=C LD_PRELOAD={module} RECORD_LOG={log} RECORD_ROOT={root / 'spool'}"
+    environment = f"MAIL_CONFIG TZ LANG=C ASAN_OPTIONS LD_PRELOAD={module} RECORD_LOG={log} RECORD_ROOT={root / 'spool'}"
     setup = Setup(root, ledger, start=False, import_environment=environment, journal_segment_size="262144", journal_large_message_size="100000")
     setup.inst.run("postfix", "check")
     setup.inst.run("postsuper", "-s")  # makes what is missing

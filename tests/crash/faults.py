@@ -25,7 +25,7 @@ class Faults:
         """For import_environment."""
         module = STAGE / "tests/faults.so"
         assert module.exists(), module
-        return f"MAIL_CONFIG TZ LANG=C LD_PRELOAD={module} FAULTS_FILE={self.path}"
+        return f"MAIL_CONFIG TZ LANG=C ASAN_OPTIONS LD_PRELOAD={module} FAULTS_FILE={self.path}"
 
     def variables(self):
         """For commands."""
