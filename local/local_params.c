@@ -35,6 +35,10 @@ static const struct param virtual_rows[] = {
     PARAM_INT("virtual_mailbox_limit", V, mailbox_limit, .def = "51200000", .min = 0,
               .services = "virtual",
               .doc = "Size beyond which a virtual mbox file gets no more mail; 0: none."),
+    PARAM_BOOL("virtual_maildir_group_sync", V, maildir_group_sync, .def = "yes",
+               .services = "virtual",
+               .doc = "Messages for Maildirs that arrive together share the flushes of their file "
+                      "system; no: each is flushed by itself."),
 };
 const struct param_set virtual_params = PARAM_SET("virtual", V, virtual_rows);
 

@@ -14,6 +14,7 @@ struct mailbox_params {
 struct virtual_params {
     const char *base, *uid_maps, *gid_maps;
     int64_t minimum_uid, mailbox_limit;
+    bool maildir_group_sync;
 };
 struct local_params {
     const char *home_mailbox, *mail_spool_directory, *forward_path, *allow_commands, *allow_files;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mailbox.c - see mailbox.h. Maildir: https://cr.yp.to/proto/maildir.html; names are unique by time, microseconds, device and
- * inode, host. mbox: "From " lines in the text are quoted with ">".
+ * mailbox.c - see mailbox.h. mbox: "From " lines in the text are quoted with ">".
  */
 #include "local/mailbox.h"
 
@@ -13,15 +12,30 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/blocking.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "local/mailbox_int.h"
+#include "local/maildir.h"
 #include "mail/address.h"
 #include "mail/content.h"
 
 #define PIECE 65536
+
+/* In Linux a thread has ids of its own; the C library's calls would change those of all threads. */
+static int set_effective_uid(uid_t uid)
+{
+    return (int) syscall(SYS_setresuid, (uid_t) -1, uid, (uid_t) -1);
+}
+
+static int set_effective_gid(gid_t gid)
+{
+    return (int) syscall(SYS_setresgid, (gid_t) -1, gid, (gid_t) -1);
+}
 
 int mailbox_become(const struct mailbox_owner *owner, struct err *err)
 {
@@ -32,7 +46,7 @@ int mailbox_become(const struct mailbox_owner *owner, struct err *err)
                            (unsigned long) owner->uid, (unsigned long) geteuid());
         return 0;
     }
-    if (setegid(owner->gid) == -1 || seteuid(owner->uid) == -1) {
+    if (set_effective_gid(owner->gid) == -1 || set_effective_uid(owner->uid) == -1) {
         err_sys(err, "become user %lu", (unsigned long) owner->uid);
         mailbox_become_root();
         return -1;
@@ -44,11 +58,11 @@ void mailbox_become_root(void)
 {
     if (getuid() != 0)
         return;
-    if (seteuid(0) == -1 || setegid(0) == -1)
+    if (set_effective_uid(0) == -1 || set_effective_gid(0) == -1)
         panic("cannot become root again");
 }
 
-static int write_error(struct err *err, const char *path)
+int mailbox_write_error(struct err *err, const char *path)
 {
     int code = errno;
 
@@ -106,9 +120,8 @@ static void put_mbox_text(struct slice s, bool *at_start, struct buf *out)
     }
 }
 
-/* Headers and content with LF line ends. */
-static int write_message(const struct deliver_request *r, int fd, const char *path,
-                         const struct mailbox_headers *h, bool mbox, struct err *err)
+int mailbox_write_message(const struct deliver_request *r, int fd, const char *path,
+                          const struct mailbox_headers *h, bool mbox, struct err *err)
 {
     struct buf out = BUF_INIT(SIZE_MAX);
     struct buf text = BUF_INIT(SIZE_MAX);
@@ -135,7 +148,7 @@ static int write_message(const struct deliver_request *r, int fd, const char *pa
         if (at == r->msg.content_bytes && mbox)
             buf_puts(&out, out.len > 0 && out.ptr[out.len - 1] == '\n' ? "\n" : "\n\n");
         if (fd_write_all(fd, out.ptr, out.len) == -1) {
-            write_error(err, path);
+            mailbox_write_error(err, path);
             goto done;
         }
         buf_reset(&out);
@@ -145,78 +158,6 @@ done:
     free(piece);
     buf_fini(&out);
     buf_fini(&text);
-    return ret;
-}
-
-/* --- Maildir ------------------------------------------------------------------------------------------ */
-
-static int make_maildir(const char *dir, struct err *err)
-{
-    static const char *const names[] = {"", "tmp", "new", "cur"};
-    struct buf path = BUF_INIT(4096);
-    int ret = 0;
-
-    for (size_t i = 0; i < ARRAY_LEN(names) && ret == 0; i++) {
-        buf_reset(&path);
-        path_join(&path, dir, names[i]);
-        ret = dir_make(buf_cstr(&path), 0700, err);
-    }
-    buf_fini(&path);
-    if (ret == -1)
-        err_set(err, ERR_TEMPORARY, "4.2.0", "cannot make the maildir %s: %s", dir, err->text);
-    return ret;
-}
-
-static int deliver_maildir(const struct deliver_request *r, const char *dir,
-                           const struct mailbox_headers *h, const struct mailbox_options *opt,
-                           struct err *err)
-{
-    struct buf tmp = BUF_INIT(4096);
-    struct buf new = BUF_INIT(4096);
-    struct buf newdir = BUF_INIT(4096);
-    struct wall_time now = wall_now();
-    struct stat st;
-    bool made = false;
-    int fd = -1;
-    int ret = -1;
-
-    buf_printf(&tmp, "%stmp/%lld.P%d.%s", dir, (long long) now.us, (int) getpid(), opt->myhostname);
-    buf_printf(&newdir, "%snew", dir);
-    fd = open(buf_cstr(&tmp), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd == -1 && errno == ENOENT) {
-        if (make_maildir(dir, err) == -1)
-            goto done;
-        fd = open(buf_cstr(&tmp), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    }
-    if (fd == -1) {
-        err_sys(err, "create maildir file %s", buf_cstr(&tmp));
-        err_set(err, errno == ENAMETOOLONG ? ERR_PERMANENT : ERR_TEMPORARY,
-                errno == ENAMETOOLONG ? "5.2.0" : "4.2.0", "%s", err->text);
-        goto done;
-    }
-    made = true;
-    if (write_message(r, fd, buf_cstr(&tmp), h, false, err) == -1)
-        goto done;
-    if (fstat(fd, &st) == -1 || fsync(fd) == -1) {
-        write_error(err, buf_cstr(&tmp));
-        goto done;
-    }
-    buf_printf(&new, "%snew/%lld.V%llxI%llxM%06lld.%s", dir, (long long) (now.us / 1000000),
-               (unsigned long long) st.st_dev, (unsigned long long) st.st_ino,
-               (long long) (now.us % 1000000), opt->myhostname);
-    if (rename(buf_cstr(&tmp), buf_cstr(&new)) == -1) {
-        err_sys(err, "rename to %s", buf_cstr(&new));
-        goto done;
-    }
-    made = false;
-    ret = dir_sync(buf_cstr(&newdir), err);
-done:
-    fd_close(&fd);
-    if (made)
-        (void) unlink(buf_cstr(&tmp));
-    buf_fini(&tmp);
-    buf_fini(&new);
-    buf_fini(&newdir);
     return ret;
 }
 
@@ -242,6 +183,7 @@ static int take_dotlock(const char *lock, const struct mailbox_options *opt)
 static int lock_mbox(int fd, const char *lock, const struct mailbox_options *opt, bool *dotlocked)
 {
     for (int64_t i = 0; i < opt->lock_attempts; i++) {
+        /* the open file's: a process's would not keep its other threads out */
         struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
         if (i > 0)
@@ -253,7 +195,7 @@ static int lock_mbox(int fd, const char *lock, const struct mailbox_options *opt
             else if (errno == EEXIST)
                 continue;
         }
-        if (opt->fcntl_lock && fcntl(fd, F_SETLK, &fl) == -1)
+        if (opt->fcntl_lock && fcntl(fd, F_OFD_SETLK, &fl) == -1)
             continue;
         if (opt->flock_lock && flock(fd, LOCK_EX | LOCK_NB) == -1)
             continue;
@@ -281,7 +223,7 @@ static int deliver_mbox(const struct deliver_request *r, const char *path,
     }
     /* /dev/null: what is written there needs no lock, and is not cut back */
     if (fstat(fd, &st) == 0 && S_ISCHR(st.st_mode)) {
-        ret = write_message(r, fd, path, h, true, err);
+        ret = mailbox_write_message(r, fd, path, h, true, err);
         goto done;
     }
     if (lock_mbox(fd, buf_cstr(&lock), opt, &dotlocked) == -1) {
@@ -308,9 +250,9 @@ static int deliver_mbox(const struct deliver_request *r, const char *path,
     }
     if (at != NULL)
         *at = st.st_size;
-    ret = write_message(r, fd, path, h, true, err);
+    ret = mailbox_write_message(r, fd, path, h, true, err);
     if (ret == 0 && fsync(fd) == -1)
-        ret = write_error(err, path);
+        ret = mailbox_write_error(err, path);
     if (ret == -1 && ftruncate(fd, st.st_size) == -1)
         log_warning("%s: half a message could not be removed: errno %d", path, errno);
 done:
@@ -318,6 +260,19 @@ done:
         (void) unlink(buf_cstr(&lock));
     fd_close(&fd);
     buf_fini(&lock);
+    return ret;
+}
+
+static int deliver_maildir(const struct deliver_request *r, const char *dir,
+                           const struct mailbox_headers *h, const struct mailbox_options *opt,
+                           struct err *err)
+{
+    struct maildir_file f;
+    int ret = maildir_write(r, dir, h, opt, &f, err);
+
+    if (ret == 0)
+        ret = maildir_finish(&f, err);
+    maildir_close(&f);
     return ret;
 }
 
@@ -332,8 +287,10 @@ int mailbox_deliver(const struct deliver_request *r, const char *path,
         return err_set(err, ERR_TEMPORARY, "4.3.5", "empty mailbox path");
     if (mailbox_become(owner, err) == -1)
         return -1;
+    blocking_begin();
     ret = path[len - 1] == '/' ? deliver_maildir(r, path, headers, opt, err)
                                : deliver_mbox(r, path, headers, opt, at, err);
+    blocking_end();
     mailbox_become_root();
     return ret;
 }

@@ -30,12 +30,12 @@ struct mailbox_headers {
     struct slice delivered_to; /* Delivered-To */
 };
 
-/* Becomes the owner for file access (effective ids of this process), and back. Not as root: only checks that it is the same user. */
+/* Becomes the owner for file access (effective ids of this thread alone), and back. Not as root: only checks that it is the same user. */
 NODISCARD int mailbox_become(const struct mailbox_owner *owner, struct err *err);
 void mailbox_become_root(void);
 
 /*
- * path ends in "/": a Maildir, made if missing (0700). Written to tmp/, synced, renamed to new/, new/ synced. Else an mbox:
+ * path ends in "/": a Maildir, made if missing (0700). Written to tmp/, synced, renamed to new/, new/ synced (maildir.h). Else an mbox:
  * locked, appended, synced; cut back to its old length when anything fails. err: dsn 4.x or 5.x codes: 4.2.0 locked, 5.2.2 too large,
  * 4.3.1 disk full, ... *at (NULL: not wanted): where in the mbox the message begins.
  */

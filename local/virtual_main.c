@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * virtual_main.c - the virtual(8) agent: mailboxes of virtual_mailbox_maps, with owners from tables.
+ *
+ * Threads, each with the rights of the owner for whom it works (mailbox_become): nothing of a user's is run here, and what he
+ * can do is to make a file operation fail, or last. A request's messages for Maildirs are written one after the other and then
+ * finished together with those of other requests (maildir_group.h); whoever finishes the last one ends the request.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/lock.h"
 #include "base/num.h"
 #include "local/local_params.h"
-#include "local/mailbox.h"
+#include "local/maildir_group.h"
 #include "mail/address.h"
 #include "maps/policy.h"
 #include "master/agent.h"
@@ -19,6 +23,22 @@ struct virtual
     struct mailbox_options mailbox;
     struct map_list *boxes, *uids, *gids;
     const char *delimiter;
+    struct maildir_group *group;
+};
+
+/* A request that is being delivered. */
+struct delivery {
+    struct deliver_request *r;
+    struct lock lock;
+    size_t open; /* items without status: the lock's from maildir_group_finish() on */
+    struct item *items;
+};
+
+/* A recipient's message in a Maildir. */
+struct item {
+    struct maildir_item m; /* first */
+    struct delivery *d;
+    size_t rcpt;
 };
 
 static int start(struct worker *w, struct err *err)
@@ -32,6 +52,7 @@ static int start(struct worker *w, struct err *err)
         return -1;
     v->mailbox.size_limit = v->p.mailbox_limit;
     v->delimiter = config_get(cfg, "recipient_delimiter");
+    v->group = maildir_group_new(v->p.maildir_group_sync);
     if (map_list_open_plain(worker_maps(w), config_get(cfg, "virtual_mailbox_maps"), &v->boxes,
                             err) == -1 ||
         map_list_open_plain(worker_maps(w), v->p.uid_maps, &v->uids, err) == -1 ||
@@ -96,7 +117,89 @@ static int mailbox_path(const struct virtual *v, struct slice entry, struct buf 
     return buf_ok(path) ? 0 : err_set(err, ERR_TEMPORARY, "4.3.5", "mailbox path is too long");
 }
 
-static void deliver_one(struct virtual *v, struct deliver_request *r, size_t i)
+/* Whose mailbox, and where. */
+static int find_mailbox(const struct virtual *v, struct slice addr, struct mailbox_owner *owner,
+                        struct buf *path, struct err *err)
+{
+    struct buf entry = BUF_INIT(4096);
+    int64_t uid;
+    int64_t gid;
+    int ret = -1;
+
+    switch (lookup(v, v->boxes, addr, &entry, err)) {
+    case MAP_NOTFOUND:
+        err_set(err, ERR_PERMANENT, "5.1.1", "unknown user: \"%.*s\"", SLICE_FMT(addr));
+        break;
+    case MAP_RETRY:
+        if (err->dsn[0] == '\0')
+            memcpy(err->dsn, "4.3.0", 6);
+        break;
+    case MAP_FOUND:
+        if (number(v, v->uids, "virtual_uid_maps", addr, v->p.minimum_uid, &uid, err) == -1 ||
+            number(v, v->gids, "virtual_gid_maps", addr, 1, &gid, err) == -1)
+            break;
+        *owner = (struct mailbox_owner){(uid_t) uid, (gid_t) gid};
+        ret = mailbox_path(v, buf_view(&entry), path, err);
+        break;
+    }
+    buf_fini(&entry);
+    return ret;
+}
+
+static void answer(struct deliver_request *r, size_t i, const char *how, const struct err *err)
+{
+    struct dsn_status st = {
+        .outcome = OUTCOME_SENT, .code = SLICE_LIT("2.0.0"), .text = slice_str(how)};
+
+    if (err != NULL) {
+        bool permanent = err->kind == ERR_PERMANENT;
+
+        st.outcome = permanent ? OUTCOME_BOUNCED : OUTCOME_DEFERRED;
+        st.code = slice_str(err->dsn[0] != '\0' ? err->dsn : permanent ? "5.3.0" : "4.3.0");
+        st.text = slice_str(err->text);
+    }
+    deliver_status(r, i, SLICE_LIT("virtual"), 0, &st, false);
+}
+
+static void delivery_end(struct delivery *d)
+{
+    agent_done(d->r);
+    lock_fini(&d->lock);
+    free(d->items);
+    free(d);
+}
+
+static void finished(struct maildir_item *m, int result, const struct err *err)
+{
+    struct item *item = (struct item *) m; /* its first member */
+    struct delivery *d = item->d;
+    bool last;
+
+    /* other mailboxes of the request may be on other file systems, with other threads */
+    lock_take(&d->lock);
+    answer(d->r, item->rcpt, "delivered to maildir", result == 0 ? NULL : err);
+    last = --d->open == 0;
+    lock_release(&d->lock);
+    if (last)
+        delivery_end(d);
+}
+
+static int write_maildir(struct virtual *v, struct deliver_request *r, const char *dir,
+                         const struct mailbox_headers *headers, struct item *item, struct err *err)
+{
+    int ret;
+
+    if (mailbox_become(&item->m.owner, err) == -1)
+        return -1;
+    ret = maildir_write(r, dir, headers, &v->mailbox, &item->m.file, err);
+    if (ret == -1)
+        maildir_close(&item->m.file);
+    mailbox_become_root();
+    return ret;
+}
+
+/* True: the message is written for the item, and to be finished. False: the recipient has been answered. */
+static bool deliver_one(struct virtual *v, struct deliver_request *r, size_t i, struct item *item)
 {
     const struct proto_deliver_rcpt *rcpt = &r->rcpts[i].r;
     struct mailbox_headers headers = {
@@ -104,72 +207,74 @@ static void deliver_one(struct virtual *v, struct deliver_request *r, size_t i)
         .original_to = rcpt->orig.len > 0 ? rcpt->orig : rcpt->addr,
         .delivered_to = rcpt->addr,
     };
-    struct dsn_status st = {.outcome = OUTCOME_DEFERRED};
-    struct buf entry = BUF_INIT(4096);
     struct buf path = BUF_INIT(4096);
-    struct mailbox_owner owner;
     struct err err = ERR_INIT;
-    int64_t uid;
-    int64_t gid;
+    bool is_maildir;
+    bool is_written = false;
+    int ret = find_mailbox(v, rcpt->addr, &item->m.owner, &path, &err);
 
-    switch (lookup(v, v->boxes, rcpt->addr, &entry, &err)) {
-    case MAP_NOTFOUND:
-        err_set(&err, ERR_PERMANENT, "5.1.1", "unknown user: \"%.*s\"", SLICE_FMT(rcpt->addr));
-        goto answer;
-    case MAP_RETRY:
-        if (err.dsn[0] == '\0')
-            memcpy(err.dsn, "4.3.0", 6);
-        goto answer;
-    case MAP_FOUND:
-        break;
+    is_maildir = path.len > 0 && path.ptr[path.len - 1] == '/';
+    if (ret == 0 && deliver_is_probe(r)) {
+        answer(r, i, is_maildir ? "delivers to maildir" : "delivers to mailbox", NULL);
+    } else if (ret == 0 && is_maildir) {
+        ret = write_maildir(v, r, buf_cstr(&path), &headers, item, &err);
+        is_written = ret == 0;
+    } else if (ret == 0) {
+        ret =
+            mailbox_deliver(r, buf_cstr(&path), &item->m.owner, &headers, &v->mailbox, NULL, &err);
+        if (ret == 0)
+            answer(r, i, "delivered to mailbox", NULL);
     }
-    if (number(v, v->uids, "virtual_uid_maps", rcpt->addr, v->p.minimum_uid, &uid, &err) == -1 ||
-        number(v, v->gids, "virtual_gid_maps", rcpt->addr, 1, &gid, &err) == -1 ||
-        mailbox_path(v, buf_view(&entry), &path, &err) == -1)
-        goto answer;
-    owner.uid = (uid_t) uid;
-    owner.gid = (gid_t) gid;
-    if (deliver_is_probe(r)) {
-        st.outcome = OUTCOME_SENT;
-        st.code = SLICE_LIT("2.0.0");
-        st.text = path.ptr[path.len - 1] == '/' ? SLICE_LIT("delivers to maildir")
-                                                : SLICE_LIT("delivers to mailbox");
-        goto answer;
-    }
-    if (mailbox_deliver(r, buf_cstr(&path), &owner, &headers, &v->mailbox, NULL, &err) == 0) {
-        st.outcome = OUTCOME_SENT;
-        st.code = SLICE_LIT("2.0.0");
-        st.text = path.ptr[path.len - 1] == '/' ? SLICE_LIT("delivered to maildir")
-                                                : SLICE_LIT("delivered to mailbox");
-    }
-answer:
-    if (st.outcome != OUTCOME_SENT) {
-        bool permanent = err.kind == ERR_PERMANENT;
-
-        st.outcome = permanent ? OUTCOME_BOUNCED : OUTCOME_DEFERRED;
-        st.code = slice_str(err.dsn[0] != '\0' ? err.dsn : permanent ? "5.3.0" : "4.3.0");
-        st.text = slice_str(err.text);
-    }
-    deliver_status(r, i, SLICE_LIT("virtual"), 0, &st, false);
-    buf_fini(&entry);
+    if (ret == -1)
+        answer(r, i, NULL, &err);
     buf_fini(&path);
+    return is_written;
 }
 
 static void deliver(struct worker *w, struct deliver_request *r)
 {
+    struct virtual *v = worker_data(w);
+    struct delivery *d = xcalloc(1, sizeof(*d));
+    struct maildir_items written = STAILQ_HEAD_INITIALIZER(written);
+
     r->connected = r->agent_start; /* there is nothing to connect to */
-    for (size_t i = 0; i < r->nrcpts; i++)
-        deliver_one(worker_data(w), r, i);
+    d->r = r;
+    lock_init(&d->lock, LOCK_DELIVERY);
+    d->items = xcalloc(r->nrcpts, sizeof(*d->items));
+    for (size_t i = 0; i < r->nrcpts; i++) {
+        struct item *item = &d->items[i];
+
+        item->d = d;
+        item->rcpt = i;
+        item->m.bytes = r->msg.content_bytes;
+        item->m.done = finished;
+        if (!deliver_one(v, r, i, item))
+            continue;
+        STAILQ_INSERT_TAIL(&written, &item->m, list);
+        d->open++;
+    }
+    if (d->open == 0)
+        delivery_end(d);
+    else /* from here on other threads may answer, and end it */
+        maildir_group_finish(v->group, &written, worker_goes_on);
+}
+
+static void stop(struct worker *w)
+{
+    struct virtual *v = worker_data(w);
+
+    maildir_group_free(&v->group);
 }
 
 int main(int argc, char **argv)
 {
     static const struct agent agent = {
         .program = "virtual",
-        .shape = WORKER_SINGLE,
+        .shape = WORKER_THREADED,
         .keep_root = true,
         .start = start,
-        .deliver = deliver,
+        .deliver_later = deliver,
+        .stop = stop,
     };
 
     return agent_main(argc, argv, &agent);

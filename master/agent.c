@@ -4,11 +4,15 @@
  *
  * A connection carries one request at a time, any number one after the other. The queue manager's going away in
  * the middle loses nothing: what it has not heard of, it tries again.
+ *
+ * deliver_later: until agent_done() the channel is the delivery's. The session is parked and may be woken meanwhile (the queue manager
+ * leaves, the worker drains); it then waits for agent_done(), which wakes it.
  */
 #include "master/agent.h"
 
 #include <stdlib.h>
 
+#include "base/lock.h"
 #include "base/log.h"
 
 #define REQUEST_WAIT_MS 60000 /* for the rest of a request whose first frame is there */
@@ -17,6 +21,10 @@ struct agent_session {
     struct worker *worker;
     struct worker_session *session;
     struct chan *chan;
+    int fd; /* the channel's */
+    struct lock lock;
+    bool delivering GUARDED_BY(lock); /* deliver_later() was called, agent_done() was not */
+    bool was_woken GUARDED_BY(lock);  /* meanwhile */
 };
 
 struct agent_params {
@@ -56,24 +64,71 @@ static void leave_nothing_out(struct deliver_request *r)
     }
 }
 
+static enum chan_result read_request(struct chan *c, int wait_ms, struct deliver_request **out)
+{
+    struct err err = ERR_INIT;
+    enum chan_result res = deliver_read(c, wait_ms, out, &err);
+
+    if (res == CHAN_ERROR)
+        log_warning("connection from the queue manager: %s", err.text);
+    if (res == CHAN_OK) {
+        (*out)->soft_bounce = params.soft_bounce;
+        (*out)->delay_resolution = (int) params.delay_resolution;
+    }
+    return res;
+}
+
 /* Reads one request, has it delivered, answers. */
 static enum chan_result serve_request(struct worker *w, struct chan *c, int wait_ms)
 {
     struct deliver_request *r = NULL;
     struct err err = ERR_INIT;
-    enum chan_result res = deliver_read(c, wait_ms, &r, &err);
+    enum chan_result res = read_request(c, wait_ms, &r);
 
     if (res == CHAN_OK) {
-        r->soft_bounce = params.soft_bounce;
-        r->delay_resolution = (int) params.delay_resolution;
         agent->deliver(w, r);
         leave_nothing_out(r);
         res = deliver_done(r, &err);
+        if (res == CHAN_ERROR)
+            log_warning("connection from the queue manager: %s", err.text);
     }
-    if (res == CHAN_ERROR)
-        log_warning("connection from the queue manager: %s", err.text);
     deliver_free(&r);
     return res;
+}
+
+/* Reads one request and has it delivered; CHAN_OK: agent_done() may have been called, or will be. */
+static enum chan_result begin_request(struct agent_session *as)
+{
+    struct deliver_request *r = NULL;
+    enum chan_result res = read_request(as->chan, 0, &r);
+
+    if (res != CHAN_OK)
+        return res;
+    r->session = as;
+    lock_take(&as->lock);
+    as->delivering = true;
+    as->was_woken = false;
+    lock_release(&as->lock);
+    agent->deliver_later(as->worker, r);
+    return CHAN_OK;
+}
+
+void agent_done(struct deliver_request *r)
+{
+    struct agent_session *as = r->session;
+    struct err err = ERR_INIT;
+    enum chan_result res;
+
+    leave_nothing_out(r);
+    proto_put_empty(r->chan, PROTO_DONE);
+    deliver_free(&r);
+    lock_take(&as->lock);
+    /* a socket buffer that is full, or a queue manager that has gone, is for the session's thread */
+    res = chan_flush(as->chan, &err);
+    as->delivering = false;
+    if (res != CHAN_OK || as->was_woken || chan_has_frame(as->chan))
+        worker_wake(as->session);
+    lock_release(&as->lock);
 }
 
 static void *session_open(struct worker *w, struct worker_session *s, const struct worker_client *c)
@@ -82,21 +137,50 @@ static void *session_open(struct worker *w, struct worker_session *s, const stru
 
     as->worker = w;
     as->session = s;
+    as->fd = c->fd;
     as->chan = chan_new(c->fd);
+    lock_init(&as->lock, LOCK_SESSION);
     proto_hello(as->chan, worker_service_name(w));
     return as;
+}
+
+/* True: the session has to wait for agent_done(). */
+static bool is_delivering(struct agent_session *as)
+{
+    bool is;
+
+    lock_take(&as->lock);
+    is = as->delivering;
+    as->was_woken = is;
+    lock_release(&as->lock);
+    return is;
 }
 
 static enum worker_verdict session_work(void *session, unsigned events)
 {
     struct agent_session *as = session;
+    int fd = as->fd;
     struct err err = ERR_INIT;
 
+    if (is_delivering(as)) {
+        worker_wait_for(as->session, -1, 0, MONO_NEVER);
+        return WORKER_WAIT;
+    }
     if (chan_has_output(as->chan) && chan_flush_wait(as->chan, REQUEST_WAIT_MS, &err) != CHAN_OK)
         return WORKER_CLOSE;
-    if ((events & POLLER_WOKEN) != 0 && worker_is_draining(as->worker) && !chan_has_frame(as->chan))
+    if (worker_is_draining(as->worker) && (events & POLLER_WOKEN) != 0 && !chan_has_frame(as->chan))
         return WORKER_CLOSE;
-    if ((events & (POLLER_READ | POLLER_HANGUP)) != 0 || chan_has_frame(as->chan)) {
+    if (agent->deliver_later != NULL) {
+        enum chan_result res = begin_request(as);
+
+        if (res == CHAN_OK) {
+            /* from here on another thread may use the session: nothing of it is touched but the wait */
+            worker_wait_for(as->session, fd, POLLER_READ, MONO_NEVER);
+            return WORKER_WAIT;
+        }
+        if (res != CHAN_AGAIN)
+            return WORKER_CLOSE;
+    } else if ((events & (POLLER_READ | POLLER_HANGUP)) != 0 || chan_has_frame(as->chan)) {
         enum chan_result res = serve_request(as->worker, as->chan, 0);
 
         if (res == CHAN_EOF || res == CHAN_ERROR)
@@ -107,7 +191,7 @@ static enum worker_verdict session_work(void *session, unsigned events)
             return WORKER_AGAIN;
     }
     chan_trim(as->chan);
-    worker_wait_for(as->session, chan_fd(as->chan), POLLER_READ, MONO_NEVER);
+    worker_wait_for(as->session, fd, POLLER_READ, MONO_NEVER);
     return WORKER_WAIT;
 }
 
@@ -117,6 +201,7 @@ static void session_close(void *session)
 
     (void) chan_take_fd(as->chan); /* the framework closes it */
     chan_free(&as->chan);
+    lock_fini(&as->lock);
     free(as);
 }
 

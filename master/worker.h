@@ -121,6 +121,8 @@ int worker_wait_readable(struct worker *w, int fd, int timeout_ms);
 
 /* For threaded sessions, during session_work: what to wait for when WORKER_WAIT is returned. */
 void worker_wait_for(struct worker_session *s, int fd, unsigned events, struct mono_time deadline);
+/* For threaded workers, by a thread that works for many sessions in turn: it goes on to the next, and is not stuck. */
+void worker_goes_on(void);
 /* Any thread: makes session_work(POLLER_WOKEN) run for a parked session. */
 void worker_wake(struct worker_session *s);
 

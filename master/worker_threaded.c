@@ -66,6 +66,14 @@ struct worker_threads {
     struct worker_thread each[]; /* worker_threads of them */
 };
 
+static _Thread_local struct worker_thread *this_thread;
+
+void worker_goes_on(void)
+{
+    if (this_thread != NULL)
+        atomic_store_explicit(&this_thread->since_us, mono_now().us, memory_order_relaxed);
+}
+
 void worker_wait_for(struct worker_session *s, int fd, unsigned events, struct mono_time deadline)
 {
     s->wait_fd = fd;
@@ -458,6 +466,7 @@ static void *run(void *arg)
     struct worker_session *s;
     unsigned events;
 
+    this_thread = me;
     while ((s = poller_next(w->poller, &events)) != NULL) {
         atomic_store_explicit(&me->since_us, mono_now().us, memory_order_relaxed);
         /* the last idle one: another must be there for those that come in meanwhile */

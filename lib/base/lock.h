@@ -14,6 +14,7 @@
 /* Lower ranks are taken first. A new lock is a row here. */
 enum lock_rank {
     LOCK_SESSION = 5,         /* one session's, where two threads meet in it */
+    LOCK_DELIVERY = 6,        /* local: one request's, likewise */
     LOCK_WORKER = 10,         /* master/worker: session table, counters */
     LOCK_MAP_DOMAINS = 23,    /* maps: the list of a table's domains is opened */
     LOCK_MAP_PROXY = 24,      /* maps: the connections to proxymap are made */
@@ -29,6 +30,7 @@ enum lock_rank {
     LOCK_JOURNAL_APPEND = 61, /* qmgr/store: the open segment's tail */
     LOCK_STORE = 64,          /* qmgr/store: segments and messages of the owner */
     LOCK_STORE_JOBS = 65,     /* qmgr/store: the owner's background jobs */
+    LOCK_MAILDIR = 68,        /* local: messages that wait for a flush */
     LOCK_INTAKE = 70,         /* lib/mail/intake: idle connections to cleanup */
     LOCK_POOL = 80,
     LOCK_LOOP_POST = 81,

@@ -25,6 +25,7 @@ struct deliver_request {
         connected;        /* set by the agent when the connection stands (zero: none was made) */
     bool soft_bounce;     /* set after deliver_read(): what cannot be delivered is deferred */
     int delay_resolution; /* the same: places after the point in delay= and delays= */
+    void *session;        /* master/agent.c's */
 };
 
 /* Reads one whole request; waits up to timeout_ms for its first frame. CHAN_EOF: the queue manager left. */

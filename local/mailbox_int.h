@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mailbox_int.h - what mailbox.c and maildir.c share. */
+#ifndef PR_LOCAL_MAILBOX_INT_H
+#define PR_LOCAL_MAILBOX_INT_H
+
+#include "local/mailbox.h"
+
+/* Headers and content with LF line ends; mbox: with "From " lines. */
+NODISCARD int mailbox_write_message(const struct deliver_request *r, int fd, const char *path,
+                                    const struct mailbox_headers *h, bool mbox, struct err *err);
+/* errno of a write or sync of path, with its code. -1. */
+int mailbox_write_error(struct err *err, const char *path);
+
+#endif
