@@ -27,10 +27,6 @@ class Faults:
         assert module.exists(), module
         return f"MAIL_CONFIG TZ LANG=C ASAN_OPTIONS LD_PRELOAD={module} FAULTS_FILE={self.path}"
 
-    def variables(self):
-        """For commands."""
-        return {"LD_PRELOAD": str(STAGE / "tests/faults.so"), "FAULTS_FILE": str(self.path)}
-
     def set(self, read_only=None, unreadable=None, pages=None, offset_s=None):
         """read_only: a directory, "" for none. unreadable: part of paths, "" for none, and pages (first, last) of those files. offset_s: of the
         wall clock. What is not given stays."""
