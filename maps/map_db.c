@@ -58,6 +58,9 @@ int db_map_open(const char *file, int fd, DBTYPE type, uint32_t flags, uint32_t 
     m->file = xstrdup(file);
     if (file_stamp_fd(fd, &m->stamp, err) == -1)
         goto fail;
+    /* a cache that was not closed may lack pages: map_used.c is for those */
+    if ((flags & DB_RDONLY) != 0 && db_check_pages(fd, file, err) == -1)
+        goto fail;
     code = db_create(&m->db, NULL, 0);
     if (code != 0) {
         db_error(code, "create a handle for", file, err);

@@ -23,6 +23,9 @@ void db_map_close(void *impl);
 NODISCARD int db_map_open(const char *file, int fd, DBTYPE type, uint32_t flags, uint32_t cache,
                           struct db_map **out, struct err *err);
 
+/* Has the file all its pages, each in its place? -1: permanent if not. Of an open file that nobody writes. */
+NODISCARD int db_check_pages(int fd, const char *file, struct err *err);
+
 struct map_builder_type;
 struct map_writer_type;
 extern const struct map_builder_type db_hash_builder, db_btree_builder;

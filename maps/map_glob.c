@@ -27,11 +27,11 @@ struct glob {
 };
 
 struct reading {
-    struct glob g;
     char bytes[BYTES_MAX];
     size_t used;
     bool with_group; /* else what is in it is left out */
     bool has_group, in_group;
+    struct glob g;
 };
 
 static char folded(const struct glob *g, char c)

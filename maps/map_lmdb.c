@@ -6,7 +6,9 @@
  * held around every transaction, shared by readers, exclusive for a writer. Writers of ours that work in a file in use are short.
  *
  * What LMDB reads it trusts: the file is mapped, and a page that lies behind its end would end the process. So the size is
- * compared with what the file says of itself before each lookup.
+ * compared with what the file says of itself before each lookup. Where it notices that a page is not what it must be (a block of
+ * zeros), it would end the process too: there is a way out of it, to "try again". The transaction is of no use then, and the file is
+ * opened anew.
  */
 #include "maps/map_int.h"
 
@@ -15,10 +17,14 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "maps/map_build.h"
 #include "maps/map_lmdb.h"
+
+#define PAGE_SIZE_AT                                                                               \
+    40 /* in the file: behind the page's head of 16, magic, version, address, size of the map */
 
 int lmdb_error(int code, const char *what, const char *file, struct err *err)
 {
@@ -62,6 +68,45 @@ static int check_size(struct lmdb_map *m, struct err *err)
     return 0;
 }
 
+/* Two pages say what the file is. Both have to give the same page size, by which all others are found; the library tells the rest. */
+static int check_head(const struct lmdb_map *m, uint64_t size, struct err *err)
+{
+    uint32_t page = 0;
+    uint32_t other = 0;
+
+    if (pread(m->fd, &page, sizeof(page), PAGE_SIZE_AT) != sizeof(page) || page < 512 ||
+        page > 65536 || (page & (page - 1)) != 0 || size < 2 * (uint64_t) page ||
+        pread(m->fd, &other, sizeof(other), (off_t) page + PAGE_SIZE_AT) != sizeof(other) ||
+        other != page)
+        return err_permanent(err, "open database %s: no LMDB file, or damaged", m->file);
+    return 0;
+}
+
+/* The library would end the process when this returns. Without an escape (builders, writers) it does. */
+static void on_assert(MDB_env *env, const char *text)
+{
+    struct lmdb_map *m = mdb_env_get_userctx(env);
+
+    (void) text;
+    if (m != NULL && m->escape != NULL)
+        longjmp(*m->escape, 1); // NOLINT(cert-err52-cpp): there is no other way
+}
+
+/* fn(m, arg) between begin() and end(); false: it ended in a page that cannot be, and m is of no use any more. */
+static bool guarded(struct lmdb_map *m, void (*fn)(struct lmdb_map *m, void *arg), void *arg)
+{
+    jmp_buf escape;
+
+    if (setjmp(escape) == 0) {
+        m->escape = &escape;
+        fn(m, arg);
+    } else {
+        m->is_damaged = true;
+    }
+    m->escape = NULL;
+    return !m->is_damaged;
+}
+
 int lmdb_open_env(const char *file, unsigned flags, uint64_t map_size, struct lmdb_map **out,
                   struct err *err)
 {
@@ -78,7 +123,13 @@ int lmdb_open_env(const char *file, unsigned flags, uint64_t map_size, struct lm
         err_sys(err, "open database %s", file);
         goto fail;
     }
+    if (st.st_size > 0 && check_head(m, (uint64_t) st.st_size, err) == -1)
+        goto fail;
     code = mdb_env_create(&m->env);
+    if (code == 0)
+        code = mdb_env_set_userctx(m->env, m);
+    if (code == 0)
+        code = mdb_env_set_assert(m->env, on_assert);
     if (code == 0 && map_size > 0)
         code = mdb_env_set_mapsize(m->env, map_size);
     if (code == 0)
@@ -94,6 +145,11 @@ int lmdb_open_env(const char *file, unsigned flags, uint64_t map_size, struct lm
 fail:
     lmdb_close(m);
     return -1;
+}
+
+static int damaged(const struct lmdb_map *m, struct err *err)
+{
+    return err_permanent(err, "%s: damaged: a page is not what it should be", m->file);
 }
 
 static int lock_shared(struct lmdb_map *m, struct err *err)
@@ -117,6 +173,8 @@ static int begin(struct lmdb_map *m, struct err *err) REQUIRES(m->lock)
 
     if (m->fd == -1)
         return err_temporary(err, "%s: lost its lock", m->file);
+    if (m->is_damaged)
+        return damaged(m, err);
     if (lock_shared(m, err) == -1)
         return -1;
     code =
@@ -187,7 +245,7 @@ bool lmdb_is_stale(void *impl, const char *path)
 
     (void) path;
     /* what changed within the file is seen by the next transaction: another file counts */
-    return m->fd == -1 ||
+    return m->fd == -1 || m->is_damaged ||
            (stat(m->file, &st) == 0 && (st.st_dev != m->stamp.dev || st.st_ino != m->stamp.ino));
 }
 
@@ -248,46 +306,75 @@ static enum map_result find(struct lmdb_map *m, struct slice key, struct buf *va
     return MAP_FOUND;
 }
 
+struct finding {
+    struct slice key;
+    struct buf *value;
+    struct err *err;
+    enum map_result res;
+};
+
+static void run_find(struct lmdb_map *m, void *arg)
+{
+    struct finding *f = arg;
+
+    f->res = find(m, f->key, f->value, f->err);
+}
+
 enum map_result lmdb_lookup(void *impl, struct slice key, struct buf *value, struct err *err)
 {
     struct lmdb_map *m = impl;
-    enum map_result res = MAP_RETRY;
+    struct finding f = {key, value, err, MAP_RETRY};
 
     lock_take(&m->lock);
     if (begin(m, err) == 0) {
-        res = find(m, key, value, err);
+        if (!guarded(m, run_find, &f))
+            (void) damaged(m, err);
         end(m);
     }
     lock_release(&m->lock);
-    return res;
+    return f.res;
+}
+
+struct listing {
+    bool (*fn)(struct slice key, struct slice value, void *arg);
+    void *arg;
+    MDB_cursor *cursor;
+    int code;
+};
+
+static void run_list(struct lmdb_map *m, void *arg)
+{
+    struct listing *l = arg;
+    MDB_val k;
+    MDB_val v;
+
+    l->code = mdb_cursor_open(m->txn, m->dbi, &l->cursor);
+    while (l->code == 0 && (l->code = mdb_cursor_get(l->cursor, &k, &v, MDB_NEXT)) == 0) {
+        if (!is_sane(m, &k) || !is_sane(m, &v))
+            l->code = MDB_CORRUPTED;
+        else if (!l->fn(without_nul(&k), without_nul(&v), l->arg))
+            break;
+    }
 }
 
 int lmdb_each(void *impl, bool (*fn)(struct slice key, struct slice value, void *arg), void *arg,
               struct err *err)
 {
     struct lmdb_map *m = impl;
-    MDB_cursor *cursor = NULL;
-    MDB_val k;
-    MDB_val v;
-    int code;
+    struct listing l = {.fn = fn, .arg = arg};
 
     lock_take(&m->lock);
     if (begin(m, err) == -1) {
         lock_release(&m->lock);
         return -1;
     }
-    code = mdb_cursor_open(m->txn, m->dbi, &cursor);
-    while (code == 0 && (code = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0) {
-        if (!is_sane(m, &k) || !is_sane(m, &v))
-            code = MDB_CORRUPTED;
-        else if (!fn(without_nul(&k), without_nul(&v), arg))
-            break;
-    }
-    if (cursor != NULL)
-        mdb_cursor_close(cursor);
+    if (!guarded(m, run_list, &l))
+        l.code = MDB_CORRUPTED;
+    if (l.cursor != NULL)
+        mdb_cursor_close(l.cursor);
     end(m);
     lock_release(&m->lock);
-    return code == 0 || code == MDB_NOTFOUND ? 0 : lmdb_error(code, "read", m->file, err);
+    return l.code == 0 || l.code == MDB_NOTFOUND ? 0 : lmdb_error(l.code, "read", m->file, err);
 }
 
 const struct map_type map_type_lmdb = {.name = "lmdb",

@@ -6,6 +6,7 @@
 #include "maps/map_int.h"
 
 #include <lmdb.h>
+#include <setjmp.h>
 
 #define LMDB_SUFFIX  ".lmdb"
 #define LMDB_WAIT_MS 10000 /* for whoever writes the file just now */
@@ -20,6 +21,8 @@ struct lmdb_map {
     struct file_stamp stamp;
     uintptr_t at;               /* where it is mapped ... */
     uint64_t size;              /* ... and its size, as of the last transaction's begin */
+    jmp_buf *escape;            /* out of the library, if it finds a page that cannot be */
+    bool is_damaged;            /* it did */
     bool with_nul, without_nul; /* what may still be tried; the first hit decides */
 };
 

@@ -22,24 +22,27 @@
 /* Anchors in loops that no character parts, "(^|$)*(\b|a)*": the time doubles and more with each. */
 #define LOOP_ANCHORS_MAX 12
 #define ONE_LOOP_MAX     3 /* with 5 of them in one loop, "(\b|\B|^)*", minutes do not suffice */
+#define WAYS_MAX         10000 /* through a loop: each is gone, "((a*?){40})*" */
 #define DUP_MAX          32767 /* RE_DUP_MAX: more is an error of regcomp() */
 
 struct part {
     double nodes, front, back, links; /* they may get far larger than what is allowed, once */
     double front_anchors, back_anchors, loop_anchors;
+    double ways; /* from its beginning to its end without a character */
     bool may_be_empty;
 };
 
-static const struct part nothing = {.may_be_empty = true};
+static const struct part nothing = {.ways = 1, .may_be_empty = true};
 static const struct part one_char = {.nodes = 1, .front = 1, .links = 1};
 static const struct part parenthesis = {
-    .nodes = 1, .front = 1, .back = 1, .links = 1, .may_be_empty = true};
+    .nodes = 1, .front = 1, .back = 1, .links = 1, .ways = 1, .may_be_empty = true};
 static const struct part anchor = {.nodes = 1,
                                    .front = 1,
                                    .back = 1,
                                    .links = 1,
                                    .front_anchors = 1,
                                    .back_anchors = 1,
+                                   .ways = 1,
                                    .may_be_empty = true};
 
 struct reading {
@@ -94,6 +97,7 @@ static struct part then(struct reading *r, struct part a, struct part b)
                          .back_anchors = b.back_anchors + (b.may_be_empty ? a.back_anchors : 0),
                          .loop_anchors = meet ? a.loop_anchors + b.loop_anchors
                                               : larger(a.loop_anchors, b.loop_anchors),
+                         .ways = a.ways * b.ways,
                          .may_be_empty = a.may_be_empty && b.may_be_empty});
 }
 
@@ -106,6 +110,7 @@ static struct part either(struct reading *r, struct part a, struct part b)
                                     .front_anchors = a.front_anchors + b.front_anchors,
                                     .back_anchors = a.back_anchors + b.back_anchors,
                                     .loop_anchors = a.loop_anchors + b.loop_anchors,
+                                    .ways = a.ways + b.ways,
                                     .may_be_empty = a.may_be_empty || b.may_be_empty});
 }
 
@@ -115,7 +120,7 @@ static struct part star(struct reading *r, struct part a)
 
     p.links += joined(&p, &p);
     p.loop_anchors += p.back_anchors;
-    if (p.back_anchors > ONE_LOOP_MAX)
+    if (p.back_anchors > ONE_LOOP_MAX || a.ways > WAYS_MAX)
         r->is_over = true;
     return checked(r, p);
 }

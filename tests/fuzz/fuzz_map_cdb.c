@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_map_cdb.c - any bytes as a cdb file: it is refused or asked and listed without harm. The files of Berkeley DB and LMDB cannot
- * be tested so: those libraries trust what they read (tests/unit/test_map_write.c has their common damages).
+ * fuzz_map_cdb.c - any bytes as a cdb file: it is refused or asked and listed without harm. The libraries of Berkeley DB and LMDB trust
+ * what they read within pages: fuzz_map_db.c and fuzz_map_lmdb.c try the damages that are looked for.
  */
 #include <stdint.h>
 #include <stdio.h>
