@@ -9,9 +9,11 @@
 #include "smtp/smtp_int.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -98,8 +100,13 @@ fail:
 
 void smtp_conn_free(struct smtp_conn **c)
 {
+    static const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+
     if (*c == NULL)
         return;
+    /* a reset, which empties the socket; without it the kernel would go on sending */
+    if ((*c)->lends_pages)
+        (void) setsockopt((*c)->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
     fd_close(&(*c)->fd);
     free((*c)->host);
     buf_fini(&(*c)->relay);
@@ -383,6 +390,7 @@ enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_re
         return send_all(c, small, (size_t) n, timeout_s);
     }
     set_timeout(c, SO_SNDTIMEO, timeout_s);
+    c->lends_pages = true;
     while (left > 0) {
         ssize_t n;
 
@@ -402,4 +410,13 @@ enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_re
         return SMTP_IO_BAD;
     return last[1] == '\n' ? send_all(c, ".\r\n", 3, timeout_s)
                            : send_all(c, "\r\n.\r\n", 5, timeout_s);
+}
+
+bool smtp_conn_content_taken(struct smtp_conn *c)
+{
+    int unsent = 0;
+
+    if (c->lends_pages && ioctl(c->fd, SIOCOUTQ, &unsent) == 0 && unsent == 0)
+        c->lends_pages = false;
+    return !c->lends_pages;
 }

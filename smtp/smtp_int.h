@@ -90,6 +90,7 @@ struct smtp_conn {
     unsigned features;
     uint64_t size_limit; /* 0: none */
     bool is_self;        /* it calls itself what this system is called */
+    bool lends_pages;    /* content that went out by sendfile may lie in the socket yet */
     unsigned uses;       /* transactions begun */
     struct mono_time since;
     int64_t receive_timeout_s, send_timeout_s; /* what the socket has now; -1: nothing */
@@ -107,6 +108,7 @@ struct smtp_reply {
 /* NULL: err says "connect to H[A]:P: why" (temporary). */
 NODISCARD struct smtp_conn *smtp_conn_open(struct smtp *s, const struct smtp_address *a,
                                            struct err *err);
+/* What lies in the socket of content that a segment of the queue holds is thrown away with it: see smtp_conn_content_taken(). */
 void smtp_conn_free(struct smtp_conn **c);
 /* Queues text; smtp_conn_flush() sends. */
 void smtp_conn_put(struct smtp_conn *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -126,6 +128,12 @@ void smtp_io_explain(const struct smtp_conn *c, enum smtp_io io, const char *doi
 NODISCARD enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_request *r,
                                               struct slice header, int64_t line_limit,
                                               int64_t timeout_s);
+/*
+ * The server has replied to the content. False: although not all of it has arrived there. sendfile() lends the socket the pages of the queue's
+ * file, and when the message is finished that may be written over: then the rest would go out with bytes of another message. So the connection has
+ * to be given up.
+ */
+NODISCARD bool smtp_conn_content_taken(struct smtp_conn *c);
 
 /* --- smtp_hello.c ------------------------------------------------------------------------------- */
 

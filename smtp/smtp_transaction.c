@@ -282,7 +282,7 @@ static int end_of_data(struct transaction *t)
     io = get_reply(t, p->data_done_timeout_s);
     if (io == SMTP_IO_OK) {
         judge_open(t->job, t->c, &t->reply, "end of DATA command", true);
-        return t->reply.code == 421 ? -1 : 0;
+        return t->reply.code == 421 || !smtp_conn_content_taken(t->c) ? -1 : 0;
     }
     smtp_io_explain(t->c, io, "sending end of data -- message may be sent more than once", &t->err);
     for (size_t i = 0; i < t->job->r->nrcpts; i++) {
