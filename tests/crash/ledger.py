@@ -233,7 +233,7 @@ class Load:
     def _sendmail(self, m):
         done = subprocess.run([STAGE / "sbin/sendmail", "-i", "-f", SENDER, *m.rcpts], input=m.text(), capture_output=True, timeout=30,
                               env=dict(os.environ, MAIL_CONFIG=str(self.inst.etc)))
-        m.fate = "acknowledged" if done.returncode == 0 else "refused"
+        m.fate, m.acknowledged = "acknowledged" if done.returncode == 0 else "refused", time.time()
         m.acknowledged = time.time()
 
     def _admin(self, pick):
