@@ -79,6 +79,12 @@ static int posix_fdatasync(void *ctx, int fd)
     return fdatasync(fd);
 }
 
+static void posix_begin_sync(void *ctx, int fd, uint64_t offset, uint64_t len)
+{
+    (void) ctx;
+    (void) sync_file_range(fd, (off_t) offset, (off_t) len, SYNC_FILE_RANGE_WRITE);
+}
+
 static int posix_sync_dir(void *ctx, const char *path)
 {
     int fd = posix_open(ctx, path, O_RDONLY | O_DIRECTORY, 0);
@@ -226,6 +232,7 @@ const struct io_ops io_posix = {
     .pread = posix_pread,
     .pwritev = posix_pwritev,
     .fdatasync = posix_fdatasync,
+    .begin_sync = posix_begin_sync,
     .sync_dir = posix_sync_dir,
     .truncate = posix_truncate,
     .allocate = posix_allocate,

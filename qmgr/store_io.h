@@ -30,6 +30,8 @@ struct io_ops {
     /* All of it; iov is used up. */
     int (*pwritev)(void *ctx, int fd, struct iovec *iov, int count, uint64_t offset);
     int (*fdatasync)(void *ctx, int fd);
+    /* A hint: these bytes will be synced soon, so the disk may begin. Promises nothing. */
+    void (*begin_sync)(void *ctx, int fd, uint64_t offset, uint64_t len);
     int (*sync_dir)(void *ctx, const char *path);
     int (*truncate)(void *ctx, int fd, uint64_t bytes);
     int (*allocate)(void *ctx, int fd, uint64_t bytes); /* fallocate(2); EOPNOTSUPP is 0 */

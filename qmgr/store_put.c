@@ -17,6 +17,7 @@
 #include "qmgr/store_writer_int.h"
 
 #define LARGE_TRIES 16
+#define EARLY_BYTES (2U << 20) /* of a large file: the disk begins with them while more comes in */
 
 struct store_put {
     struct store_writer *w;
@@ -24,6 +25,7 @@ struct store_put {
     uint64_t bytes;
     int large_fd; /* -1: small */
     uint64_t large;
+    uint64_t begun; /* bytes of it that the disk was told to begin with */
     uint32_t content_crc;
     struct err err; /* the first failure: everything after it fails alike */
 };
@@ -89,6 +91,12 @@ static int write_large(struct store_put *p, struct slice s)
         return store_err_sys(&p->err, "write", "large message file");
     p->content_crc = crc32c(p->content_crc, s.ptr, s.len);
     p->bytes += s.len;
+    if (p->bytes - p->begun >= EARLY_BYTES) {
+        blocking_begin(); /* when the device's queue is full it waits */
+        p->w->io->begin_sync(p->w->io->ctx, p->large_fd, p->begun, p->bytes - p->begun);
+        blocking_end();
+        p->begun = p->bytes;
+    }
     return 0;
 }
 

@@ -24,6 +24,7 @@ static inline struct sim_disk *sim_new(uint64_t seed, const char *root)
                              sim_pread,
                              sim_pwritev,
                              sim_fdatasync,
+                             sim_begin_sync,
                              sim_sync_dir,
                              sim_truncate,
                              sim_allocate,
