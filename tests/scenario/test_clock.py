@@ -39,7 +39,7 @@ def begin(instance, faults, hop, **main):
     return instance(main={
         "import_environment": faults.environment(), "relay_domains": "relay.test",
         "transport_maps": f"inline:{{ {{relay.test = smtp:[127.0.0.1]:{hop.sink.port}}} }}",
-        "minimal_backoff_time": "2s", "maximal_backoff_time": "4s", "queue_run_delay": "1s",
+        "minimal_backoff_time": "1s", "maximal_backoff_time": "2s", "queue_run_delay": "1s",
         "maximal_queue_lifetime": "2d", "delay_warning_time": "4h", "default_destination_concurrency_failed_cohort_limit": "0", **main})
 
 
