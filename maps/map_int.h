@@ -125,8 +125,9 @@ NODISCARD enum map_result map_lookup_writable(struct map *m, struct slice key, s
  */
 NODISCARD int map_used_begin(const char *file, int *fd, int *deaths, struct err *err);
 void map_used_end(int *fd); /* -1: nothing */
-/* Can all of the table at path be read? Nothing that its library does with a damaged one happens in this process. */
-bool map_used_is_sound(const struct map_type *type, const char *path, struct map_env *env);
+/* Can all of the table at path, which is in file, be read? Nothing that its library does with a damaged one happens in this process. */
+bool map_used_is_sound(const struct map_type *type, const char *path, const char *file,
+                       struct map_env *env);
 
 bool map_is_utf8(struct slice s); /* map_fold.c */
 /* map_list.c: what stands between { and }; -1: text is not in braces. */

@@ -21,8 +21,11 @@
 #include "base/log.h"
 
 #define COUNT_MOST 9
-#define CHECK_S    30 /* the time for reading all of a cache; one that takes longer is damaged */
-#define KEYS_MOST  1000000
+/* The time for reading all of a cache; one that takes longer is damaged: the libraries may go in circles. */
+#define CHECK_S     30
+#define CHECK_CPU_S 2 /* processor time, and a second more for so many bytes */
+#define CHECK_BYTES (16U << 20)
+#define KEYS_MOST   1000000
 
 int map_used_begin(const char *file, int *fd, int *deaths, struct err *err)
 {
@@ -102,7 +105,15 @@ static bool read_all(const struct map_type *type, const char *path, struct map_e
     return true;
 }
 
-bool map_used_is_sound(const struct map_type *type, const char *path, struct map_env *env)
+static rlim_t check_seconds(const char *file)
+{
+    struct stat st;
+
+    return CHECK_CPU_S + (stat(file, &st) == 0 ? (rlim_t) st.st_size / CHECK_BYTES : CHECK_S);
+}
+
+bool map_used_is_sound(const struct map_type *type, const char *path, const char *file,
+                       struct map_env *env)
 {
     pid_t child = fork();
     int status = 0;
@@ -110,11 +121,13 @@ bool map_used_is_sound(const struct map_type *type, const char *path, struct map
     if (child == -1)
         return true; /* it is not known to be damaged */
     if (child == 0) {
-        static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM};
+        static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM, SIGXCPU};
+        rlim_t seconds = check_seconds(file);
 
         for (size_t i = 0; i < ARRAY_LEN(deadly); i++)
             (void) signal(deadly[i], SIG_DFL);
         (void) setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        (void) setrlimit(RLIMIT_CPU, &(struct rlimit){seconds, seconds + 1});
         (void) alarm(CHECK_S);
         _exit(read_all(type, path, env) ? 0 : 1);
     }

@@ -50,7 +50,7 @@ static int look_back(struct map *m, struct err *err)
     else if (deaths >= DEATHS_MOST)
         (void) err_permanent(&damage, "%d processes in a row died with it open", deaths);
     else if (deaths > 0 && access(buf_cstr(&file), F_OK) == 0 &&
-             !map_used_is_sound(m->type, m->path, m->env))
+             !map_used_is_sound(m->type, m->path, buf_cstr(&file), m->env))
         (void) err_permanent(&damage, "a process died with it open, and it cannot be read");
     if (damage.text[0] != '\0')
         ret = set_aside(m, &damage, err);

@@ -39,7 +39,9 @@ def test_ordinary_user(host):  # noqa: F811
     user = User(host)
     host.run("postfix", "start")
     user.send("one")
-    wait_for("the mail in the queue", lambda: "x@far.test" in user.run("postqueue", "-p").stdout)
+    # while it is in maildrop/ it has another id
+    wait_for("the mail in the queue", lambda: '"queue_name": "maildrop"' not in user.run("postqueue", "-j").stdout
+             and "x@far.test" in user.run("postqueue", "-p").stdout)
     (queue_id,) = re.findall(r"^([0-9A-F]{6,})", user.run("postqueue", "-p").stdout, re.M)
     assert user.run("postqueue", "-j").returncode == 0 and user.run("postqueue", "-f").returncode == 0
     assert user.run("postqueue", "-i", queue_id).returncode == 0

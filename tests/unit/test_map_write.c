@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -468,6 +469,7 @@ static int use_cache(const char *spec, int rows, bool closes)
         (void) signal(SIGBUS, SIG_DFL);
         (void) signal(SIGABRT, SIG_DFL);
         (void) alarm(20);
+        (void) setrlimit(RLIMIT_CPU, &(struct rlimit){5, 6}); /* the library may go in circles */
         if (map_open_writable(own, slice_str(spec), &m, &err) == -1)
             _exit(1);
         for (int i = 0; i < rows; i++) {
