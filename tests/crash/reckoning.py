@@ -14,6 +14,7 @@ import tempfile
 from instance import wait_for
 
 WINDOW_S = 1.0  # STORE.md, "The completion window": milliseconds; and what a busy machine puts between a delivery's log line and its note
+LATE_S = 3.0  # no machine is so busy that an agent lives for longer and logs nothing
 CLONE_NEWNS = 0x20000
 
 
@@ -37,7 +38,7 @@ def check(ledger, kills, log):
             for t in times[:-1]:
                 duplicates += 1
                 distance = min((abs(t - k) for k in kills), default=float("inf"))
-                if kills and distance > WINDOW_S and not was_reported(log, m, r):
+                if kills and WINDOW_S < distance < LATE_S and not was_reported(log, m, r):
                     late += 1
                     continue
                 latest = max(latest, distance)
