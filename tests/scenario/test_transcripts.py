@@ -98,7 +98,7 @@ def test_no_space(system, classes, wanted):
     if wanted:
         hop.wait(wanted)
         assert f" In:  {mail}\r\n Out: 452 4.3.1 Insufficient system storage\r\n" in transcripts(hop)[0]
-    session(inst, (EHLO, QUIT))
+    session(inst, (EHLO,))
     inst.wait_empty()
     assert len(transcripts(hop)) == wanted
 
