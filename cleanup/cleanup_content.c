@@ -121,6 +121,8 @@ static void header_complete(struct cleanup_msg *m, size_t header_len, size_t bod
     cleanup_header(m, slice_sub(buf_view(&head), 0, header_len));
     cleanup_store(m, SLICE_LIT("\r\n"));
     m->env.header_bytes = (uint32_t) m->facts.bytes;
+    if ((m->facts.flags & MAIL_FACT_8BIT) != 0)
+        m->env.flags |= MAIL_FACT_8BIT_HEADER;
     body(m, slice_sub(buf_view(&head), body_at, head.len));
     buf_fini(&head);
 }

@@ -31,6 +31,7 @@ struct cleanup_params {
     const char *masquerade_domains, *masquerade_classes, *masquerade_exceptions;
     const char *undisclosed_recipients_header, *message_reject_characters,
         *message_strip_characters;
+    const char *smtputf8_autodetect_classes;
     int64_t virtual_alias_recursion_limit, virtual_alias_expansion_limit,
         virtual_alias_address_length_limit;
     int64_t header_size_limit, body_checks_size_limit, hopcount_limit, message_size_limit;
@@ -58,6 +59,8 @@ struct cleanup {
     struct map_list *sender_bcc, *recipient_bcc, *header_checks, *body_checks;
     unsigned canonical_classes, sender_canonical_classes, recipient_canonical_classes,
         masquerade_classes;
+    bool smtputf8_enable;
+    unsigned utf8_classes; /* cleanup_utf8.c's */
     struct byte_set reject, strip;
     struct htable *drop_headers;
     struct store_writer *writer;
@@ -129,6 +132,10 @@ bool cleanup_masquerade(const struct cleanup *c, struct slice addr, unsigned cla
 /* Adds a recipient to the arena's list. */
 void cleanup_add_rcpt(struct cleanup_msg *m, struct vec *list, const struct mail_rcpt *r);
 unsigned cleanup_classes_parse(const char *value, struct err *err); /* 0 with err: a bad word */
+
+/* cleanup_utf8.c: the message is complete; MAIL_SMTPUTF8 if it needs that, and is of a class for which this is looked at. */
+void cleanup_utf8(struct cleanup_msg *m);
+NODISCARD int cleanup_utf8_classes_parse(const char *value, unsigned *out, struct err *err);
 
 /* cleanup_notify.c: tells qmgr how far the journal is durable. */
 struct notify *notify_new(const char *socket_path);

@@ -50,6 +50,11 @@ static const struct param rows[] = {
     STRING(recipient_bcc_maps, "", "Tables that name, by recipient, an address that gets a copy."),
     STRING(message_drop_headers, "bcc, content-length, resent-bcc, return-path",
            "Header fields that are removed."),
+    PARAM_STRING("smtputf8_autodetect_classes", struct cleanup_params, smtputf8_autodetect_classes,
+                 .def = "sendmail, verify", .not_empty = true, .services = "cleanup",
+                 .doc = "The origins of mail that is found to need SMTPUTF8 without having asked "
+                        "for it: sendmail, smtpd, forward, bounce, notify, all; qmqpd and verify "
+                        "are known, but nothing makes such mail."),
     INT(virtual_alias_recursion_limit, "1000", 1, "Deepest nesting of virtual aliases."),
     INT(virtual_alias_expansion_limit, "1000", 1, "Most addresses that one recipient may become."),
     INT(virtual_alias_address_length_limit, "1000", 1,
@@ -66,6 +71,16 @@ static const struct param rows[] = {
     BOOL(always_add_missing_headers, "no",
          "Whether Date, From and Message-Id are added for remote clients too."),
 };
+
+static void check_utf8_classes(struct map_env *env, struct findings *f)
+{
+    static const char name[] = "smtputf8_autodetect_classes";
+    struct err err = ERR_INIT;
+    unsigned bits;
+
+    if (cleanup_utf8_classes_parse(config_get(map_env_config(env), name), &bits, &err) == -1)
+        findings_error(f, name, "%s", err.text);
+}
 
 static void check(struct map_env *env, struct findings *f)
 {
@@ -88,6 +103,7 @@ static void check(struct map_env *env, struct findings *f)
             -1)
             findings_error(f, characters[i], "%s", err.text);
     }
+    check_utf8_classes(env, f);
 }
 
 const struct param_set cleanup_params =

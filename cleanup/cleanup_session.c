@@ -191,6 +191,7 @@ static bool message_finish(struct session *s)
     m->env.content_bytes = m->facts.bytes;
     m->env.longest_line = m->facts.longest_line;
     m->env.rcpt_count = (uint32_t) n;
+    cleanup_utf8(m);
     lock_take(&s->lock);
     s->committing = true;
     lock_release(&s->lock);
@@ -382,6 +383,10 @@ static int start(struct worker *w, struct err *err)
     if (cleanup_characters_parse(c->p.message_reject_characters, &c->reject, err) == -1 ||
         cleanup_characters_parse(c->p.message_strip_characters, &c->strip, err) == -1)
         return -1;
+    if (cleanup_utf8_classes_parse(c->p.smtputf8_autodetect_classes, &c->utf8_classes, err) == -1)
+        return err_prefix(err, "smtputf8_autodetect_classes: ");
+    c->smtputf8_enable =
+        slice_caseeq_str(slice_str(config_get(worker_config(w), "smtputf8_enable")), "yes");
     worker_owner(w, &uid, &gid);
     if (store_make_directories(".", uid, gid, err) == -1)
         return -1;

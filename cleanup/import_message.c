@@ -341,6 +341,8 @@ static void look_at_header(struct reading *rd, struct slice text, bool starts, b
     } else if (starts) {
         rd->in_header = false;
     }
+    if (rd->in_header && !slice_is_ascii(text))
+        rd->m->env.flags |= MAIL_FACT_8BIT_HEADER;
     if (!rd->in_header)
         rd->m->env.header_bytes = at < UINT32_MAX ? (uint32_t) at : UINT32_MAX;
 }

@@ -19,6 +19,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "maps/map_alias.h"
 #include "maps/map_build_int.h"
 #include "maps/map_int.h"
@@ -133,7 +134,7 @@ static int take_line(struct slice line, int number, void *arg, struct err *err)
 {
     struct building *b = arg;
 
-    if (b->opt->utf8_only && !map_is_utf8(line)) {
+    if (b->opt->utf8_only && !utf8_is_valid(line)) {
         log_warning("%s, line %d: non-UTF-8 input \"%.*s\" -- ignoring this line", b->source,
                     number, SLICE_FMT(line));
         return 0;

@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <wctype.h>
 
+#include "base/utf8.h"
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static locale_t unicode; /* 0: none on this system: ASCII only */
 
@@ -19,67 +21,11 @@ static void find_locale(void)
     unicode = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t) 0);
 }
 
-/* One character from the front of s; 0: not UTF-8 (overlong, surrogate, cut off, out of range). */
-static size_t decode(struct slice s, uint32_t *out)
-{
-    unsigned char c = (unsigned char) s.ptr[0];
-    size_t len = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : 4;
-    uint32_t v = len == 1 ? c : len == 2 ? c & 0x1f : len == 3 ? c & 0x0f : c & 0x07;
-
-    if (c > 0xf4 || (c >= 0x80 && c < 0xc2) || len > s.len)
-        return 0;
-    for (size_t i = 1; i < len; i++) {
-        unsigned char d = (unsigned char) s.ptr[i];
-
-        if ((d & 0xc0) != 0x80)
-            return 0;
-        v = v << 6 | (d & 0x3f);
-    }
-    if ((len == 3 && v < 0x800) || (v >= 0xd800 && v < 0xe000) || (len == 4 && v < 0x10000) ||
-        v > 0x10ffff)
-        return 0;
-    *out = v;
-    return len;
-}
-
-bool map_is_utf8(struct slice s)
-{
-    uint32_t c;
-
-    while (s.len > 0) {
-        size_t n = decode(s, &c);
-
-        if (n == 0)
-            return false;
-        s = slice_sub(s, n, s.len);
-    }
-    return true;
-}
-
-static void encode(uint32_t c, struct buf *out)
-{
-    if (c < 0x80) {
-        buf_putc(out, (char) c);
-    } else if (c < 0x800) {
-        buf_putc(out, (char) (0xc0 | c >> 6));
-        buf_putc(out, (char) (0x80 | (c & 0x3f)));
-    } else if (c < 0x10000) {
-        buf_putc(out, (char) (0xe0 | c >> 12));
-        buf_putc(out, (char) (0x80 | (c >> 6 & 0x3f)));
-        buf_putc(out, (char) (0x80 | (c & 0x3f)));
-    } else {
-        buf_putc(out, (char) (0xf0 | c >> 18));
-        buf_putc(out, (char) (0x80 | (c >> 12 & 0x3f)));
-        buf_putc(out, (char) (0x80 | (c >> 6 & 0x3f)));
-        buf_putc(out, (char) (0x80 | (c & 0x3f)));
-    }
-}
-
 static void fold_utf8(struct slice s, struct buf *out)
 {
     while (s.len > 0) {
         uint32_t c = 0;
-        size_t n = decode(s, &c);
+        size_t n = utf8_decode(s, &c);
 
         switch (c) {
         case 0xdf:   /* sharp s */
@@ -90,15 +36,15 @@ static void fold_utf8(struct slice s, struct buf *out)
             buf_putc(out, 's');
             break;
         case 0x3c2: /* final sigma */
-            encode(0x3c3, out);
+            utf8_encode(0x3c3, out);
             break;
         case 0xb5: /* micro sign: the Greek letter */
-            encode(0x3bc, out);
+            utf8_encode(0x3bc, out);
             break;
         default:
-            encode(c < 0x80 ? (uint32_t) ascii_lower((int) c)
-                            : (uint32_t) towlower_l((wint_t) c, unicode),
-                   out);
+            utf8_encode(c < 0x80 ? (uint32_t) ascii_lower((int) c)
+                                 : (uint32_t) towlower_l((wint_t) c, unicode),
+                        out);
         }
         s = slice_sub(s, n, s.len);
     }
@@ -112,7 +58,7 @@ void map_fold(enum map_folding how, struct slice key, struct buf *out)
         buf_put_slice(out, key);
         return;
     }
-    if (how == MAP_FOLD_UTF8 && !slice_is_ascii(key) && map_is_utf8(key)) {
+    if (how == MAP_FOLD_UTF8 && !slice_is_ascii(key) && utf8_is_valid(key)) {
         (void) pthread_once(&once, find_locale);
         if (unicode != (locale_t) 0) {
             fold_utf8(key, out);

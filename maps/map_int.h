@@ -129,7 +129,6 @@ void map_used_end(int *fd); /* -1: nothing */
 bool map_used_is_sound(const struct map_type *type, const char *path, const char *file,
                        struct map_env *env);
 
-bool map_is_utf8(struct slice s); /* map_fold.c */
 /* map_list.c: what stands between { and }; -1: text is not in braces. */
 NODISCARD int map_in_braces(struct slice text, struct slice *inside);
 

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/htable.h"
 #include "base/log.h"
+#include "base/utf8.h"
 
 struct text_map {
     struct htable *rows;
@@ -22,7 +23,7 @@ static int add_row(struct text_map *t, struct slice line, int number, struct err
     struct slice key;
     struct slice value;
 
-    if (t->folding == MAP_FOLD_UTF8 && !map_is_utf8(line))
+    if (t->folding == MAP_FOLD_UTF8 && !utf8_is_valid(line))
         return err_input(err, "non-UTF-8 input \"%.*s\"", SLICE_FMT(line));
     if (map_row_split(line, &key, &value, err) == -1)
         return -1;

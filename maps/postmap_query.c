@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/utf8.h"
 #include "maps/map_build_int.h"
 #include "maps/map_int.h"
 
@@ -39,7 +40,7 @@ static struct map *open_map(const struct command *c, const char *spec)
 
 void postmap_put_json(struct slice s)
 {
-    bool utf8 = map_is_utf8(s);
+    bool utf8 = utf8_is_valid(s);
 
     (void) putchar('"');
     for (size_t i = 0; i < s.len; i++) {
@@ -117,7 +118,7 @@ static bool ask(const struct command *c, struct map *m, struct slice key, bool w
     const char *table = map_name(m);
     bool found = false;
 
-    if (utf8 && !map_is_utf8(key)) {
+    if (utf8 && !utf8_is_valid(key)) {
         log_warning("%s: non-UTF-8 key \"%.*s\": malformed UTF-8 or invalid codepoint", table,
                     SLICE_FMT(key));
         return false;
@@ -126,7 +127,7 @@ static bool ask(const struct command *c, struct map *m, struct slice key, bool w
     case MAP_FOUND: {
         struct slice value = buf_view(&space);
 
-        if (utf8 && !map_is_utf8(value))
+        if (utf8 && !utf8_is_valid(value))
             fatal("%s: key \"%.*s\": non-UTF-8 value", table, SLICE_FMT(key));
         if (c->build.file_values && !decode(table, key, &value, &decoded))
             fatal("table %s: query error", table);

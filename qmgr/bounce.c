@@ -158,15 +158,6 @@ static uint64_t returned_bytes(const struct bounce *b, const struct bounce_reque
     return n > 0 ? (uint64_t) n : 0;
 }
 
-static bool wants_utf8(const struct bounce_request *req)
-{
-    bool utf8 = (req->r.flags & MAIL_SMTPUTF8) != 0 || !slice_is_ascii(req->r.sender);
-
-    for (size_t i = 0; i < req->nrcpts && !utf8; i++)
-        utf8 = !slice_is_ascii(req->rcpts[i].addr);
-    return utf8;
-}
-
 static int wait_result(struct intake *in, struct err *err)
 {
     struct proto_result result;
@@ -202,7 +193,7 @@ static int submit(const struct bounce *b, const struct bounce_request *req, cons
 
     queue_id_new(b->p.long_queue_ids, id);
     env.queue_id = slice_str(id);
-    n->utf8 = wants_utf8(req);
+    n->utf8 = (req->r.flags & MAIL_SMTPUTF8) != 0;
     if (n->utf8)
         env.flags |= MAIL_SMTPUTF8;
     if (bounce_is_8bit(b, req, n))

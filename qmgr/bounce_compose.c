@@ -2,12 +2,17 @@
 /*
  * bounce_compose.c - the text of a report: RFC 3464 (delivery status), RFC 3462 (multipart/report), RFC 3834
  * (Auto-Submitted), RFC 6533 (addresses in UTF-8). Lines end with CRLF; nothing of a peer's text can begin a line.
+ *
+ * The report of a message with SMTPUTF8 is such a message itself. That of another one may have addresses in UTF-8, too, as such
+ * local parts are taken from anyone: its delivery status is ASCII nevertheless, with RFC 6533's "\x{F6}" for them.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/mtime.h"
+#include "base/utf8.h"
+#include "mail/orcpt.h"
 #include "qmgr/bounce_int.h"
 
 #define TEXT_WIDTH  79
@@ -22,6 +27,12 @@ static void put_clean(struct buf *out, struct slice s, bool utf8)
 
         buf_putc(out, c < 32 || c == 127 || (c > 127 && !utf8) ? '?' : (char) c);
     }
+}
+
+/* For people: an address in UTF-8 as it is, whatever the message's own form. */
+static void put_address(struct buf *out, struct slice addr)
+{
+    put_clean(out, addr, utf8_is_valid(addr));
 }
 
 /* Words wrapped at `width`, continuation lines begin with indent. at: the column where it begins. */
@@ -108,10 +119,20 @@ static const struct bounce_template *request_template(const struct bounce *b,
     return bounce_templates_get(b->templates, template_kind(req));
 }
 
+/* The text for people is more than ASCII, whatever the message's own form. */
+static bool has_utf8_address(const struct bounce_request *req)
+{
+    bool found = !slice_is_ascii(req->r.sender);
+
+    for (size_t i = 0; i < req->nrcpts && !found; i++)
+        found = !slice_is_ascii(req->rcpts[i].addr) || !slice_is_ascii(req->rcpts[i].orig);
+    return found;
+}
+
 bool bounce_is_8bit(const struct bounce *b, const struct bounce_request *req,
                     const struct bounce_notice *n)
 {
-    return n->utf8 || (req->r.flags & MAIL_FACT_8BIT) != 0 ||
+    return n->utf8 || (req->r.flags & MAIL_FACT_8BIT) != 0 || has_utf8_address(req) ||
            (!n->is_postmaster && !slice_is_ascii(slice_str(b->letters[template_kind(req)])));
 }
 
@@ -139,13 +160,14 @@ static void put_header(const struct bounce *b, const struct bounce_request *req,
     /* cleanup completes an address without domain, as in all mail of this host */
     buf_printf(out, "From: %s\r\nSubject: %s\r\nTo: ", t->from,
                for_postmaster ? t->postmaster_subject : t->subject);
-    put_clean(out, slice_str(n->to), n->utf8);
+    put_address(out, slice_str(n->to));
     put_references(b, req, n, out);
-    buf_printf(out,
-               "\r\nAuto-Submitted: %s\r\nMIME-Version: 1.0\r\n"
-               "Content-Type: multipart/report; report-type=%s;\r\n\tboundary=\"%s\"\r\n",
-               n->is_postmaster ? "auto-generated" : "auto-replied",
-               n->utf8 ? "global-delivery-status" : "delivery-status", n->boundary);
+    /* of that type with RFC 6533's fields, too: that is how readers know a report */
+    buf_printf(
+        out,
+        "\r\nAuto-Submitted: %s\r\nMIME-Version: 1.0\r\n"
+        "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"%s\"\r\n",
+        n->is_postmaster ? "auto-generated" : "auto-replied", n->boundary);
     if (bounce_is_8bit(b, req, n))
         buf_puts(out, "Content-Transfer-Encoding: 8bit\r\n");
     buf_puts(out, "\r\nThis is a MIME-encapsulated message.\r\n");
@@ -193,12 +215,13 @@ static void put_letter(const struct bounce *b, const struct bounce_request *req,
     const char *letter = n->is_postmaster ? postmaster_letter : b->letters[template_kind(req)];
     bool is_ascii = slice_caseeq_str(slice_str(t->charset), "us-ascii");
     const char *charset = n->is_postmaster ? "us-ascii" : t->charset;
+    bool utf8 = n->utf8 || has_utf8_address(req);
     char type[128];
 
     /* what is appended below is UTF-8 if it is more than ASCII */
     (void) snprintf(type, sizeof(type), "text/plain; charset=%.80s",
-                    n->utf8 && (is_ascii || n->is_postmaster) ? "utf-8" : charset);
-    put_part(n, "Notification", type, n->utf8 || !slice_is_ascii(slice_str(letter)), out);
+                    utf8 && (is_ascii || n->is_postmaster) ? "utf-8" : charset);
+    put_part(n, "Notification", type, utf8 || !slice_is_ascii(slice_str(letter)), out);
     if (n->is_postmaster)
         buf_printf(out, "This is the mail system at host %s.\r\n\r\n", b->p.myhostname);
     put_lines(out, letter);
@@ -208,11 +231,11 @@ static void put_letter(const struct bounce *b, const struct bounce_request *req,
         size_t at = out->len;
 
         buf_puts(out, "\r\n<");
-        put_clean(out, r->addr, n->utf8);
+        put_address(out, r->addr);
         buf_putc(out, '>');
         if (r->orig.len > 0 && !slice_eq(r->orig, r->addr)) {
             buf_puts(out, " (expanded from <");
-            put_clean(out, r->orig, n->utf8);
+            put_address(out, r->orig);
             buf_puts(out, ">)");
         }
         buf_puts(out, ": ");
@@ -242,9 +265,22 @@ static void put_date(struct buf *out, const char *name, uint64_t us)
     buf_puts(out, "\r\n");
 }
 
-static const char *address_type(struct slice addr, bool utf8)
+/* gap: what stands between type and address. */
+static void put_typed(struct buf *out, const char *name, const char *gap, struct slice addr,
+                      bool utf8)
 {
-    return utf8 && !slice_is_ascii(addr) ? "utf-8; " : "rfc822; ";
+    struct buf type = BUF_INIT(16);
+    struct buf ascii = BUF_INIT(MAIL_ADDR_MAX * 4);
+    bool is_ascii = slice_is_ascii(addr);
+
+    buf_printf(&type, "%s;%s", is_ascii ? "rfc822" : "utf-8", gap);
+    if (!is_ascii && !utf8) {
+        orcpt_encode_utf8(addr, &ascii);
+        addr = buf_view(&ascii);
+    }
+    put_field(out, name, buf_cstr(&type), addr, utf8);
+    buf_fini(&type);
+    buf_fini(&ascii);
 }
 
 static const char *action(const struct bounce_request *req, const struct proto_report_rcpt *r)
@@ -268,28 +304,23 @@ static const char *action(const struct bounce_request *req, const struct proto_r
     return "failed";
 }
 
-/* ORCPT is "type;xtext"; without one the address before alias expansion, if there was any. */
+/* Of a type of its own; what says rfc822 and is not ASCII is UTF-8, as written by servers that know no better. */
 static void put_original(struct buf *out, const struct proto_report_rcpt *r, bool utf8)
 {
-    ptrdiff_t semi = slice_find(r->orcpt, ';');
     struct buf text = BUF_INIT(MAIL_ADDR_MAX);
-    struct slice addr = r->orig.len > 0 ? r->orig : r->addr;
+    struct slice type;
 
-    if (semi != -1) {
-        struct slice type = slice_sub(r->orcpt, 0, (size_t) semi);
-
-        if (xtext_decode(slice_sub(r->orcpt, (size_t) semi + 1, r->orcpt.len), &text) == 0) {
-            buf_puts(out, "Original-Recipient: ");
-            put_clean(out, type, false);
-            buf_puts(out, ";");
-            put_clean(out, buf_view(&text), utf8);
-            buf_puts(out, "\r\n");
-            addr = SLICE_EMPTY;
-        }
+    if (orcpt_parse(r->orcpt, &type, &text) == -1) {
+        put_typed(out, "Original-Recipient", "", r->orig.len > 0 ? r->orig : r->addr, utf8);
+    } else if (orcpt_is_utf8(type) || slice_caseeq_str(type, "rfc822")) {
+        put_typed(out, "Original-Recipient", "", buf_view(&text), utf8);
+    } else {
+        buf_puts(out, "Original-Recipient: ");
+        put_clean(out, type, false);
+        buf_puts(out, ";");
+        put_clean(out, buf_view(&text), utf8);
+        buf_puts(out, "\r\n");
     }
-    if (addr.len > 0)
-        put_field(out, "Original-Recipient", utf8 && !slice_is_ascii(addr) ? "utf-8;" : "rfc822;",
-                  addr, utf8);
     buf_fini(&text);
 }
 
@@ -300,7 +331,7 @@ static void put_rcpt_status(const struct bounce *b, const struct bounce_request 
     struct buf type = BUF_INIT(128);
 
     buf_puts(out, "\r\n");
-    put_field(out, "Final-Recipient", address_type(r->addr, n->utf8), r->addr, n->utf8);
+    put_typed(out, "Final-Recipient", " ", r->addr, n->utf8);
     put_original(out, r, n->utf8);
     buf_printf(out, "Action: %s\r\n", action(req, r));
     /* a temporary code on what has failed for good would be retried by some */
@@ -324,6 +355,18 @@ static void put_rcpt_status(const struct bounce *b, const struct bounce_request 
     buf_fini(&type);
 }
 
+static void put_sender(const struct bounce *b, struct slice sender, bool utf8, struct buf *out)
+{
+    struct buf name = BUF_INIT(128);
+    struct buf own = BUF_INIT(MAIL_ADDR_MAX);
+
+    buf_printf(&name, "X-%s-Sender", b->p.mail_name);
+    buf_printf(&own, "MAILER-DAEMON@%s", b->p.myorigin);
+    put_typed(out, buf_cstr(&name), " ", sender.len > 0 ? sender : buf_view(&own), utf8);
+    buf_fini(&name);
+    buf_fini(&own);
+}
+
 static void put_status(const struct bounce *b, const struct bounce_request *req,
                        const struct bounce_notice *n, struct buf *out)
 {
@@ -333,12 +376,7 @@ static void put_status(const struct bounce *b, const struct bounce_request *req,
     if (req->r.dsn_envid.len > 0)
         put_field(out, "Original-Envelope-Id", "", req->r.dsn_envid, false);
     buf_printf(out, "X-%s-Queue-ID: %.*s\r\n", b->p.mail_name, SLICE_FMT(req->r.queue_id));
-    buf_printf(out, "X-%s-Sender: %s", b->p.mail_name, address_type(req->r.sender, n->utf8));
-    if (req->r.sender.len > 0)
-        put_clean(out, req->r.sender, n->utf8);
-    else
-        buf_printf(out, "MAILER-DAEMON@%s", b->p.myorigin);
-    buf_puts(out, "\r\n");
+    put_sender(b, req->r.sender, n->utf8, out);
     put_date(out, "Arrival-Date", req->r.arrival_us);
     for (size_t i = 0; i < req->nrcpts; i++)
         put_rcpt_status(b, req, n, &req->rcpts[i], out);
@@ -359,10 +397,10 @@ void bounce_compose_head(const struct bounce *b, const struct bounce_request *re
     put_part(n,
              n->full ? (is_failure ? "Undelivered Message" : "Message")
                      : (is_failure ? "Undelivered Message Headers" : "Message Headers"),
-             type, (req->r.flags & MAIL_FACT_8BIT) != 0, out);
+             type, (req->r.flags & MAIL_FACT_8BIT) != 0 || !slice_is_ascii(req->r.sender), out);
     /* cleanup takes it out of what it gets: there is none yet */
     buf_puts(out, "Return-Path: <");
-    put_clean(out, req->r.sender, n->utf8 || (req->r.flags & MAIL_FACT_8BIT) != 0);
+    put_address(out, req->r.sender);
     buf_puts(out, ">\r\n");
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "mail/address.h"
+#include "mail/orcpt.h"
 
 #define PIPELINE_BATCH                                                                             \
     100 /* commands sent before their replies are read: bounded, so that neither side can block */
@@ -156,10 +157,11 @@ static void put_rcpt(const struct smtp_job *job, struct smtp_conn *c, size_t ind
             buf_puts(out, " NOTIFY=");
             dsn_notify_print(r->notify, out);
         }
-        if (r->orcpt.len > 0) {
-            buf_puts(out, " ORCPT=");
+        buf_puts(out, " ORCPT=");
+        if (r->orcpt.len > 0)
             buf_put_slice(out, r->orcpt);
-        }
+        else
+            orcpt_print(r->orig.len > 0 ? r->orig : r->addr, out);
     }
     buf_puts(out, "\r\n");
 }
@@ -332,6 +334,17 @@ static int data(struct transaction *t)
     return end_of_data(t);
 }
 
+/* This host's server cannot take the message: that is told of all recipients, and nothing is said to it. */
+static void refuse(struct transaction *t, struct dsn_status *st)
+{
+    for (size_t i = 0; i < t->job->r->nrcpts; i++) {
+        if (t->job->rcpts[i].final)
+            continue;
+        deliver_status(t->job->r, i, buf_view(&t->c->relay), t->c->uses, st, false);
+        t->job->rcpts[i].final = true;
+    }
+}
+
 static bool is_too_big(struct transaction *t)
 {
     const struct proto_deliver *m = &t->job->r->msg;
@@ -346,12 +359,37 @@ static bool is_too_big(struct transaction *t)
                (unsigned long long) m->content_bytes, (unsigned long long) t->c->size_limit,
                SLICE_FMT(buf_view(&t->c->namaddr)));
     st.text = buf_view(&text);
-    for (size_t i = 0; i < t->job->r->nrcpts; i++) {
-        if (t->job->rcpts[i].final)
-            continue;
-        deliver_status(t->job->r, i, buf_view(&t->c->relay), t->c->uses, &st, false);
-        t->job->rcpts[i].final = true;
-    }
+    refuse(t, &st);
+    buf_fini(&text);
+    return true;
+}
+
+/* Of what has been declared SMTPUTF8, not all is: such mail may go where the extension is not known (RFC 6531, 3.2). */
+static bool needs_utf8(const struct smtp_job *job)
+{
+    const struct proto_deliver *m = &job->r->msg;
+    bool needed = job->header.len > 0 ? !slice_is_ascii(buf_view(&job->header))
+                                      : (m->flags & MAIL_FACT_8BIT_HEADER) != 0;
+
+    if ((m->flags & MAIL_SMTPUTF8) == 0)
+        return false;
+    needed |= !slice_is_ascii(job->sender);
+    for (size_t i = 0; i < job->r->nrcpts && !needed; i++)
+        needed = !job->rcpts[i].final && !slice_is_ascii(job->rcpts[i].addr);
+    return needed;
+}
+
+static bool lacks_utf8(struct transaction *t)
+{
+    struct buf text = BUF_INIT(ERR_TEXT_MAX);
+    struct dsn_status st = {.outcome = OUTCOME_BOUNCED, .code = SLICE_LIT("5.6.7")};
+
+    if ((t->c->features & SMTP_FEATURE_SMTPUTF8) != 0 || !needs_utf8(t->job))
+        return false;
+    buf_printf(&text, "SMTPUTF8 is required, but was not offered by host %.*s",
+               SLICE_FMT(buf_view(&t->c->namaddr)));
+    st.text = buf_view(&text);
+    refuse(t, &st);
     buf_fini(&text);
     return true;
 }
@@ -379,7 +417,7 @@ int smtp_transaction(struct smtp_job *job, struct smtp_conn *c, bool *lost_early
     t.pipelined = (c->features & SMTP_FEATURE_PIPELINING) != 0;
     for (size_t i = 0; i < job->r->nrcpts; i++)
         job->rcpts[i].offered = job->rcpts[i].accepted = false;
-    if (is_handed_to_self(&t) || is_too_big(&t))
+    if (is_handed_to_self(&t) || is_too_big(&t) || lacks_utf8(&t))
         return 0;
     smtp_reply_init(&t.reply);
     ret = envelope(&t);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/utf8.h"
 #include "mail/address.h"
 #include "qmgr/notify_classes.h"
 #include "smtpd/smtpd_int.h"
@@ -165,11 +166,28 @@ static void cmd_quit(struct session *s, struct slice args)
     s->state = STATE_CLOSING;
 }
 
+/* RFC 6531, 3.7.4.2: the last word may be SMTPUTF8. True: it was, and is taken off. */
+static bool take_utf8(struct slice *args)
+{
+    static const struct slice keyword = {"SMTPUTF8", 8};
+    struct slice before;
+
+    if (!slice_case_ends_with(*args, keyword))
+        return false;
+    before = slice_sub(*args, 0, args->len - keyword.len);
+    if (before.len > 0 && !ascii_is_space((unsigned char) before.ptr[before.len - 1]))
+        return false;
+    *args = slice_trim(before, NULL);
+    return true;
+}
+
 static void cmd_vrfy(struct session *s, struct slice args)
 {
     struct buf addr = BUF_INIT(MAIL_ADDR_MAX);
     struct buf full = BUF_INIT(MAIL_ADDR_MAX);
     struct slice rest = slice_trim(args, NULL);
+    bool with_utf8 = s->g->p.smtputf8_enable;
+    bool requested = with_utf8 && take_utf8(&rest);
     const char *table = "";
     struct err err = ERR_INIT;
 
@@ -178,11 +196,11 @@ static void cmd_vrfy(struct session *s, struct slice args)
         s->troubles |= NOTIFY_POLICY;
         smtpd_reply(s, 502, "5.5.1", "VRFY command is disabled");
     } else if (rest.len == 0) {
-        smtpd_reply(s, 501, "5.5.4", "Syntax: VRFY address");
-    } else if (address_parse_path(&rest, false, s->g->p.smtputf8_enable, &addr, &err) == -1 ||
-               addr.len == 0) {
+        smtpd_reply(s, 501, "5.5.4", "Syntax: VRFY address%s", with_utf8 ? " [SMTPUTF8]" : "");
+    } else if (address_parse_path(&rest, false, true, &addr, &err) == -1 || addr.len == 0 ||
+               rest.len > 0) {
         smtpd_reply(s, 501, "5.1.3", "Bad recipient address syntax");
-    } else {
+    } else if (smtpd_check_utf8(s, buf_view(&addr), requested, "VRFY") == 0) {
         route_rewrite(s->g->route, buf_view(&addr), slice_str(s->g->p.myhostname), &full);
         switch (route_recipient_exists(s->g->route, buf_view(&full), &table, &err)) {
         case MAP_FOUND:
@@ -287,7 +305,10 @@ static void dispatch(struct session *s, struct slice line)
     while (i < ARRAY_LEN(commands) && !slice_caseeq_str(verb, commands[i].verb))
         i++;
     s->last_failed = false;
-    if (i < ARRAY_LEN(commands)) {
+    if (s->g->p.smtputf8_enable && !slice_is_ascii(line) && !utf8_is_valid(line)) {
+        smtpd_reply(s, 500, "5.5.2", "Error: bad UTF-8 syntax");
+        s->where = "UNKNOWN";
+    } else if (i < ARRAY_LEN(commands)) {
         index = commands[i].index;
         s->where = commands[i].verb;
         commands[i].handler(s, rest);

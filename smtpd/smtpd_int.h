@@ -34,7 +34,7 @@ struct smtpd_params {
     int64_t recipient_limit, recipient_overshoot_limit, line_length_limit, history_flush_threshold;
     int64_t bare_newline_code, queue_minfree;
     bool helo_required, disable_vrfy, strict_rfc821, peername_lookup, client_port_logging;
-    bool smtputf8_enable, soft_bounce, relay_first;
+    bool smtputf8_enable, strict_smtputf8, soft_bounce, relay_first;
     const char *command_filter;
     const char *reject_footer, *reject_footer_maps, *expansion_filter; /* smtpd_footer.c */
     const char *notice_recipient;                                      /* smtpd_notify.c */
@@ -180,6 +180,9 @@ void smtpd_reset_transaction(struct session *s);
 /* smtpd_rcpt.c */
 void smtpd_mail(struct session *s, struct slice args);
 void smtpd_rcpt(struct session *s, struct slice args);
+/* An address, in internal form, with characters beyond ASCII; requested: the client has said SMTPUTF8. -1: refused, and answered. */
+NODISCARD int smtpd_check_utf8(struct session *s, struct slice addr, bool requested,
+                               const char *verb);
 /* Evaluates lists in turn; side effects go to the transaction. False: refused, and answered. */
 bool smtpd_judge(struct session *s, const enum policy_list *lists, size_t n, const char *stage,
                  struct slice rcpt, bool has_rcpt);

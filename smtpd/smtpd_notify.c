@@ -138,7 +138,8 @@ static int submit(struct session *s, struct err *err)
                              .notify = DSN_NOTIFY_NEVER};
     struct mail_envelope env = {
         .arrival_us = (uint64_t) wall_now().us,
-        .flags = MAIL_BOUNCE | MAIL_LOCAL_ORIGIN | MAIL_NO_HEADER_CHECKS | MAIL_NO_MILTERS,
+        .flags =
+            MAIL_BOUNCE | MAIL_LOCAL_ORIGIN | MAIL_NO_HEADER_CHECKS | MAIL_NO_MILTERS | MAIL_NOTICE,
         .rcpt_count = 1,
     };
     struct proto_result result;

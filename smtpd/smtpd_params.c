@@ -98,7 +98,10 @@ static const struct param rows[] = {
             "Who gets transcripts of sessions with the SMTP server (notify_classes: policy, protocol)."),
     PARAM_BOOL("smtputf8_enable", P, smtputf8_enable,
                .def = "${{$compatibility_level} <level {1} ? {no} : {yes}}", S,
-               .doc = "Whether SMTPUTF8 is offered."),
+               .doc = "Whether SMTPUTF8 is offered, and non-ASCII text in commands must be UTF-8."),
+    PARAM_BOOL("strict_smtputf8", P, strict_smtputf8, .def = "no", S,
+               .doc = "Whether addresses with non-ASCII text are taken only with SMTPUTF8; without "
+                      "it, such local parts are taken from all."),
 };
 const struct param_set smtpd_params = PARAM_SET_CHECKED("smtpd", P, rows, smtpd_footer_check);
 

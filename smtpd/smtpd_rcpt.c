@@ -8,14 +8,15 @@
 #include "base/num.h"
 #include "mail/address.h"
 #include "mail/flow.h"
+#include "mail/orcpt.h"
 #include "qmgr/notify_classes.h"
 #include "smtpd/smtpd_int.h"
 
 #define SPACE_KEPT_MS 1000
 
 /* The path after "FROM:" or "TO:"; *rest gets the parameters. -1: answered. */
-static int take_path(struct session *s, struct slice args, const char *keyword, bool utf8,
-                     struct buf *addr, struct slice *rest)
+static int take_path(struct session *s, struct slice args, const char *keyword, struct buf *addr,
+                     struct slice *rest)
 {
     struct err err = ERR_INIT;
     struct slice key = slice_str(keyword);
@@ -30,7 +31,7 @@ static int take_path(struct session *s, struct slice args, const char *keyword, 
         smtpd_reply(s, 501, "5.5.4", "Syntax: no space before the address");
         return -1;
     }
-    if (address_parse_path(rest, s->g->p.strict_rfc821, utf8, addr, &err) == -1) {
+    if (address_parse_path(rest, s->g->p.strict_rfc821, true, addr, &err) == -1) {
         smtpd_reply(s, 501, err.dsn[0] != '\0' ? err.dsn : "5.1.3", "%s",
                     err.text[0] != '\0' ? err.text : "Bad address syntax");
         return -1;
@@ -42,6 +43,26 @@ static int take_path(struct session *s, struct slice args, const char *keyword, 
     }
     if (rest->len > 0 && !ascii_is_space((unsigned char) rest->ptr[0])) {
         smtpd_reply(s, 501, "5.5.4", "Bad text after the address");
+        return -1;
+    }
+    return 0;
+}
+
+int smtpd_check_utf8(struct session *s, struct slice addr, bool requested, const char *verb)
+{
+    bool is_sender = verb[0] == 'M';
+
+    if (slice_is_ascii(addr) || requested)
+        return 0;
+    if (!slice_is_ascii(address_domain(addr))) {
+        log_warning("Illegal address syntax from %.*s in %s command: <%.*s>", SLICE_FMT(s->namaddr),
+                    verb, SLICE_FMT(addr));
+        smtpd_reply(s, 501, is_sender ? "5.1.7" : "5.1.3", "Bad %s address syntax",
+                    is_sender ? "sender" : "recipient");
+        return -1;
+    }
+    if (s->g->p.smtputf8_enable && s->g->p.strict_smtputf8) {
+        smtpd_reply(s, 553, "5.6.7", "Must declare SMTPUTF8 to send unicode address");
         return -1;
     }
     return 0;
@@ -229,7 +250,7 @@ void smtpd_mail(struct session *s, struct slice args)
         smtpd_reply(s, 503, "5.5.1", "Error: send HELO/EHLO first");
         return;
     }
-    if (take_path(s, args, "FROM:", s->g->p.smtputf8_enable, &addr, &rest) == -1)
+    if (take_path(s, args, "FROM:", &addr, &rest) == -1)
         goto done;
     smtpd_reset_transaction(s);
     s->t.arena = arena_new(1024);
@@ -238,6 +259,8 @@ void smtpd_mail(struct session *s, struct slice args)
     while (slice_token(&rest, " \t", &word))
         if (mail_parameter(s, word) == -1)
             goto refused;
+    if (smtpd_check_utf8(s, s->t.sender, (s->t.flags & MAIL_SMTPUTF8) != 0, "MAIL") == -1)
+        goto refused;
     if (!has_space(s->g, 0)) {
         s->troubles |= NOTIFY_RESOURCE;
         smtpd_reply(s, 452, "4.3.1", "Insufficient system storage");
@@ -256,6 +279,29 @@ done:
     buf_fini(&addr);
 }
 
+/* Kept in the form that any server takes, whatever the client has written. */
+static int take_orcpt(struct session *s, struct slice value, struct mail_rcpt *r)
+{
+    struct buf plain = BUF_INIT(MAIL_ADDR_MAX);
+    struct buf ascii = BUF_INIT(MAIL_ADDR_MAX);
+    struct slice type;
+    int ret = orcpt_parse(value, &type, &plain);
+
+    if (ret == 0 && !slice_is_ascii(value)) {
+        buf_puts(&ascii, "utf-8;");
+        orcpt_encode_utf8(buf_view(&plain), &ascii);
+        value = buf_view(&ascii);
+        ret = buf_ok(&ascii) ? 0 : -1;
+    }
+    if (ret == 0)
+        r->orcpt = arena_slice(s->t.arena, value);
+    else
+        smtpd_reply(s, 501, "5.5.4", "Error: Bad ORCPT parameter syntax");
+    buf_fini(&plain);
+    buf_fini(&ascii);
+    return ret;
+}
+
 static int rcpt_parameter(struct session *s, struct slice word, struct mail_rcpt *r)
 {
     ptrdiff_t eq = slice_find(word, '=');
@@ -269,17 +315,7 @@ static int rcpt_parameter(struct session *s, struct slice word, struct mail_rcpt
             return -1;
         }
     } else if (slice_caseeq_str(name, "ORCPT")) {
-        struct buf plain = BUF_INIT(MAIL_ADDR_MAX);
-        ptrdiff_t semicolon = slice_find(value, ';');
-        bool ok = semicolon > 0 &&
-                  xtext_decode(slice_sub(value, (size_t) semicolon + 1, value.len), &plain) == 0;
-
-        buf_fini(&plain);
-        if (!ok) {
-            smtpd_reply(s, 501, "5.5.4", "Error: Bad ORCPT parameter syntax");
-            return -1;
-        }
-        r->orcpt = value;
+        return take_orcpt(s, value, r);
     } else {
         return bad_parameter(s, word);
     }
@@ -293,7 +329,6 @@ static void accept_rcpt(struct session *s, const struct mail_rcpt *r)
 
     *own = *r;
     own->addr = arena_slice(t->arena, r->addr);
-    own->orcpt = r->orcpt.len > 0 ? arena_slice(t->arena, r->orcpt) : SLICE_EMPTY;
     vec_push(&t->rcpts, own);
     if (t->queue_id[0] != '\0')
         return;
@@ -320,8 +355,8 @@ void smtpd_rcpt(struct session *s, struct slice args)
         smtpd_reply(s, 503, "5.5.1", "Error: RCPT after BDAT");
         return;
     }
-    if (take_path(s, args, "TO:", (s->t.flags & MAIL_SMTPUTF8) != 0 || s->g->p.smtputf8_enable,
-                  &addr, &rest) == -1)
+    if (take_path(s, args, "TO:", &addr, &rest) == -1 ||
+        smtpd_check_utf8(s, buf_view(&addr), (s->t.flags & MAIL_SMTPUTF8) != 0, "RCPT") == -1)
         goto done;
     if (addr.len == 0) {
         smtpd_reply(s, 501, "5.1.3", "Bad recipient address syntax");

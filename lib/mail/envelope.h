@@ -12,7 +12,7 @@
 /* Bits of mail_envelope.flags. On disk and wire: never reused. */
 enum {
     MAIL_8BITMIME = 1 << 0, /* BODY=8BITMIME was given */
-    MAIL_SMTPUTF8 = 1 << 1, /* SMTPUTF8 was requested */
+    MAIL_SMTPUTF8 = 1 << 1, /* SMTPUTF8 was requested, or found to be needed */
     MAIL_LOCAL_ORIGIN =
         1 << 2, /* from sendmail(1) or made by the MTA: header rewriting as for local clients */
     MAIL_NO_HEADER_CHECKS = 1 << 3, /* header, body checks are not for this message */
@@ -28,13 +28,15 @@ enum {
     MAIL_DELAY_WARNED = 1 << 10,  /* its sender knows of the delay */
     MAIL_FORCED_EXPIRE = 1 << 11, /* as after "postsuper -e" */
     /* what its sender asked for */
-    MAIL_PROBE = 1 << 12, /* nothing is delivered: its sender is told what would become of it */
-    MAIL_TRACE = 1 << 13, /* its sender is told what became of the first attempt */
+    MAIL_PROBE = 1 << 12,  /* nothing is delivered: its sender is told what would become of it */
+    MAIL_TRACE = 1 << 13,  /* its sender is told what became of the first attempt */
+    MAIL_NOTICE = 1 << 14, /* for the postmaster, of an SMTP session */
     /* facts about the content, filled by cleanup while scanning */
     MAIL_FACT_8BIT = 1 << 16, /* some byte above 127 in header or body */
     MAIL_FACT_DOT = 1 << 17,  /* some line starts with "." */
     MAIL_FACT_BARE_CR = 1 << 18,
     MAIL_FACT_NUL = 1 << 19,
+    MAIL_FACT_8BIT_HEADER = 1 << 20, /* some byte above 127 in the header */
 };
 
 #define MAIL_ADDR_MAX       2048 /* bytes of an address in any internal message */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/utf8.h"
 #include "maps/map_int.h"
 #include "maps/map_plugin.h"
 
@@ -99,7 +100,7 @@ static enum map_result ldap_table_lookup(void *impl, struct slice key, struct bu
 
     /* values are UTF-8 in a directory */
     if (res == MAP_FOUND &&
-        (key.len == 0 || !map_is_utf8(key) || !map_query_key_fits(t->result, key) ||
+        (key.len == 0 || !utf8_is_valid(key) || !map_query_key_fits(t->result, key) ||
          !map_query_for_key(t->base, key, quote_dn, NULL, &base) ||
          !map_query_for_key(t->filter, key, quote_filter, NULL, &filter) || !buf_ok(&base) ||
          !buf_ok(&filter)))

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/num.h"
+#include "base/utf8.h"
 #include "maps/map_int.h"
 #include "maps/map_plugin.h"
 #include "maps/map_servers.h"
@@ -300,7 +301,7 @@ static enum map_result mysql_table_lookup(void *impl, struct slice key, struct b
 
     if (res != MAP_FOUND)
         return res;
-    if (t->is_utf8 && !map_is_utf8(key))
+    if (t->is_utf8 && !utf8_is_valid(key))
         return MAP_NOTFOUND;
     map_sql_results(t->sql, key, &l.results);
     if (map_servers_ask(t->servers, ask, &l, err) == -1)

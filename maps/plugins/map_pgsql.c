@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include "base/utf8.h"
 #include "maps/map_int.h"
 #include "maps/map_plugin.h"
 #include "maps/map_servers.h"
@@ -386,7 +387,7 @@ static enum map_result pgsql_lookup(void *impl, struct slice key, struct buf *va
     if (res != MAP_FOUND)
         return res;
     /* PostgreSQL's text has no NUL */
-    if (slice_find(key, '\0') != -1 || (t->is_utf8 && !map_is_utf8(key)))
+    if (slice_find(key, '\0') != -1 || (t->is_utf8 && !utf8_is_valid(key)))
         return MAP_NOTFOUND;
     map_sql_results(t->sql, key, &l.results);
     if (map_servers_ask(t->servers, ask, &l, err) == -1)

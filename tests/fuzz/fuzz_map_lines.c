@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/utf8.h"
 #include "maps/map_alias.h"
 #include "maps/map_int.h"
 
@@ -29,7 +30,7 @@ static int take(struct slice line, int number, void *arg, struct err *err)
             value.ptr + value.len > line.ptr + line.len || key.ptr + key.len >= value.ptr)
             abort();
         map_fold(MAP_FOLD_UTF8, key, &text);
-        if (map_is_utf8(key) && !map_is_utf8(buf_view(&text)))
+        if (utf8_is_valid(key) && !utf8_is_valid(buf_view(&text)))
             abort();
     } else if (why.kind != ERR_BAD_INPUT) {
         abort();

@@ -189,11 +189,43 @@ static void utf8(void **state)
     (void) state;
     r.addr = SLICE_LIT("\xc3\xbc@example.net");
     t = compose(REPORT_FAILURE, MAIL_SMTPUTF8, &n, &r);
-    has(t, "report-type=global-delivery-status");
+    has(t, "report-type=delivery-status");
     has(t, "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n");
     has(t, "Content-Type: message/global-delivery-status\r\n");
     has(t, "Final-Recipient: utf-8; \xc3\xbc@example.net\r\n");
     has(t, "Content-Type: message/global\r\n");
+    free(t);
+}
+
+/* Of a message that was sent without SMTPUTF8: the status is ASCII, the letter is not. */
+static void utf8_in_addresses(void **state)
+{
+    struct bounce_notice n = {.full = true, .to = "s\xc3\xa4@example.org"};
+    struct proto_report_rcpt r = rcpt;
+    char *t;
+
+    (void) state;
+    r.addr = SLICE_LIT("\xc3\xbc@example.net");
+    r.orig = SLICE_LIT("\xff@example.net");
+    r.orcpt = SLICE_LIT("utf-8;\\x{F6}@example.net");
+    t = compose(REPORT_FAILURE, 0, &n, &r);
+    has(t, "To: s\xc3\xa4@example.org\r\n");
+    has(t, "report-type=delivery-status");
+    has(t, "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n");
+    has(t, "<\xc3\xbc@example.net> (expanded from <?@example.net>): host");
+    has(t, "Content-Type: message/delivery-status\r\n\r\n");
+    has(t, "Final-Recipient: utf-8; \\x{FC}@example.net\r\n");
+    has(t, "Original-Recipient: utf-8;\\x{F6}@example.net\r\n");
+    has(t, "Content-Type: message/rfc822\r\n");
+    free(t);
+    r.orcpt = SLICE_EMPTY;
+    t = compose(REPORT_FAILURE, 0, &n, &r);
+    has(t, "Original-Recipient: utf-8;?@example.net\r\n");
+    free(t);
+    n.utf8 = true;
+    r.orcpt = SLICE_LIT("rfc822;+C3+B6@example.net");
+    t = compose(REPORT_FAILURE, MAIL_SMTPUTF8, &n, &r);
+    has(t, "Original-Recipient: utf-8;\xc3\xb6@example.net\r\n");
     free(t);
 }
 
@@ -310,9 +342,10 @@ static void threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(failure),   cmocka_unit_test(kinds), cmocka_unit_test(threads),
-        cmocka_unit_test(originals), cmocka_unit_test(utf8),  cmocka_unit_test(hostile_text),
-        cmocka_unit_test(letters),
+        cmocka_unit_test(failure),      cmocka_unit_test(kinds),
+        cmocka_unit_test(threads),      cmocka_unit_test(originals),
+        cmocka_unit_test(utf8),         cmocka_unit_test(utf8_in_addresses),
+        cmocka_unit_test(hostile_text), cmocka_unit_test(letters),
     };
 
     return cmocka_run_group_tests(tests, load, unload);
