@@ -9,8 +9,10 @@ import email
 import os
 import pathlib
 import pwd
+import random
 import re
 import shutil
+import signal
 import smtplib
 import socket
 import subprocess
@@ -43,10 +45,49 @@ proxywrite unix - - n -   1 proxymap
 """
 
 
+def _has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+HAS_IPV6 = _has_ipv6()
+_reserved = []  # sockets that keep the ports of free_port()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port on which nobody listens, at no address, and which nobody else gets as long as this process lives: it is not of the range from which the kernel
+    gives ports to clients and to who asks for port 0, and a name in the abstract namespace keeps other tests away."""
+    low, high = map(int, pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = [*range(10000, low), *range(high + 1, 65536)] or [*range(10000, 65536)]
+    while True:
+        port = random.choice(ports)
+        keeper = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            keeper.bind(f"\0postrider-test-port-{port}")
+            for family in (socket.AF_INET, *([socket.AF_INET6] if HAS_IPV6 else [])):
+                with socket.create_server(("", port), family=family):
+                    pass
+        except OSError:
+            keeper.close()
+            continue
+        _reserved.append(keeper)
+        return port
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what runs in the background: our children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def is_alive(pid):
+    """A zombie is not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def wait_for(what, condition, deadline=None):
@@ -249,18 +290,22 @@ class Instance:
             client.sendmail(sender, recipients, text.encode())
 
     def raw(self, data, pause=0.0):
-        """Sends raw bytes (or a list of them), reads until the server closes or is silent for a second."""
+        """Sends raw bytes (or a list of them, with QUIT at the end), reads until the server closes; it may do so before it has read all."""
+        pieces = [data] if isinstance(data, bytes) else data
+        assert pieces[-1].endswith(b"QUIT\r\n")
         out = b""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as s:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE) as s:
             out += s.recv(4096)
-            for piece in [data] if isinstance(data, bytes) else data:
-                s.sendall(piece)
-                time.sleep(pause)
-            s.settimeout(1)
+            try:
+                for piece in pieces:
+                    s.sendall(piece)
+                    time.sleep(pause)
+            except ConnectionError:
+                pass  # what it said before can still be read
             try:
                 while chunk := s.recv(65536):
                     out += chunk
-            except OSError:
+            except ConnectionError:
                 pass
         return out
 

@@ -117,9 +117,12 @@ def test_qmgr_killed_meanwhile(instance, sink, faults):
     inst = begin(instance, faults, hop)
     inst.send("one@relay.test")
     wait_for("the first attempt", lambda: attempts(inst) >= 1)
+    kept = inst.spool / "journal/clock"
+    wait_for("the clock to be kept", kept.exists)
+    before = kept.read_bytes()
     faults.set(offset_s=10 * DAY)
     inst.wait_log(r"the clock was set forward")
-    time.sleep(1.5)  # kept with the next second
+    wait_for("what it did to be kept", lambda: kept.read_bytes() != before)
     (pid,) = inst.pids("qmgr")
     os.kill(pid, 9)
     count = attempts(inst)

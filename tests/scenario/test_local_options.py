@@ -6,7 +6,7 @@ import re
 import socket
 
 import pytest
-from instance import wait_for
+from instance import DEADLINE, wait_for
 
 # a user of every Debian system, whose mail goes to an mbox file or a command here
 USER = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else "games"
@@ -131,7 +131,7 @@ def test_mailbox_command_maps_trouble_defers(local):
 def test_biff(local, biff):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as comsat:
         comsat.bind(("127.0.0.1", 512))
-        comsat.settimeout(5 if biff == "yes" else 0.1)
+        comsat.settimeout(DEADLINE if biff == "yes" else 0.1)
         inst = local(biff=biff)
         sizes = []
         for _ in range(2):

@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from instance import MASTER_CF, STAGE, free_port, wait_for
+from instance import MASTER_CF, STAGE, free_port, is_alive, wait_for
 
 WORKER = STAGE.parent / "tests" / "test_master_worker"
 
@@ -101,13 +101,6 @@ def fails(inst, *argv):
     return done.stdout + done.stderr
 
 
-def alive(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 # --- start, stop, status ---------------------------------------------------------------------------
 
 
@@ -125,7 +118,7 @@ def test_start_status_stop(system, as_user):
     elif os.geteuid() == 0:
         assert uid != 0
     inst.stop()
-    assert inst.pids() == {} or not alive(inst.master_pid())
+    assert inst.pids() == {} or not is_alive(inst.master_pid())
     assert "is not running" in fails(inst, "postfix", "status")
     assert "is not running" in fails(inst, "postfix", "stop")
     assert "is not running" in fails(inst, "postfix", "reload")
@@ -196,21 +189,18 @@ def test_start_in_the_foreground(system):
 
 
 def test_stop_does_not_wait_for_silent_clients(system):
-    inst = system()
+    inst = system(main={"stop_grace_time": "3600s"})
     clients = [Client(inst.port).greeting(), Client(inst.spool / "public/single").greeting(),
                Client(inst.spool / "public/looper").greeting()]
-    begun = time.monotonic()
-    inst.stop()
-    assert time.monotonic() - begun < 3
+    inst.stop()  # has a time limit of its own
     assert [c.line() for c in clients] == ["", "", ""]
 
 
 def test_stop_lets_work_end_but_not_for_ever(system):
-    inst = system(main={"stop_grace_time": "2s"})
+    inst = system(main={"stop_grace_time": "3s"})
     busy, stuck = Client(inst.port).greeting(), Client(inst.port).greeting()
-    busy.s.sendall(b"block 500\n")
-    stuck.s.sendall(b"block 60000\n")
-    time.sleep(0.1)
+    for client, ms in ((busy, 500), (stuck, 60000)):
+        assert client.ask(f"begin {ms}") == "begun"
     inst.stop()
     assert busy.line() == "done"
     assert stuck.line() == ""
@@ -221,7 +211,7 @@ def test_workers_leave_when_master_is_killed(system):
     with Client(inst.port) as c, Client(inst.spool / "public/looper") as l, Client(inst.spool / "public/single") as s:
         pids = [c.pid(), l.pid(), s.pid()]
         os.kill(inst.master_pid(), signal.SIGKILL)
-        wait_for("the workers' end", lambda: not any(alive(p) for p in pids))
+        wait_for("the workers' end", lambda: not any(is_alive(p) for p in pids))
     inst.run("postfix", "start")
     with Client(inst.port) as c:
         assert c.pid() not in pids
@@ -287,7 +277,7 @@ def test_an_unused_worker_leaves(system):
     inst = system(main={"max_idle": "1s"})
     with Client(inst.port) as c:
         pid = c.pid()
-    wait_for("its end", lambda: not alive(pid))
+    wait_for("its end", lambda: not is_alive(pid))
     with Client(inst.port) as c:
         assert c.pid() != pid
 
@@ -309,7 +299,7 @@ def test_reload_takes_effect_and_cuts_nobody(system):
         assert loop.pid() == pids[1]
         assert single.line() == ""  # between two requests
         old.s.sendall(b"quit\n")
-        wait_for("the old worker's end", lambda: not alive(pids[0]))
+        wait_for("the old worker's end", lambda: not is_alive(pids[0]))
 
 
 @pytest.mark.parametrize("name, text, reason", [
@@ -385,7 +375,7 @@ def test_a_changed_entry_replaces_a_resident_worker(system):
         pid = c.pid()
     inst.write("master.cf", SERVICES.replace("1 looper\nqmgr", "1 looper\n  -o test_answer=own\nqmgr").format(port=inst.port))
     inst.reload()
-    wait_for("its end", lambda: not alive(pid))
+    wait_for("its end", lambda: not is_alive(pid))
     with Client(inst.spool / "public/looper") as c:
         assert c.pid() != pid and c.ask("get test_answer") == "own"
     inst.write("master.cf", SERVICES.replace("1 looper\nqmgr", "1 single\nqmgr").format(port=inst.port))
@@ -411,12 +401,12 @@ def test_reload_at_the_limit_goes_on_serving(system):
 
 def test_reload_under_load(system):
     inst = system(master=SERVICES + "few unix n - n - 20 echo\n", main={"sessions_per_process": "7"})
-    end = time.monotonic() + 4
+    done = threading.Event()
     failures = []
     served = [0, 0, 0]
 
     def load(i, where):
-        while time.monotonic() < end:
+        while not done.is_set():
             try:
                 with Client(where) as c:
                     assert c.pid() > 0
@@ -430,15 +420,15 @@ def test_reload_under_load(system):
                enumerate((inst.port, inst.port, inst.spool / "public/looper") * 2)]
     for t in threads:
         t.start()
-    n = 0
-    while time.monotonic() < end:
+    n, begun = 0, time.monotonic()
+    while not failures and (n < 5 or min(served) <= 20 or time.monotonic() - begun < 4):
         inst.write_main(test_answer=str(n))
         inst.reload()
         n += 1
+    done.set()
     for t in threads:
         t.join()
     assert not failures
-    assert n >= 5 and min(served) > 20, (n, served)
 
 
 # --- logs, other commands -------------------------------------------------------------------------

@@ -602,9 +602,13 @@ def test_reload_goes_on(inst, host):
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_queue_manager_goes(inst, host, how):
     """kill -9 of qmgr in the middle, or an orderly stop: the command says so; nothing is lost; given again, it does the rest."""
-    def slow(verb, argument, number):
+    over = threading.Event()
+
+    def slow(verb, argument, number):  # so that it is not over before the queue manager has gone
         if verb == "DOT":
             time.sleep(0.02)
+            if len(to.messages) >= 60:
+                over.wait(1)
 
     fill(inst, 300)
     before = wait_deferred(inst, 300)
@@ -616,6 +620,7 @@ def test_queue_manager_goes(inst, host, how):
         os.kill(pid, signal.SIGKILL)
     else:
         inst.stop()
+    over.set()
     inst.expect_fatal = True
     _, err = end_move(running, STAYS)
     assert re.search(r"has broken off: .* messages or more were moved, the others are still here: give the command again", err), err

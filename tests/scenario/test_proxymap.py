@@ -169,7 +169,7 @@ def test_server_of_the_table_dies(instance):
         assert rcpt(inst, "nobody")[0] == 451
         inst.wait_log(rf"proxymap\[\d+\]: warning: table tcp:127.0.0.1:{port}: server 127.0.0.1:{port} is down: ")
         server = Server(line, mailboxes, port)
-        wait_for("recovery", lambda: rcpt(inst, "user")[0] == 250, 2)
+        wait_for("recovery", lambda: rcpt(inst, "user")[0] == 250)  # how soon: integration/lookup.py
         assert rcpt(inst, "nobody")[0] == 550
     finally:
         server.stop()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from instance import STAGE, Sink, free_port, wait_for
+from instance import STAGE, Sink, free_port, is_alive, wait_for
 
 RECIPIENTS = ["one@a.test", "two@a.test", "three@b.test", "four@b.test"]
 
@@ -140,8 +140,7 @@ def kill(inst):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    wait_for("their end", lambda: not any(os.path.exists(f"/proc/{pid}/exe") and os.access(f"/proc/{pid}/exe", os.R_OK)
-                                          for pid in found))
+    wait_for("their end", lambda: not any(is_alive(pid) for pid in found))
     inst.running = False
 
 

@@ -10,10 +10,12 @@ from instance import DEADLINE, wait_for
 
 
 class Watched:
-    """Notes of a sink when mail came, and how many sessions had mail under way at once; each message takes `seconds`."""
+    """Notes of a sink when mail came, and how many sessions had mail under way at once; each message takes `seconds`, and until as many as
+    `together` had mail under way at once."""
 
-    def __init__(self, sink, seconds=0.0, refuse=lambda: False):
-        self.seconds, self.refuse = seconds, refuse
+    def __init__(self, sink, seconds=0.0, refuse=lambda: False, together=1):
+        self.seconds, self.refuse, self.together = seconds, refuse, together
+        self.enough = threading.Event()
         self.lock = threading.Lock()
         self.at_once = 0
         self.began = []  # (when, how many were under way, itself included)
@@ -28,6 +30,9 @@ class Watched:
         with self.lock:
             self.at_once += 1
             self.began.append((time.monotonic(), self.at_once))
+            if self.at_once >= self.together:
+                self.enough.set()
+        self.enough.wait(DEADLINE)
         time.sleep(self.seconds)
         with self.lock:
             self.at_once -= 1
@@ -58,11 +63,11 @@ def gaps(times):
 def test_rate_delay_of_a_destination(system, sink):
     slow, other = Watched(sink), Watched(sink)
     inst = system({"slow.test": slow.port, "other.test": other.port}, smtp_destination_rate_delay="1s")
-    for i in range(4):
-        inst.send(f"u{i}@slow.test")
-    inst.send("u@other.test")
+    with inst.smtp() as client:
+        for to in (*(f"u{i}@slow.test" for i in range(15)), "u@other.test"):
+            client.sendmail("sender@example.org", [to], "Subject: x\n\nhello\n")
     other.wait(1)
-    assert len(slow.began) < 4, "another destination waited for its turn"
+    assert len(slow.began) < 15, "another destination waited for its turn"
     slow.wait(4)
     assert min(gaps([t for t, _ in slow.began])) > 0.9 and slow.most() == 1
 
@@ -88,7 +93,7 @@ def test_recipients_of_a_request(system, sink):
 
 
 def test_concurrency_is_limited(system, sink):
-    one, two = Watched(sink, 0.3), Watched(sink, 0.3)
+    one, two = Watched(sink, 0.3, together=2), Watched(sink, 0.3, together=2)
     inst = system({"one.test": one.port, "two.test": two.port}, smtp_destination_concurrency_limit="2")
     for i in range(8):
         inst.send(f"u{i}@one.test")
@@ -104,7 +109,7 @@ def test_concurrency_is_limited(system, sink):
     (7, "0", lambda most: most == 7),
 ])
 def test_concurrency_begins_and_grows(system, sink, initial, feedback, wanted):
-    hop = Watched(sink, 0.2)
+    hop = Watched(sink, 0.2, together=initial)
     inst = system({"d.test": hop.port}, initial_destination_concurrency=initial, default_destination_concurrency_positive_feedback=feedback,
                   defer_transports="smtp")
     for i in range(20):
@@ -126,9 +131,10 @@ def test_dead_destination(system, sink):
     inst.send("first@dead.test")
     inst.wait_log(r"to=<first@dead\.test>.*status=deferred \(host .* refused to talk to me: 421 4\.3\.2 not now")
     tried = dead.sink.connections
-    for i in range(10):
-        inst.send(f"u{i}@dead.test")
-        inst.send(f"u{i}@other.test")
+    with inst.smtp() as client:  # all of it before the time of the dead one is over
+        for i in range(10):
+            for domain in ("dead", "other"):
+                client.sendmail("sender@example.org", [f"u{i}@{domain}.test"], "Subject: x\n\nhello\n")
     other.wait(10)
     wait_for("deferral", lambda: inst.log().count("status=deferred (delivery temporarily suspended: ") >= 10)
     line = re.search(r".*to=<u0@dead\.test>.*status=deferred.*", inst.log())[0]

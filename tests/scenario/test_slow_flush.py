@@ -62,12 +62,17 @@ def test_each_flush_takes_its_time(tmp_path, call):
 
 @pytest.mark.parametrize("call", ["write", "range-start"])
 def test_what_waits_for_no_flush_is_not_delayed(tmp_path, call):
-    assert min(seconds(tmp_path, call) for _ in range(3)) < 3 * MS / 1000
+    assert any(seconds(tmp_path, call) < 3 * MS / 1000 for _ in range(20))  # others may have the processor meanwhile
 
 
 def test_requests_that_wait_share_the_next_flush(tmp_path):
     # 60 requests one by one would take 3 s; shared, a thread's three take at most two flushes each
-    assert 3 * MS / 1000 <= min(seconds(tmp_path, "fdatasync", 20) for _ in range(3)) < 60 * MS / 1000 / 2
+    for _ in range(10):
+        took = seconds(tmp_path, "fdatasync", 20)
+        assert took >= 3 * MS / 1000
+        if took < 60 * MS / 1000 / 2:
+            return
+    pytest.fail(f"at last {took} seconds")
 
 
 def test_processes_share_one_device(tmp_path):

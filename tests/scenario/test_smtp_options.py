@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from instance import stop_accepting
+from instance import HAS_IPV6, free_port, stop_accepting
 
 GENERIC = "inline:{ {root@mx.example.test = admin@example.org} {bob = robert@example.org} {@lan.test = example.org} {carl = carl@example.org} }"
 
@@ -111,8 +111,8 @@ def test_quit_timeout(instance):
                 elif line.startswith(b"DATA"):
                     conn.sendall(b"354 go\r\n")
             begun = time.monotonic()
-            conn.settimeout(10)
-            assert lines.read(1) == b"" and 0.5 < time.monotonic() - begun < 5
+            conn.settimeout(60)  # the other limits are minutes
+            assert lines.read(1) == b"" and time.monotonic() - begun > 0.5
 
 
 @pytest.mark.parametrize("seconds, log", [
@@ -141,9 +141,10 @@ def test_a_domain_whose_exchangers_cannot_be_looked_up(instance, sink, names):
         inst.wait_log(log)
 
 
+@pytest.mark.skipif(not HAS_IPV6, reason="this host has no IPv6")
 @pytest.mark.parametrize("preference", ["ipv4", "ipv6"])
 def test_address_preference(instance, sink, names, preference):
-    hop = sink()  # on 127.0.0.1; a server on ::1 takes nothing, so that the other address is tried after it
+    hop = sink(port=free_port())  # on 127.0.0.1; a server on ::1 takes nothing, so that the other address is tried after it
     names.records["good.test", 28] = [b"\0" * 15 + b"\1"]
     with socket.create_server(("::1", hop.port), family=socket.AF_INET6) as six:
         def refuse():

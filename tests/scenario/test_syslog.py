@@ -9,7 +9,7 @@ import subprocess
 import threading
 
 import pytest
-from instance import STAGE, wait_for
+from instance import STAGE, is_alive, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs a /dev of its own")
 
@@ -100,4 +100,4 @@ def test_lines_without_master(logged):
         os.kill(inst.master_pid(), signal.SIGKILL)
         inst.running = False
     syslog.wait("/smtpd.*: disconnect from", before)
-    wait_for("the workers' end", lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers))
+    wait_for("the workers' end", lambda: not any(is_alive(pid) for pid in workers))

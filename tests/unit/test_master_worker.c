@@ -3,7 +3,7 @@
  * test_master_worker.c - the worker framework, with this program as the worker and as its master.
  *
  * With arguments it is a daemon, of the shape that its name tells ("echo" threaded, "single", "looper"); the scenario tests
- * of master have it in their daemon_directory. Its clients send lines: "pid", "get PARAMETER", "uid", "block MS", "crash", "quit".
+ * of master have it in their daemon_directory. Its clients send lines: "pid", "get PARAMETER", "uid", "block MS", "begin MS" (as block, and says so first), "crash", "quit".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -70,6 +70,12 @@ static bool serve_lines(struct worker *w, int fd)
             buf_printf(&out, "%s\n", config_get(worker_config(w), name));
         else if (slice_starts_with(word, SLICE_LIT("block ")) &&
                  num_parse_i64(slice_sub(word, 6, word.len), 0, 1000000, &ms, &err) == 0) {
+            (void) poll(NULL, 0, (int) ms);
+            buf_puts(&out, "done\n");
+        } else if (slice_starts_with(word, SLICE_LIT("begin ")) &&
+                   num_parse_i64(slice_sub(word, 6, word.len), 0, 1000000, &ms, &err) == 0) {
+            if (say(fd, "begun\n") == -1)
+                ms = 0;
             (void) poll(NULL, 0, (int) ms);
             buf_puts(&out, "done\n");
         } else {
