@@ -7,17 +7,16 @@
  * passed on is in memory; when that is much, sessions wait. Started for a measurement, ended by a signal.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "arguments.h"
 #include "base/file.h"
 #include "base/lock.h"
 #include "base/log.h"
-#include "base/num.h"
 #include "endpoint.h"
 #include "floor_conn.h"
 #include "floor_journal.h"
@@ -245,64 +244,37 @@ static void start_threads(int64_t count, void *(*run)(void *), struct relay *r)
     pthread_attr_destroy(&attr);
 }
 
-static NORETURN void usage(int status)
-{
-    (void) fprintf(
-        status == 0 ? stdout : stderr,
-        "usage: floor [-q] [-s sessions] [-o senders] [inet:][host]:port next_hop journal\n");
-    exit(status); /* NOLINT(concurrency-mt-unsafe): no threads yet */
-}
-
-static int64_t number(const char *option, int64_t max)
-{
-    struct err err = ERR_INIT;
-    int64_t value;
-
-    if (num_parse_i64(slice_str(optarg), 1, max, &value, &err) == -1)
-        fatal("%s: %s", option, err.text);
-    return value;
-}
-
 int main(int argc, char **argv)
 {
-    static const struct option long_options[] = {{"help", no_argument, NULL, 'h'},
-                                                 {NULL, 0, NULL, 0}};
-    struct relay r = {.keep = true};
+    struct relay r = {0};
     struct endpoint here;
     struct err err = ERR_INIT;
     int64_t sessions = 128;
     int64_t senders = 50;
-    int option;
+    bool quits = false;
+    const struct argument rows[] = {
+        {"-q", .on = &quits},
+        {"-s", .number = &sessions, .min = 1, .max = 10000},
+        {"-o", .number = &senders, .min = 1, .max = 10000},
+        {NULL},
+    };
+    char **operand;
 
     log_open(&(struct log_target){
         .program = "floor", .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
     (void) signal(SIGPIPE, SIG_IGN);
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads yet */
-    while ((option = getopt_long(argc, argv, "qs:o:", long_options, NULL)) != -1) {
-        switch (option) {
-        case 'q':
-            r.keep = false;
-            break;
-        case 's':
-            sessions = number("-s", 10000);
-            break;
-        case 'o':
-            senders = number("-o", 10000);
-            break;
-        default:
-            usage(option == 'h' ? 0 : 1);
-        }
-    }
-    if (argc - optind != 3)
-        usage(1);
+    operand = arguments_take(
+        argc, argv, rows,
+        "usage: floor [-q] [-s sessions] [-o senders] [inet:][host]:port next_hop journal", 3);
+    r.keep = !quits;
     lock_init(&r.lock, LOCK_BENCH);
     pthread_cond_init(&r.filled, NULL);
     pthread_cond_init(&r.drained, NULL);
     r.last = &r.first;
-    if (endpoint_parse(argv[optind], AF_UNSPEC, true, &here, &err) == -1 ||
-        endpoint_parse(argv[optind + 1], AF_UNSPEC, false, &r.next_hop, &err) == -1 ||
-        floor_journal_open(argv[optind + 2], JOURNAL_BYTES, &r.journal, &err) == -1 ||
-        endpoint_listen(&here, argv[optind], 1024, 0, &r.listen_fd, &err) == -1)
+    if (endpoint_parse(operand[0], AF_UNSPEC, true, &here, &err) == -1 ||
+        endpoint_parse(operand[1], AF_UNSPEC, false, &r.next_hop, &err) == -1 ||
+        floor_journal_open(operand[2], JOURNAL_BYTES, &r.journal, &err) == -1 ||
+        endpoint_listen(&here, operand[0], 1024, 0, &r.listen_fd, &err) == -1)
         fatal("%s", err.text);
     if (fd_set_nonblocking(r.listen_fd, false) == -1)
         fatal("the socket cannot be made to block");

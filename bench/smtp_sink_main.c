@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* smtp_sink_main.c - smtp-sink(1): a server that throws mail away, to measure clients. */
 #include <errno.h>
-#include <getopt.h>
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
@@ -10,22 +9,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "arguments.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "descriptors.h"
 #include "endpoint.h"
 #include "sink.h"
 #include "tls/tls_certificate.h"
-
-enum { OPT_TLS_CERT = 256, OPT_TLS_KEY, OPT_TLS_WRAPPER, OPT_HELP };
-
-static const struct option long_options[] = {
-    {"tls-cert", required_argument, NULL, OPT_TLS_CERT},
-    {"tls-key", required_argument, NULL, OPT_TLS_KEY},
-    {"tls-wrapper", no_argument, NULL, OPT_TLS_WRAPPER},
-    {"help", no_argument, NULL, OPT_HELP},
-    {NULL, 0, NULL, 0},
-};
 
 static const char usage[] =
     "usage: smtp-sink [-468aceCEFLNpPv] [-A seconds] [-b soft_reply] [-B hard_reply] [-d template]\n"
@@ -52,11 +42,6 @@ static int64_t number(const char *option, struct slice text, int64_t min, int64_
     return value;
 }
 
-static int64_t seconds(const char *option, int64_t min)
-{
-    return number(option, slice_str(optarg), min, 86400);
-}
-
 static struct sink_rule *rule_of(struct command *c, const char *option, struct slice name)
 {
     int verb = sink_verb_parse(name);
@@ -66,30 +51,39 @@ static struct sink_rule *rule_of(struct command *c, const char *option, struct s
     return &c->o.rules[verb];
 }
 
-static void set_fates(struct command *c, const char *option, enum sink_fate fate)
+static void set_fates(void *arg, const char *option, const char *value)
 {
-    struct slice rest = slice_str(optarg);
+    static const struct {
+        char letter;
+        enum sink_fate fate;
+    } fates[] = {{'r', SINK_SOFT}, {'f', SINK_HARD}, {'Q', SINK_421}, {'q', SINK_DROP}};
+    struct command *c = arg;
+    struct slice rest = slice_str(value);
     struct slice name;
+    enum sink_fate fate = SINK_OBEY;
 
+    for (size_t i = 0; i < ARRAY_LEN(fates); i++)
+        if (fates[i].letter == option[1])
+            fate = fates[i].fate;
     while (slice_token(&rest, ", \t\r\n", &name))
         rule_of(c, option, name)->fate = fate;
     if (fate == SINK_SOFT || fate == SINK_HARD)
         c->o.no_pipelining = true; /* a client that sends ahead would not notice in time */
 }
 
-static void set_logged(struct command *c)
+static void set_logged(void *arg, const char *option, const char *value)
 {
-    struct slice rest = slice_str(optarg);
+    struct slice rest = slice_str(value);
     struct slice name;
 
     while (slice_token(&rest, ", \t\r\n", &name))
-        rule_of(c, "-s", name)->log = true;
+        rule_of(arg, option, name)->log = true;
 }
 
 /* command:seconds[:odds] */
-static void set_delay(struct command *c)
+static void set_delay(void *arg, const char *option, const char *value)
 {
-    struct slice rest = slice_str(optarg);
+    struct slice rest = slice_str(value);
     struct slice part[3];
     size_t n = 0;
     struct sink_rule *rule;
@@ -97,168 +91,99 @@ static void set_delay(struct command *c)
     while (n < ARRAY_LEN(part) && slice_token(&rest, ":", &part[n]))
         n++;
     if (n < 2 || rest.len > 0)
-        fatal("-W: want command:seconds or command:seconds:odds, not \"%s\"", optarg);
-    rule = rule_of(c, "-W", part[0]);
-    rule->delay_s = number("-W", part[1], 1, 86400);
-    rule->odds = n == 3 ? (int) number("-W", part[2], 1, 99) : 0;
+        fatal("%s: want command:seconds or command:seconds:odds, not \"%s\"", option, value);
+    rule = rule_of(arg, option, part[0]);
+    rule->delay_s = number(option, part[1], 1, ARGUMENT_SECONDS_MAX);
+    rule->odds = n == 3 ? (int) number(option, part[2], 1, 99) : 0;
 }
 
-static const char *take_reply(const char *option, char first)
+/* -b and -B: 4xx and 5xx */
+static void set_reply(void *arg, const char *option, const char *value)
 {
-    struct slice s = slice_str(optarg);
+    struct command *c = arg;
+    char first = option[1] == 'b' ? '4' : '5';
+    struct slice s = slice_str(value);
 
     if (s.len < 3 || s.ptr[0] != first || !ascii_is_digit(s.ptr[1]) || !ascii_is_digit(s.ptr[2]) ||
         (s.len > 3 && s.ptr[3] != ' ') || slice_find(s, '\n') != -1)
-        fatal("%s: want a reply that begins with %cxx, not \"%s\"", option, first, optarg);
-    return optarg;
+        fatal("%s: want a reply that begins with %cxx, not \"%s\"", option, first, value);
+    *(first == '4' ? &c->o.soft_reply : &c->o.hard_reply) = value;
 }
 
 /* The escapes of C. */
-static void take_start(struct buf *out)
+static void set_start(void *arg, const char *option, const char *value)
 {
     static const char from[] = "abfnrtv\\";
     static const char to[] = "\a\b\f\n\r\t\v\\";
+    struct buf *out = &((struct command *) arg)->start;
 
-    for (const char *p = optarg; *p != '\0'; p++) {
+    for (const char *p = value; *p != '\0'; p++) {
         const char *escape = *p == '\\' && p[1] != '\0' ? strchr(from, p[1]) : NULL;
 
         if (escape != NULL) {
             buf_putc(out, to[escape - from]);
             p++;
         } else if (*p == '\\' && p[1] >= '0' && p[1] <= '7') {
-            unsigned value = 0;
+            unsigned code = 0;
 
             for (int i = 0; i < 3 && p[1] >= '0' && p[1] <= '7'; i++)
-                value = value * 8 + (unsigned) (*++p - '0');
-            buf_putc(out, (char) value);
+                code = code * 8 + (unsigned) (*++p - '0');
+            buf_putc(out, (char) code);
         } else if (*p == '\\') {
-            fatal("-S: unknown escape in \"%s\"", optarg);
+            fatal("%s: unknown escape in \"%s\"", option, value);
         } else {
             buf_putc(out, *p);
         }
     }
 }
 
-static void take_long_option(struct command *c, int option)
+static char **take_arguments(struct command *c, int argc, char **argv)
 {
-    switch (option) {
-    case OPT_TLS_CERT:
-        c->cert = optarg;
-        break;
-    case OPT_TLS_KEY:
-        c->key = optarg;
-        break;
-    case OPT_TLS_WRAPPER:
-        c->o.tls_wrapped = true;
-        break;
-    case OPT_HELP:
-        (void) puts(usage);
-        exit(0); /* NOLINT(concurrency-mt-unsafe): no threads */
-    default:
-        (void) fprintf(stderr, "%s\n", usage);
-        exit(1); /* NOLINT(concurrency-mt-unsafe): no threads */
-    }
-}
-
-static bool take_switch(struct command *c, int option)
-{
-    const struct {
-        char option;
-        bool *target;
-    } switches[] = {
-        {'8', &c->o.no_8bitmime}, {'a', &c->o.no_auth},       {'c', &c->o.counters},
-        {'C', &c->o.no_xclient},  {'e', &c->o.no_esmtp},      {'E', &c->o.no_enhanced},
-        {'F', &c->o.no_xforward}, {'L', &c->o.lmtp},          {'N', &c->o.no_dsn},
-        {'P', &c->o.pix},         {'p', &c->o.no_pipelining}, {'v', &c->o.verbose},
+    struct sink_options *o = &c->o;
+    const struct argument rows[] = {
+        {"-4", .choice = &c->family, .chosen = AF_INET},
+        {"-6", .choice = &c->family, .chosen = AF_INET6},
+        {"-8", .on = &o->no_8bitmime},
+        {"-a", .on = &o->no_auth},
+        {"-A", .number = &o->abort_after_s, .min = 0, .max = ARGUMENT_SECONDS_MAX},
+        {"-b", .take = set_reply, .arg = c},
+        {"-B", .take = set_reply, .arg = c},
+        {"-c", .on = &o->counters},
+        {"-C", .on = &o->no_xclient},
+        {"-d", .text = &o->dump_one},
+        {"-D", .text = &o->dump_all},
+        {"-e", .on = &o->no_esmtp},
+        {"-E", .on = &o->no_enhanced},
+        {"-f", .take = set_fates, .arg = c},
+        {"-F", .on = &o->no_xforward},
+        {"-h", .text = &o->hostname},
+        {"-H", .number = &o->read_delay_s, .min = 1, .max = ARGUMENT_SECONDS_MAX},
+        {"-L", .on = &o->lmtp},
+        {"-m", .number = &o->max_sessions, .min = 1, .max = 1000000},
+        {"-M", .number = &o->quit_messages, .min = 1, .max = INT64_MAX},
+        {"-n", .number = &o->quit_sessions, .min = 1, .max = INT64_MAX},
+        {"-N", .on = &o->no_dsn},
+        {"-p", .on = &o->no_pipelining},
+        {"-P", .on = &o->pix},
+        {"-q", .take = set_fates, .arg = c},
+        {"-Q", .take = set_fates, .arg = c},
+        {"-r", .take = set_fates, .arg = c},
+        {"-R", .text = &c->root},
+        {"-s", .take = set_logged, .arg = c},
+        {"-S", .take = set_start, .arg = c},
+        {"-t", .number = &o->timeout_s, .min = 1, .max = ARGUMENT_SECONDS_MAX},
+        {"-T", .integer = &c->window, .min = 1, .max = 65535},
+        {"-u", .text = &c->user},
+        {"-v", .on = &o->verbose},
+        {"-w", .number = &o->rules[SINK_DATA].delay_s, .min = 1, .max = ARGUMENT_SECONDS_MAX},
+        {"-W", .take = set_delay, .arg = c},
+        {"--tls-cert", .text = &c->cert},
+        {"--tls-key", .text = &c->key},
+        {"--tls-wrapper", .on = &o->tls_wrapped},
+        {NULL},
     };
 
-    for (size_t i = 0; i < ARRAY_LEN(switches); i++)
-        if (switches[i].option == option) {
-            *switches[i].target = true;
-            return true;
-        }
-    return false;
-}
-
-static void take_option(struct command *c, int option)
-{
-    switch (option) {
-    case '4':
-        c->family = AF_INET;
-        break;
-    case '6':
-        c->family = AF_INET6;
-        break;
-    case 'A':
-        c->o.abort_after_s = seconds("-A", 0);
-        break;
-    case 'b':
-        c->o.soft_reply = take_reply("-b", '4');
-        break;
-    case 'B':
-        c->o.hard_reply = take_reply("-B", '5');
-        break;
-    case 'd':
-        c->o.dump_one = optarg;
-        break;
-    case 'D':
-        c->o.dump_all = optarg;
-        break;
-    case 'f':
-        set_fates(c, "-f", SINK_HARD);
-        break;
-    case 'h':
-        c->o.hostname = optarg;
-        break;
-    case 'H':
-        c->o.read_delay_s = seconds("-H", 1);
-        break;
-    case 'm':
-        c->o.max_sessions = number("-m", slice_str(optarg), 1, 1000000);
-        break;
-    case 'M':
-        c->o.quit_messages = number("-M", slice_str(optarg), 1, INT64_MAX);
-        break;
-    case 'n':
-        c->o.quit_sessions = number("-n", slice_str(optarg), 1, INT64_MAX);
-        break;
-    case 'q':
-        set_fates(c, "-q", SINK_DROP);
-        break;
-    case 'Q':
-        set_fates(c, "-Q", SINK_421);
-        break;
-    case 'r':
-        set_fates(c, "-r", SINK_SOFT);
-        break;
-    case 'R':
-        c->root = optarg;
-        break;
-    case 's':
-        set_logged(c);
-        break;
-    case 'S':
-        take_start(&c->start);
-        break;
-    case 't':
-        c->o.timeout_s = seconds("-t", 1);
-        break;
-    case 'T':
-        c->window = (int) number("-T", slice_str(optarg), 1, 65535);
-        break;
-    case 'u':
-        c->user = optarg;
-        break;
-    case 'w':
-        c->o.rules[SINK_DATA].delay_s = seconds("-w", 1);
-        break;
-    case 'W':
-        set_delay(c);
-        break;
-    default:
-        if (!take_switch(c, option))
-            take_long_option(c, option);
-    }
+    return arguments_take(argc, argv, rows, usage, 2);
 }
 
 static SSL_CTX *make_tls(const struct command *c)
@@ -331,19 +256,13 @@ int main(int argc, char **argv)
                               .max_sessions = 256}};
     struct endpoint where;
     struct err err = ERR_INIT;
-    int option;
+    char **operand;
     int fd;
 
     log_to(false);
     buf_init(&c.start, SIZE_MAX);
     (void) signal(SIGPIPE, SIG_IGN);
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
-    while ((option = getopt_long(argc, argv,
-                                 "468aA:b:B:cCd:D:eEf:Fh:H:Lm:M:n:NpPq:Q:r:R:s:S:t:T:u:vw:W:",
-                                 long_options, NULL)) != -1)
-        take_option(&c, option);
-    if (argc - optind != 2)
-        take_long_option(&c, '?');
+    operand = take_arguments(&c, argc, argv);
     check_together(&c);
     c.o.no_esmtp = c.o.no_esmtp || c.o.pix;
     c.o.dump_start = buf_view(&c.start);
@@ -352,10 +271,10 @@ int main(int argc, char **argv)
     descriptors_raise(c.o.max_sessions * 2); /* a dump each */
     if (c.cert != NULL)
         c.o.tls_context = make_tls(&c);
-    if (endpoint_parse(argv[optind], c.family, true, &where, &err) == -1 ||
-        endpoint_listen(&where, argv[optind],
-                        (int) number("backlog", slice_str(argv[optind + 1]), 1, INT_MAX), c.window,
-                        &fd, &err) == -1)
+    if (endpoint_parse(operand[0], c.family, true, &where, &err) == -1 ||
+        endpoint_listen(&where, operand[0],
+                        (int) number("backlog", slice_str(operand[1]), 1, INT_MAX), c.window, &fd,
+                        &err) == -1)
         fatal("%s", err.text);
     drop_privileges(&c);
     if (sink_run(&c.o, fd, &err) == -1)

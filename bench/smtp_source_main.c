@@ -1,45 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* smtp_source_main.c - smtp-source(1): many SMTP or LMTP sessions side by side, to measure a server. */
-#include <getopt.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "arguments.h"
 #include "base/log.h"
-#include "base/num.h"
 #include "descriptors.h"
 #include "message.h"
 #include "progress.h"
 #include "tls/tls_certificate.h"
-
-enum {
-    OPT_TLS = 256,
-    OPT_TLS_WRAPPER,
-    OPT_TLS_RESUME,
-    OPT_TLS_CAFILE,
-    OPT_PIPELINING,
-    OPT_DOMAINS,
-    OPT_LATENCY,
-    OPT_JSON,
-    OPT_QUIET,
-    OPT_HELP,
-};
-
-static const struct option long_options[] = {
-    {"tls", no_argument, NULL, OPT_TLS},
-    {"tls-wrapper", no_argument, NULL, OPT_TLS_WRAPPER},
-    {"tls-resume", no_argument, NULL, OPT_TLS_RESUME},
-    {"tls-cafile", required_argument, NULL, OPT_TLS_CAFILE},
-    {"pipelining", no_argument, NULL, OPT_PIPELINING},
-    {"domains", required_argument, NULL, OPT_DOMAINS},
-    {"latency", no_argument, NULL, OPT_LATENCY},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"quiet", no_argument, NULL, OPT_QUIET},
-    {"help", no_argument, NULL, OPT_HELP},
-    {NULL, 0, NULL, 0},
-};
 
 static const char usage[] =
     "usage: smtp-source [-46AcdLNov] [-C tries] [-f from] [-F file] [-l length] [-m messages]\n"
@@ -53,131 +25,8 @@ struct command {
     const char *file, *cafile;
     int64_t length;
     int family;
-    bool counter, latency, json, quiet;
+    bool counter, latency, json, quiet, starttls, wrapped;
 };
-
-static int64_t number(const char *option, const char *text, int64_t min, int64_t max)
-{
-    struct err err = ERR_INIT;
-    int64_t value;
-
-    if (num_parse_i64(slice_str(text), min, max, &value, &err) == -1)
-        fatal("%s: %s", option, err.text);
-    return value;
-}
-
-static void take_long_option(struct command *c, int option)
-{
-    switch (option) {
-    case OPT_TLS:
-        c->o.tls = SOURCE_STARTTLS;
-        break;
-    case OPT_TLS_WRAPPER:
-        c->o.tls = SOURCE_WRAPPED;
-        break;
-    case OPT_TLS_RESUME:
-        c->o.tls_resume = true;
-        break;
-    case OPT_TLS_CAFILE:
-        c->cafile = optarg;
-        break;
-    case OPT_PIPELINING:
-        c->o.pipelining = true;
-        break;
-    case OPT_DOMAINS:
-        c->o.domains = number("--domains", optarg, 1, INT_MAX);
-        break;
-    case OPT_LATENCY:
-        c->latency = true;
-        break;
-    case OPT_JSON:
-        c->json = true;
-        break;
-    case OPT_QUIET:
-        c->quiet = true;
-        break;
-    case OPT_HELP:
-        (void) puts(usage);
-        exit(0); /* NOLINT(concurrency-mt-unsafe): no threads */
-    default:
-        (void) fprintf(stderr, "%s\n", usage);
-        exit(1); /* NOLINT(concurrency-mt-unsafe): no threads */
-    }
-}
-
-static void take_option(struct command *c, int option)
-{
-    switch (option) {
-    case '4':
-        c->family = AF_INET;
-        break;
-    case '6':
-        c->family = AF_INET6;
-        break;
-    case 'A':
-        c->o.carry_on = true;
-        break;
-    case 'c':
-        c->counter = true;
-        break;
-    case 'C':
-        c->o.connect_tries = number("-C", optarg, 1, INT_MAX);
-        break;
-    case 'd':
-        c->o.keep_connection = true;
-        break;
-    case 'f':
-        c->o.sender = optarg;
-        break;
-    case 'F':
-        c->file = optarg;
-        break;
-    case 'l':
-        c->length = number("-l", optarg, 1, INT_MAX);
-        break;
-    case 'L':
-        c->o.lmtp = true;
-        break;
-    case 'm':
-        c->o.messages = number("-m", optarg, 1, INT64_MAX);
-        break;
-    case 'M':
-        c->o.hostname = optarg;
-        break;
-    case 'N':
-        c->o.number_all = true;
-        break;
-    case 'o':
-        c->o.old = true;
-        break;
-    case 'r':
-        c->o.recipients = number("-r", optarg, 1, INT_MAX);
-        break;
-    case 'R':
-        c->o.random_wait_s = number("-R", optarg, 1, 86400);
-        break;
-    case 's':
-        c->o.sessions = number("-s", optarg, 1, 100000);
-        break;
-    case 'S':
-        c->o.subject = optarg;
-        break;
-    case 't':
-        c->o.recipient = optarg;
-        break;
-    case 'T':
-        c->o.window = (int) number("-T", optarg, 1, 65535);
-        break;
-    case 'v':
-        c->o.verbose = true;
-        break;
-    case 'w':
-        c->o.wait_s = number("-w", optarg, 1, 86400);
-        break;
-    default:
-        take_long_option(c, option);
-    }
-}
 
 static void check_together(const struct command *c)
 {
@@ -185,11 +34,13 @@ static void check_together(const struct command *c)
         fatal("specify one of -w -R");
     if (c->file != NULL && c->length > 0)
         fatal("specify one of -F -l");
+    if (c->starttls && c->wrapped)
+        fatal("specify one of --tls --tls-wrapper");
     if (c->o.lmtp && c->o.old)
         fatal("specify one of -L -o");
-    if (c->o.old && (c->o.tls == SOURCE_STARTTLS || c->o.pipelining))
+    if (c->o.old && (c->starttls || c->o.pipelining))
         fatal("with -o nothing is announced: no --tls, no --pipelining");
-    if (c->o.tls == SOURCE_CLEAR && (c->o.tls_resume || c->cafile != NULL))
+    if (!c->starttls && !c->wrapped && (c->o.tls_resume || c->cafile != NULL))
         fatal("--tls-resume and --tls-cafile want --tls or --tls-wrapper");
     if (c->latency && c->json)
         fatal("specify one of --latency --json");
@@ -259,6 +110,47 @@ static int run(struct command *c)
     return fflush(stdout) == 0 ? 0 : 1;
 }
 
+static char **take_arguments(struct command *c, int argc, char **argv)
+{
+    struct source_options *o = &c->o;
+    const struct argument rows[] = {
+        {"-4", .choice = &c->family, .chosen = AF_INET},
+        {"-6", .choice = &c->family, .chosen = AF_INET6},
+        {"-A", .on = &o->carry_on},
+        {"-c", .on = &c->counter},
+        {"-C", .number = &o->connect_tries, .min = 1, .max = INT_MAX},
+        {"-d", .on = &o->keep_connection},
+        {"-f", .text = &o->sender},
+        {"-F", .text = &c->file},
+        {"-l", .number = &c->length, .min = 1, .max = INT_MAX},
+        {"-L", .on = &o->lmtp},
+        {"-m", .number = &o->messages, .min = 1, .max = INT64_MAX},
+        {"-M", .text = &o->hostname},
+        {"-N", .on = &o->number_all},
+        {"-o", .on = &o->old},
+        {"-r", .number = &o->recipients, .min = 1, .max = INT_MAX},
+        {"-R", .number = &o->random_wait_s, .min = 1, .max = ARGUMENT_SECONDS_MAX},
+        {"-s", .number = &o->sessions, .min = 1, .max = 100000},
+        {"-S", .text = &o->subject},
+        {"-t", .text = &o->recipient},
+        {"-T", .integer = &o->window, .min = 1, .max = 65535},
+        {"-v", .on = &o->verbose},
+        {"-w", .number = &o->wait_s, .min = 1, .max = ARGUMENT_SECONDS_MAX},
+        {"--tls", .on = &c->starttls},
+        {"--tls-wrapper", .on = &c->wrapped},
+        {"--tls-resume", .on = &o->tls_resume},
+        {"--tls-cafile", .text = &c->cafile},
+        {"--pipelining", .on = &o->pipelining},
+        {"--domains", .number = &o->domains, .min = 1, .max = INT_MAX},
+        {"--latency", .on = &c->latency},
+        {"--json", .on = &c->json},
+        {"--quiet", .on = &c->quiet},
+        {NULL},
+    };
+
+    return arguments_take(argc, argv, rows, usage, 1);
+}
+
 int main(int argc, char **argv)
 {
     char host[HOST_NAME_MAX + 1] = "";
@@ -266,17 +158,12 @@ int main(int argc, char **argv)
     struct buf address = BUF_INIT(SIZE_MAX);
     struct buf body = BUF_INIT(SIZE_MAX);
     struct err err = ERR_INIT;
-    int option;
+    char **operand;
 
     log_open(&(struct log_target){
         .program = "smtp-source", .maillog_fd = -1, .to_stderr = true, .no_syslog = true});
     (void) signal(SIGPIPE, SIG_IGN);
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no threads */
-    while ((option = getopt_long(argc, argv, "46AcC:df:F:l:Lm:M:Nor:R:s:S:t:T:vw:", long_options,
-                                 NULL)) != -1)
-        take_option(&c, option);
-    if (argc - optind != 1)
-        take_long_option(&c, '?');
+    operand = take_arguments(&c, argc, argv);
     if (c.o.hostname == NULL) {
         if (gethostname(host, sizeof(host) - 1) == -1)
             fatal("the host has no name: use -M");
@@ -288,8 +175,9 @@ int main(int argc, char **argv)
     if (c.o.recipient == NULL)
         c.o.recipient = buf_cstr(&address);
     check_together(&c);
+    c.o.tls = c.starttls ? SOURCE_STARTTLS : c.wrapped ? SOURCE_WRAPPED : SOURCE_CLEAR;
     make_body(&c, &body);
-    if (endpoint_parse(argv[optind], c.family, false, &c.o.to, &err) == -1)
+    if (endpoint_parse(operand[0], c.family, false, &c.o.to, &err) == -1)
         fatal("%s", err.text);
     c.o.body = buf_view(&body);
     c.o.body_is_message = c.file != NULL;
