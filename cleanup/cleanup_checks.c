@@ -22,11 +22,13 @@ static void log_action(const struct cleanup_msg *m, const char *what, const char
                    SLICE_FMT(e->client_addr));
     else
         buf_puts(&line, " from local;");
-    buf_printf(&line, " from=<%.*s>", SLICE_FMT(e->sender));
+    buf_puts(&line, " from=");
+    log_put_address(&line, e->sender);
     if (m->rcpts.len > 0) {
         const struct mail_rcpt *r = m->rcpts.items[0];
 
-        buf_printf(&line, " to=<%.*s>", SLICE_FMT(r->addr));
+        buf_puts(&line, " to=");
+        log_put_address(&line, r->addr);
     }
     if (e->protocol.len > 0)
         buf_printf(&line, " proto=%.*s", SLICE_FMT(e->protocol));

@@ -69,13 +69,17 @@ static int start(struct worker *w, struct err *err)
 static int begin(struct pickup *p, struct mail_envelope env, const struct stat *st,
                  struct intake **in, char *id, struct err *err)
 {
+    struct buf from = BUF_INIT(SIZE_MAX);
+
     queue_id_new(p->long_ids, id);
     env.queue_id = slice_str(id);
     env.arrival_us =
         (uint64_t) st->st_mtim.tv_sec * 1000000 + (uint64_t) st->st_mtim.tv_nsec / 1000;
     env.flags |= MAIL_LOCAL_ORIGIN | MAIL_RECEIVED_DONE;
     receive_options_put(&p->receive, &env);
-    log_info("%s: uid=%ld from=<%.*s>", id, (long) st->st_uid, SLICE_FMT(env.sender));
+    log_put_address(&from, env.sender);
+    log_info("%s: uid=%ld from=%s", id, (long) st->st_uid, buf_cstr(&from));
+    buf_fini(&from);
     *in = intake_begin(p->intake, &env, err);
     return *in == NULL ? -1 : 0;
 }

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* master_params.c - the parameters of master and of the worker framework, and the list of this folder's sets. */
+#include <string.h>
+
 #include "master/instances.h"
 #include "master/master_int.h"
 #include "master/worker_int.h"
+#include "postconf/findings.h"
 
 #define W struct worker_params
 static const struct param worker_rows[] = {
@@ -14,10 +17,23 @@ static const struct param worker_rows[] = {
             "Clients that a worker serves before it leaves (times the clients that it takes at once)."),
     PARAM_TIME("daemon_timeout", W, daemon_timeout_s, .def = "18000s", .min = 1,
                .doc = "Time in which a worker must be done with a client, or it is stopped."),
+    PARAM_STRING("info_log_address_format", W, log_address_format, .def = "external",
+                 .doc = "How log lines write mail addresses: external (quoted where SMTP wants "
+                        "that), internal (as tables are asked for them)."),
     PARAM_INT("worker_threads", W, threads, .def = "100", .min = 1, .max = 10000,
               .doc = "Most threads of a threaded worker; started as needed."),
 };
-const struct param_set worker_params = PARAM_SET("worker", W, worker_rows);
+static void check_worker(struct map_env *env, struct findings *f)
+{
+    const char *format = config_get(findings_config(f), "info_log_address_format");
+
+    (void) env;
+    if (strcmp(format, "external") != 0 && strcmp(format, "internal") != 0)
+        findings_error(f, "info_log_address_format", "\"%s\" is neither external nor internal",
+                       format);
+}
+
+const struct param_set worker_params = PARAM_SET_CHECKED("worker", W, worker_rows, check_worker);
 
 #define M struct master_params
 static const struct param master_rows[] = {

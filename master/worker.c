@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/num.h"
+#include "mail/address.h"
 #include "master/worker_int.h"
 
 #define CONFIG_TEXT_MAX (16U << 20)
@@ -288,6 +289,7 @@ void worker_open_log(const struct worker *w)
         .facility = w->common.syslog_facility,
         .maillog_fd = has_log ? WORKER_FD_LOG : -1,
         .no_syslog = has_log,
+        .address = strcmp(w->p.log_address_format, "internal") == 0 ? NULL : address_quote,
     };
 
     log_open(&t);

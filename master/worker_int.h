@@ -28,6 +28,7 @@ enum {
 
 struct worker_params {
     int64_t max_idle_s, max_use, daemon_timeout_s, threads;
+    const char *log_address_format;
 };
 extern const struct param_set worker_params;
 

@@ -396,8 +396,8 @@ static void activate(struct qmgr *q, struct queued *qd, struct handover *h)
               LF_INT("nrcpt", (int64_t) cursor.total),
               LF_PAREN("queue", SLICE_LIT("queue active")));
     if (store_msg_state(qd->m)->forced_expire)
-        log_info("%.*s: from=<%.*s>, status=force-expired, returned to sender",
-                 SLICE_FMT(m->env.queue_id), SLICE_FMT(m->env.sender));
+        log_event(LOG_LEVEL_INFO, "expired", m->env.queue_id, LF_ADDR("from", m->env.sender),
+                  LF_RAW("status", SLICE_LIT("status=force-expired, returned to sender")));
     if (n > 0) {
         /* a large part has chunks of another size, and is let go before the message */
         struct arena *own = store_cursor_at_end(&cursor) ? a : arena_new(PART_ARENA);

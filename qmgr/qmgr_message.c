@@ -261,14 +261,16 @@ static void check_age(struct part *p)
     if (count_state(p, RCPT_DEFERRED) == 0)
         return;
     if (age_us > lifetime_us(m) || forced) {
-        log_info("%.*s: from=<%.*s>, status=%s, returned to sender", SLICE_FMT(m->env.queue_id),
-                 SLICE_FMT(m->env.sender), forced ? "force-expired" : "expired");
+        log_event(LOG_LEVEL_INFO, "expired", m->env.queue_id, LF_ADDR("from", m->env.sender),
+                  LF_TEXT("status", slice_str(forced ? "force-expired" : "expired")),
+                  LF_RAW("what", SLICE_LIT("returned to sender")));
         (void) expire(p, INT64_MAX);
         return;
     }
     if (expire(p, age_us))
-        log_info("%.*s: from=<%.*s>, status=expired, retry schedule is over, returned to sender",
-                 SLICE_FMT(m->env.queue_id), SLICE_FMT(m->env.sender));
+        log_event(LOG_LEVEL_INFO, "expired", m->env.queue_id, LF_ADDR("from", m->env.sender),
+                  LF_TEXT("status", SLICE_LIT("expired")),
+                  LF_RAW("what", SLICE_LIT("retry schedule is over, returned to sender")));
     if (!m->delay_judged) {
         m->delay_judged = true;
         m->delay_due =

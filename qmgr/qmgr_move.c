@@ -72,10 +72,13 @@ static int requeue(struct move_job *j, struct err *err)
     struct intake *in = NULL;
     struct proto_result result;
     char *piece = xmalloc(REQUEUE_PIECE);
+    struct buf from = BUF_INIT(SIZE_MAX);
     int ret = -1;
 
-    log_info("%s: uid=%ld from=<%.*s> orig_id=%.*s", j->new_id, (long) getuid(),
-             SLICE_FMT(env.sender), SLICE_FMT(env.queue_id));
+    log_put_address(&from, env.sender);
+    log_info("%s: uid=%ld from=%s orig_id=%.*s", j->new_id, (long) getuid(), buf_cstr(&from),
+             SLICE_FMT(env.queue_id));
+    buf_fini(&from);
     env.queue_id = slice_str(j->new_id);
     env.filter = buf_view(&j->filter);
     env.redirect = SLICE_EMPTY; /* checks may say so again */

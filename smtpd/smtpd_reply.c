@@ -57,10 +57,14 @@ void smtpd_log_verdict(struct session *s, const char *what, const char *stage, s
     buf_printf(&line, "%s: %s: %s from %.*s: %.*s;",
                s->t.queue_id[0] != '\0' ? s->t.queue_id : "NOQUEUE", what, stage,
                SLICE_FMT(s->namaddr), SLICE_FMT(text));
-    if (s->t.begun || rcpt.len > 0)
-        buf_printf(&line, " from=<%.*s>", SLICE_FMT(s->t.sender));
-    if (rcpt.len > 0)
-        buf_printf(&line, " to=<%.*s>", SLICE_FMT(rcpt));
+    if (s->t.begun || rcpt.len > 0) {
+        buf_puts(&line, " from=");
+        log_put_address(&line, s->t.sender);
+    }
+    if (rcpt.len > 0) {
+        buf_puts(&line, " to=");
+        log_put_address(&line, rcpt);
+    }
     buf_printf(&line, " proto=%s", s->esmtp ? "ESMTP" : "SMTP");
     if (s->helo.len > 0)
         buf_printf(&line, " helo=<%.*s>", SLICE_FMT(s->helo));

@@ -39,6 +39,7 @@ static struct {
     bool to_stderr, no_syslog, opened;
     char program[64];
     const char *syslog_path;
+    void (*address)(struct slice addr, struct buf *out);
     pid_t pid;
 } target = {.facility = LOG_MAIL, .maillog_fd = -1, .to_stderr = true};
 
@@ -131,6 +132,7 @@ void log_open(const struct log_target *t)
     target.maillog_fd = t->maillog_fd;
     target.to_stderr = t->to_stderr;
     target.no_syslog = t->no_syslog;
+    target.address = t->address;
     target.syslog_path = t->syslog_path != NULL ? t->syslog_path : "/dev/log";
     target.opened = true;
     (void) stamp(); /* reads the time zone's file while it can be read */
@@ -490,6 +492,25 @@ static void put(struct line *l, struct slice s)
     l->len += n;
 }
 
+void log_put_address(struct buf *out, struct slice addr)
+{
+    buf_putc(out, '<');
+    if (target.address != NULL)
+        target.address(addr, out);
+    else
+        buf_put_slice(out, addr);
+    buf_putc(out, '>');
+}
+
+static void put_address(struct line *l, struct slice addr)
+{
+    struct buf text = BUF_INIT(LINE_MAX_BYTES);
+
+    log_put_address(&text, addr);
+    put(l, buf_view(&text));
+    buf_fini(&text);
+}
+
 void log_event_fields(enum log_level level, const char *event, struct slice queue_id,
                       const struct log_field *fields, size_t count)
 {
@@ -530,9 +551,7 @@ void log_event_fields(enum log_level level, const char *event, struct slice queu
             break;
         case LF_KIND_ADDR:
         case LF_KIND_OPT_ADDR:
-            put(&l, SLICE_LIT("<"));
-            put(&l, f->text);
-            put(&l, SLICE_LIT(">"));
+            put_address(&l, f->text);
             break;
         case LF_KIND_INT:
             snprintf(number, sizeof(number), "%lld", (long long) f->number);

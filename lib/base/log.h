@@ -29,6 +29,8 @@ struct log_target {
     bool to_stderr;          /* also to standard error, as commands do */
     bool no_syslog;
     const char *syslog_path; /* NULL: "/dev/log"; must stay as it is while the program runs */
+    void (*address)(struct slice addr,
+                    struct buf *out); /* how mail addresses are written; NULL: as they are */
 };
 
 void log_open(const struct log_target *t);
@@ -79,6 +81,8 @@ struct log_field {
 #define LF_PAREN(name, s)    ((struct log_field){LF_KIND_PAREN, (name), (s), 0})
 #define LF_OPT_TEXT(name, s) ((struct log_field){LF_KIND_OPT_TEXT, (name), (s), 0})
 #define LF_OPT_ADDR(name, s) ((struct log_field){LF_KIND_OPT_ADDR, (name), (s), 0})
+/* For a text that is put together: a mail address as LF_ADDR writes it, with its <>. */
+void log_put_address(struct buf *out, struct slice addr);
 void log_event_fields(enum log_level level, const char *event, struct slice queue_id,
                       const struct log_field *fields, size_t count);
 #define log_event(level, event, queue_id, ...)                                                     \
