@@ -11,9 +11,11 @@
 #include "master/agent.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/lock.h"
 #include "base/log.h"
+#include "master/delivery_filter.h"
 
 #define REQUEST_WAIT_MS 60000 /* for the rest of a request whose first frame is there */
 
@@ -32,6 +34,11 @@ struct agent_params {
     int64_t delay_resolution;
 };
 
+#define FILTER(program)                                                                            \
+    PARAM_BY_NAME(program "_delivery_status_filter", PARAM_TYPE_STRING,                            \
+                  .def = "$default_delivery_status_filter", .services = program,                   \
+                  .doc = "See default_delivery_status_filter.")
+
 static const struct param rows[] = {
     PARAM_BOOL("soft_bounce", struct agent_params, soft_bounce, .def = "no",
                .doc = "Nothing is refused or returned for good: 5xx replies become 4xx, and what "
@@ -39,6 +46,15 @@ static const struct param rows[] = {
     PARAM_INT("delay_logging_resolution_limit", struct agent_params, delay_resolution, .def = "2",
               .max = 6, .services = "smtp,local,virtual,error,discard",
               .doc = "Most places after the point in the delays of delivery log lines."),
+    PARAM_BY_NAME("default_delivery_status_filter", PARAM_TYPE_STRING, .def = "",
+                  .services = "smtp,local,virtual",
+                  .doc =
+                      "Tables that are asked for what became of a recipient, \"X.Y.Z text\", and "
+                      "give another code, and another text if they have one; a success stays a "
+                      "success, a failure a failure."),
+    FILTER("smtp"),
+    FILTER("local"),
+    FILTER("virtual"),
 };
 extern const struct param_set agent_params; /* listed in master_params.c */
 const struct param_set agent_params = PARAM_SET("agent", struct agent_params, rows);
@@ -46,6 +62,7 @@ const struct param_set agent_params = PARAM_SET("agent", struct agent_params, ro
 /* One process is one agent: set once, by agent_main() and at its start, before anything is delivered. */
 static const struct agent *agent;
 static struct agent_params params;
+static struct delivery_filter *filter; /* NULL: none */
 
 static void leave_nothing_out(struct deliver_request *r)
 {
@@ -74,6 +91,8 @@ static enum chan_result read_request(struct chan *c, int wait_ms, struct deliver
     if (res == CHAN_OK) {
         (*out)->soft_bounce = params.soft_bounce;
         (*out)->delay_resolution = (int) params.delay_resolution;
+        (*out)->filter = filter != NULL ? delivery_filter_apply : NULL;
+        (*out)->filter_arg = filter;
     }
     return res;
 }
@@ -224,9 +243,29 @@ static void serve(struct worker *w, const struct worker_client *c)
     chan_free(&chan);
 }
 
+/* Not every agent has one. */
+static int open_filter(struct worker *w, struct err *err)
+{
+    static const struct {
+        const char *program, *parameter;
+    } filters[] = {
+        {"smtp", "smtp_delivery_status_filter"},
+        {"local", "local_delivery_status_filter"},
+        {"virtual", "virtual_delivery_status_filter"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(filters); i++)
+        if (strcmp(agent->program, filters[i].program) == 0)
+            return delivery_filter_open(worker_maps(w), filters[i].parameter,
+                                        config_get(worker_config(w), filters[i].parameter), &filter,
+                                        err);
+    return 0;
+}
+
 static int start(struct worker *w, struct err *err)
 {
-    if (config_bind(worker_config(w), &agent_params, &params, err) == -1)
+    if (config_bind(worker_config(w), &agent_params, &params, err) == -1 ||
+        open_filter(w, err) == -1)
         return -1;
     return agent->start != NULL ? agent->start(w, err) : 0;
 }

@@ -10,6 +10,7 @@
 #include "base/log.h"
 
 #define REST_TIMEOUT_MS 60000 /* for the frames after the first */
+#define FILTERED_MAX    (1U << 20)
 
 /* The request with what its users need not see. */
 struct request {
@@ -192,8 +193,8 @@ const char *deliver_status_name(uint32_t flags, enum outcome outcome)
     return outcome_name(outcome);
 }
 
-void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, unsigned conn_use,
-                    const struct dsn_status *status, bool site_dead)
+static void answer(struct deliver_request *r, size_t rcpt, struct slice relay, unsigned conn_use,
+                   const struct dsn_status *status, bool site_dead)
 {
     struct deliver_rcpt *d = &r->rcpts[rcpt];
     bool soft = (r->soft_bounce || r->msg.handover != 0) && status->outcome == OUTCOME_BOUNCED &&
@@ -218,11 +219,6 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
     struct buf uses = BUF_INIT(32);
     struct err err = ERR_INIT;
 
-    if (d->done) {
-        log_warning("%.*s: recipient %.*s is answered twice", SLICE_FMT(r->msg.queue_id),
-                    SLICE_FMT(d->r.addr));
-        return;
-    }
     d->done = true;
     /* reports of what was done name who did it, those of a failure do not */
     if (status->outcome == OUTCOME_SENT || (r->msg.flags & (MAIL_PROBE | MAIL_TRACE)) != 0)
@@ -243,6 +239,23 @@ void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, 
     buf_fini(&uses);
     if (proto_put(r->chan, &msg_status, &msg, -1, &err) == -1)
         log_warning("%.*s: status for the queue manager: %s", SLICE_FMT(r->msg.queue_id), err.text);
+}
+
+void deliver_status(struct deliver_request *r, size_t rcpt, struct slice relay, unsigned conn_use,
+                    const struct dsn_status *status, bool site_dead)
+{
+    struct dsn_status filtered = *status;
+    struct buf space = BUF_INIT(FILTERED_MAX);
+
+    if (r->rcpts[rcpt].done) {
+        log_warning("%.*s: recipient %.*s is answered twice", SLICE_FMT(r->msg.queue_id),
+                    SLICE_FMT(r->rcpts[rcpt].r.addr));
+        return;
+    }
+    if (r->filter != NULL)
+        r->filter(r->filter_arg, &filtered, &space);
+    answer(r, rcpt, relay, conn_use, &filtered, site_dead);
+    buf_fini(&space);
 }
 
 void deliver_passed(struct deliver_request *r, size_t rcpt, const struct proto_status *status)

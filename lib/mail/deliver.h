@@ -14,6 +14,9 @@ struct deliver_rcpt {
     bool done; /* answered */
 };
 
+/* May change outcome, code and text, in `space`; the outcome stays a success, or a failure. */
+typedef void deliver_filter_fn(void *arg, struct dsn_status *status, struct buf *space);
+
 struct deliver_request {
     struct proto_deliver msg; /* slices live as long as the request */
     struct deliver_rcpt *rcpts;
@@ -25,7 +28,9 @@ struct deliver_request {
         connected;        /* set by the agent when the connection stands (zero: none was made) */
     bool soft_bounce;     /* set after deliver_read(): what cannot be delivered is deferred */
     int delay_resolution; /* the same: places after the point in delay= and delays= */
-    void *session;        /* master/agent.c's */
+    deliver_filter_fn *filter; /* the same; NULL: none */
+    void *filter_arg;
+    void *session; /* master/agent.c's */
 };
 
 /* Reads one whole request; waits up to timeout_ms for its first frame. CHAN_EOF: the queue manager left. */
