@@ -21,6 +21,7 @@
 #include "base/blocking.h"
 #include "base/file.h"
 #include "mail/content.h"
+#include "mail/mime_7bit.h"
 
 #define REPLY_LINE_MAX  4096 /* RFC 5321 4.5.3.1.5 says 512; servers say more */
 #define REPLY_TEXT_MAX  8192 /* flattened; more is cut */
@@ -329,21 +330,48 @@ static void put_content(struct line_writer *w, struct slice piece)
     }
 }
 
+/* Content on its way through what changes it. */
+struct rewriter {
+    struct line_writer lines;
+    struct mime_7bit *mime; /* NULL: no conversion */
+    struct buf converted;
+};
+
+static void rewrite(struct rewriter *w, struct slice piece)
+{
+    if (w->mime == NULL) {
+        put_content(&w->lines, piece);
+        return;
+    }
+    buf_reset(&w->converted);
+    mime_7bit_feed(w->mime, piece, &w->converted);
+    put_content(&w->lines, buf_view(&w->converted));
+}
+
+static void rewrite_end(struct rewriter *w)
+{
+    if (w->mime != NULL) {
+        buf_reset(&w->converted);
+        mime_7bit_end(w->mime, &w->converted);
+        put_content(&w->lines, buf_view(&w->converted));
+    }
+    buf_puts(w->lines.out, w->lines.at_line_start ? ".\r\n" : "\r\n.\r\n");
+}
+
 static enum smtp_io send_rewritten(struct smtp_conn *c, const struct deliver_request *r,
-                                   struct slice header, int64_t line_limit, int64_t timeout_s)
+                                   struct slice header, bool to_7bit, int64_t line_limit,
+                                   int64_t timeout_s)
 {
     struct buf out = BUF_INIT(SIZE_MAX);
-    struct line_writer w = {&out, line_limit, 0, true};
+    struct rewriter w = {.lines = {&out, line_limit, 0, true}, .converted = BUF_INIT(SIZE_MAX)};
     char *piece = xmalloc(CONTENT_PIECE);
     enum smtp_io io = SMTP_IO_OK;
     uint64_t at = header.len > 0 ? r->msg.header_bytes : 0;
     struct err err = ERR_INIT;
 
-    put_content(&w, header);
-    if (at == r->msg.content_bytes) { /* there is no body */
-        buf_puts(&out, w.at_line_start ? ".\r\n" : "\r\n.\r\n");
-        io = send_all(c, out.ptr, out.len, timeout_s);
-    }
+    if (to_7bit)
+        w.mime = mime_7bit_new();
+    rewrite(&w, header);
     while (io == SMTP_IO_OK && at < r->msg.content_bytes) {
         ssize_t n = deliver_content(r, at, piece, CONTENT_PIECE, &err);
 
@@ -351,20 +379,27 @@ static enum smtp_io send_rewritten(struct smtp_conn *c, const struct deliver_req
             io = SMTP_IO_BAD;
             break;
         }
-        put_content(&w, slice_of(piece, (size_t) n));
+        rewrite(&w, slice_of(piece, (size_t) n));
         at += (uint64_t) n;
         if (at == r->msg.content_bytes)
-            buf_puts(&out, w.at_line_start ? ".\r\n" : "\r\n.\r\n");
+            break;
         io = send_all(c, out.ptr, out.len, timeout_s);
         buf_reset(&out);
     }
+    if (io == SMTP_IO_OK) {
+        rewrite_end(&w);
+        io = send_all(c, out.ptr, out.len, timeout_s);
+    }
+    mime_7bit_free(&w.mime);
     free(piece);
+    buf_fini(&w.converted);
     buf_fini(&out);
     return io;
 }
 
 enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_request *r,
-                                    struct slice header, int64_t line_limit, int64_t timeout_s)
+                                    struct slice header, bool to_7bit, int64_t line_limit,
+                                    int64_t timeout_s)
 {
     char small[CONTENT_PIECE + 5];
     struct err err = ERR_INIT;
@@ -374,9 +409,9 @@ enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_re
 
     if (left == 0)
         return send_all(c, ".\r\n", 3, timeout_s);
-    if (header.len > 0 || (r->msg.flags & MAIL_FACT_DOT) != 0 ||
+    if (header.len > 0 || to_7bit || (r->msg.flags & MAIL_FACT_DOT) != 0 ||
         (line_limit > 0 && r->msg.longest_line > line_limit))
-        return send_rewritten(c, r, header, line_limit, timeout_s);
+        return send_rewritten(c, r, header, to_7bit, line_limit, timeout_s);
     if (left <= CONTENT_PIECE) {
         ssize_t n = deliver_content(r, 0, small, left, &err);
 

@@ -33,6 +33,7 @@ struct smtp_params {
     bool randomize_addresses, ignore_mx_lookup_error;
     bool cache_on_demand, skip_5xx_greeting, skip_quit_response, always_send_ehlo, never_send_ehlo;
     bool defer_if_no_mx_address_found, disable_dns_lookups, quote_envelope;
+    bool disable_mime_conversion;
     /* other folders', by name */
     const char *myhostname, *myorigin, *recipient_delimiter;
 };
@@ -124,9 +125,9 @@ bool smtp_conn_is_fresh(struct smtp_conn *c);
 /* "lost connection with X while Y" and the like. */
 void smtp_io_explain(const struct smtp_conn *c, enum smtp_io io, const char *doing,
                      struct err *err);
-/* header: what goes out in place of the message's own, or empty. */
+/* header: what goes out in place of the message's own, or empty. to_7bit: 8-bit parts are converted. */
 NODISCARD enum smtp_io smtp_conn_send_content(struct smtp_conn *c, const struct deliver_request *r,
-                                              struct slice header, int64_t line_limit,
+                                              struct slice header, bool to_7bit, int64_t line_limit,
                                               int64_t timeout_s);
 /*
  * The server has replied to the content. False: although not all of it has arrived there. sendfile() lends the socket the pages of the queue's

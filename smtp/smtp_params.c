@@ -81,6 +81,9 @@ static const struct param rows[] = {
     BOOL("smtp_never_send_ehlo", never_send_ehlo, "no", "Never say EHLO."),
     BOOL("smtp_defer_if_no_mx_address_found", defer_if_no_mx_address_found, "no",
          "Defer when no MX host has an address, rather than bounce."),
+    BOOL("disable_mime_output_conversion", disable_mime_conversion, "no",
+         "Send 8-bit text as it is to servers without 8BITMIME; else parts that say that they are "
+         "8-bit become quoted-printable."),
     BOOL("disable_dns_lookups", disable_dns_lookups, "no",
          "Use no name service for next hops (see smtp_dns_support_level)."),
     BOOL("smtp_quote_rfc821_envelope", quote_envelope, "yes",

@@ -157,11 +157,13 @@ static void put_rcpt(const struct smtp_job *job, struct smtp_conn *c, size_t ind
             buf_puts(out, " NOTIFY=");
             dsn_notify_print(r->notify, out);
         }
-        buf_puts(out, " ORCPT=");
-        if (r->orcpt.len > 0)
+        if (r->orcpt.len > 0) {
+            buf_puts(out, " ORCPT=");
             buf_put_slice(out, r->orcpt);
-        else
+        } else if (job->r->msg.handover == 0) {
+            buf_puts(out, " ORCPT=");
             orcpt_print(r->orig.len > 0 ? r->orig : r->addr, out);
+        }
     }
     buf_puts(out, "\r\n");
 }
@@ -274,7 +276,9 @@ static int envelope(struct transaction *t)
 static int end_of_data(struct transaction *t)
 {
     const struct smtp_params *p = &t->job->s->p;
-    enum smtp_io io = smtp_conn_send_content(t->c, t->job->r, buf_view(&t->job->header),
+    bool to_7bit = (t->c->features & SMTP_FEATURE_8BITMIME) == 0 && !p->disable_mime_conversion &&
+                   (t->job->r->msg.flags & MAIL_FACT_8BIT) != 0;
+    enum smtp_io io = smtp_conn_send_content(t->c, t->job->r, buf_view(&t->job->header), to_7bit,
                                              p->line_length_limit, p->data_xfer_timeout_s);
 
     if (io != SMTP_IO_OK) {
