@@ -2,9 +2,8 @@
 /*
  * map.c - tables by name: opening, reloading, asking; lists of tables.
  *
- * A table's implementation is counted: a lookup holds a reference, so that a reload (looked for twice a second) swaps in the new
- * one while old lookups finish. One thread opens the new file while the others go on with the old one. What cannot be opened
- * answers "try again", and is tried again.
+ * A table's implementation is counted: a lookup holds a reference, so that a reload (map_reopen.c) swaps in the new one while old
+ * lookups finish. What cannot be opened answers "try again", and is tried again.
  *
  * No lock is held while a table is opened: a table made of others opens those meanwhile.
  */
@@ -171,7 +170,7 @@ struct impl *impl_new(const struct map_type *type, void *state)
     return i;
 }
 
-static struct impl *impl_open(const struct map *m, struct err *err)
+struct impl *impl_open(const struct map *m, struct err *err)
 {
     bool before = plain; /* a table made of others opens those */
     void *state;
@@ -314,37 +313,6 @@ int map_check(struct map_env *env, struct slice spec, struct err *err)
     return i != NULL ? 0 : -1;
 }
 
-/* Opens the table anew when it has changed, or could not be opened before; by the thread that set m->opening. No lock is held
- * meanwhile: a table may need others, and the old one goes on serving. */
-static void refresh(struct map *m, struct impl *used)
-{
-    struct err why = ERR_INIT;
-    struct impl *fresh = NULL;
-    struct impl *old = NULL;
-    bool stale = used == NULL || m->type->is_stale(used->state, m->path);
-
-    bool refused = false;
-
-    if (stale)
-        fresh = impl_open(m, &why);
-    if (stale && fresh == NULL)
-        refused = map_watch_refused(m);
-    lock_take(&m->lock);
-    m->opening = false;
-    if (fresh != NULL) {
-        old = m->impl;
-        m->impl = fresh;
-        m->complained = false;
-    } else if (stale && m->impl != NULL && !m->complained && !refused) {
-        log_warning("%s -- the old table goes on", why.text);
-        m->complained = true;
-    } else if (stale) {
-        m->why = why;
-    }
-    lock_release(&m->lock);
-    impl_unref(old);
-}
-
 static struct impl *current_locked(struct map *m, struct err *err) REQUIRES(m->lock)
 {
     if (m->impl != NULL)
@@ -369,9 +337,8 @@ struct impl *map_current(struct map *m, struct err *err)
     }
     i = current_locked(m, err);
     lock_release(&m->lock);
-    if (!look)
+    if (!look || !map_reopen(m, i))
         return i;
-    refresh(m, i);
     impl_unref(i);
     lock_take(&m->lock);
     i = current_locked(m, err);

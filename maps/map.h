@@ -32,13 +32,22 @@ NODISCARD struct map_env *map_env_new(const struct config *cfg);
 void map_env_free(struct map_env **env);
 /*
  * This process gives up root's rights now, and in_chroot its view of the file system. Before threads exist. From then on a table that
- * was opened before may change, or appear, where the process may not read it: the old one serves, and
- * map_env_is_outgrown() says so, to be asked about twice a second: the process is to finish its clients and make room for another. Any
- * thread.
+ * was opened before may change, or appear, where the process may not read it: the old one serves, and map_env_tend() says so.
  */
 void map_env_shut_in(struct map_env *env, bool in_chroot);
-bool map_env_may_outgrow(const struct map_env *env); /* map_env_shut_in() was called */
-bool map_env_is_outgrown(struct map_env *env);
+/*
+ * Before threads exist. From then on a table whose file has changed is opened by a thread of env's own, while the old one serves: no
+ * lookup waits for it. For processes that live, and call map_env_tend(). Without it the next lookup opens the table, and has the new
+ * content.
+ */
+void map_env_open_aside(struct map_env *env);
+/* One of these two was called. */
+bool map_env_wants_tending(const struct map_env *env);
+/*
+ * To be called about twice a second, by any thread: tables whose files have changed are opened anew, though nobody asks them. True: there
+ * is one that this process may not open; it is to finish its clients and make room for another.
+ */
+bool map_env_tend(struct map_env *env);
 /* Who answers for "proxy:type:name". To be said before a table is opened. */
 enum map_proxy {
     MAP_PROXY_IF_THERE, /* proxymap(8), or the table itself when it cannot be reached: commands. As env begins. */

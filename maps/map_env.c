@@ -36,6 +36,7 @@ void map_env_free(struct map_env **env)
 {
     if (*env == NULL)
         return;
+    map_reopener_free(&(*env)->reopener);
     htable_free(&(*env)->maps, map_free);
     map_servers_free(&(*env)->proxy);
     config_unref(&(*env)->cfg);
@@ -43,6 +44,12 @@ void map_env_free(struct map_env **env)
     lock_fini(&(*env)->proxy_lock);
     free(*env);
     *env = NULL;
+}
+
+void map_env_open_aside(struct map_env *env)
+{
+    if (env->reopener == NULL)
+        env->reopener = map_reopener_new();
 }
 
 void map_env_set_proxy(struct map_env *env, enum map_proxy who)

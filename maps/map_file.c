@@ -81,8 +81,10 @@ int file_read_stamped(const char *path, struct buf *out, struct file_stamp *stam
     if (fd == -1)
         return err_sys(err, "open %s", path);
     ret = file_stamp_fd(fd, stamp, err);
+    if (ret == 0)
+        ret = fd_read_all(fd, path, out, err);
     fd_close(&fd);
-    return ret == 0 ? file_read(path, out, err) : -1;
+    return ret;
 }
 
 int file_lock(int fd, bool exclusive, int64_t wait_ms)

@@ -18,7 +18,19 @@ extern const struct map_type map_type_hash, map_type_btree, map_type_texthash, m
 extern const struct map_type map_type_cdb, map_type_lmdb, map_type_environ, map_type_internal,
     map_type_unionmap, map_type_pipemap, map_type_randmap, map_type_debug;
 
-/* The tables of a process: for map.c, map_env.c and map_watch.c only. */
+struct impl;
+
+/* map_reopen.c: who opens changed tables beside the lookups. */
+struct map_reopener;
+NODISCARD struct map_reopener *map_reopener_new(void);
+void map_reopener_free(struct map_reopener **r); /* when it has finished the one that it is at */
+/*
+ * By the thread that has set m->opening: opens m anew if its file has changed, or if it could not be opened before (used NULL).
+ * True: what is current may be another one now.
+ */
+bool map_reopen(struct map *m, struct impl *used);
+
+/* The tables of a process: for map.c, map_env.c, map_reopen.c and map_watch.c only. */
 struct map_env {
     struct config *cfg;
     struct lock lock;
@@ -32,6 +44,7 @@ struct map_env {
     bool is_shut_in, in_chroot;
     struct mono_time shut_in;
     atomic_bool is_outgrown;
+    struct map_reopener *reopener; /* NULL: who asks opens; map_env_open_aside() */
 };
 
 /* map_watch.c */
@@ -75,7 +88,7 @@ struct impl {
     struct wall_time since;
 };
 
-/* A table by its name: for map.c, map_write.c and map_watch.c only. */
+/* A table by its name: for map.c, map_reopen.c, map_write.c and map_watch.c only. */
 struct map {
     char *name;
     char *path; /* what follows "type:" */
@@ -88,7 +101,7 @@ struct map {
     struct mono_time checked GUARDED_BY(lock);
     struct err why GUARDED_BY(lock);
     bool complained GUARDED_BY(lock);
-    bool opening GUARDED_BY(lock); /* a thread is looking for a new file */
+    bool opening GUARDED_BY(lock); /* a thread is looking for a new file, or is to open it */
     /* map_open_writable(): all calls of the type under write_lock; impl is there, and is replaced only when it is damaged */
     const struct map_writer_type *writer;
     struct lock write_lock;
@@ -101,6 +114,7 @@ struct map {
 };
 struct impl *impl_new(const struct map_type *type, void *state);
 void impl_unref(struct impl *i); /* may be NULL */
+NODISCARD struct impl *impl_open(const struct map *m, struct err *err);
 /* What "type:path" names; path lies in spec. */
 NODISCARD int map_parse_name(const struct config *cfg, struct slice spec,
                              const struct map_type **type, struct slice *path, struct err *err);

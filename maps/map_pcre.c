@@ -6,6 +6,7 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -16,9 +17,36 @@ struct pattern {
     uint32_t groups;
 };
 
-/* One match block for each thread, as large as any pattern needs; released with the thread. */
+/* One match block for each thread, as large as any pattern needs. The key is there for its destructor: threads end, the process goes on. */
 static _Thread_local pcre2_match_data *block;
+static pthread_once_t block_once = PTHREAD_ONCE_INIT;
+static pthread_key_t block_key;
+static bool has_block_key;
 #define GROUPS 100
+
+static void free_block(void *b)
+{
+    pcre2_match_data_free(b);
+    block = NULL;
+}
+
+static void make_block_key(void)
+{
+    has_block_key = pthread_key_create(&block_key, free_block) == 0;
+}
+
+static int make_block(struct err *err)
+{
+    (void) pthread_once(&block_once, make_block_key);
+    block = has_block_key ? pcre2_match_data_create(GROUPS, NULL) : NULL;
+    if (block == NULL)
+        return err_temporary(err, "out of memory");
+    if (pthread_setspecific(block_key, block) != 0) {
+        free_block(block);
+        return err_temporary(err, "out of memory");
+    }
+    return 0;
+}
 
 /* Does what the expression says mean what glob_of() takes it to mean? */
 static bool is_plain(const pcre2_code *re, uint32_t options)
@@ -130,10 +158,8 @@ static int matches(void *pattern, struct slice key, void *match, struct err *err
     int code;
 
     (void) match;
-    if (block == NULL)
-        block = pcre2_match_data_create(GROUPS, NULL);
-    if (block == NULL)
-        return err_temporary(err, "out of memory");
+    if (block == NULL && make_block(err) == -1)
+        return -1;
     if (!atomic_load_explicit(&p->is_compiled, memory_order_relaxed))
         compile_fast(p);
     re = atomic_load_explicit(&p->fast, memory_order_acquire);

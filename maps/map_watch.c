@@ -131,17 +131,17 @@ void map_outgrow(struct map *m)
             m->name);
 }
 
-bool map_env_may_outgrow(const struct map_env *env)
+bool map_env_wants_tending(const struct map_env *env)
 {
-    return env->is_shut_in;
+    return env->is_shut_in || env->reopener != NULL;
 }
 
-bool map_env_is_outgrown(struct map_env *env)
+bool map_env_tend(struct map_env *env)
 {
     struct list l = {VEC_INIT};
 
-    if (!env->is_shut_in || atomic_load(&env->is_outgrown))
-        return env->is_shut_in;
+    if (!map_env_wants_tending(env) || atomic_load(&env->is_outgrown))
+        return atomic_load(&env->is_outgrown);
     list_maps(env, &l);
     for (size_t i = 0; i < l.maps.len; i++) {
         struct map *m = l.maps.items[i];

@@ -47,9 +47,17 @@ struct map_env *worker_maps(struct worker *w)
     return w->maps;
 }
 
+/* Who serves one client at a time has no other ones that would have to wait for a table, and forks: a thread less. */
+static void open_aside(const struct worker *w, struct map_env *maps)
+{
+    if (w->service->shape != WORKER_SINGLE && !w->trial)
+        map_env_open_aside(maps);
+}
+
 void worker_set_maps(struct worker *w, struct map_env *maps)
 {
     w->own_maps = maps;
+    open_aside(w, maps);
     if (w->gave_up_root)
         map_env_shut_in(maps, w->do_chroot);
 }
@@ -357,6 +365,7 @@ static void open_maps(struct worker *w)
 
     w->maps = map_env_new(w->cfg);
     map_env_set_proxy(w->maps, as_root ? MAP_PROXY_NEVER : MAP_PROXY_ALWAYS);
+    open_aside(w, w->maps);
 }
 
 /* Option -T: the start is tried on a configuration that is not in force. The reason goes to standard error. */

@@ -24,7 +24,7 @@ enum {
     WORKER_FD_LISTEN = 8,
 };
 #define WORKER_LISTENERS_MAX 64
-#define OUTGROWN_MS          500 /* how often it is asked whether a table has outgrown this process */
+#define TEND_MS              500 /* how often map_env_tend() is called */
 
 struct worker_params {
     int64_t max_idle_s, max_use, daemon_timeout_s, threads;

@@ -17,7 +17,7 @@ struct loop_listener {
 struct loop_state {
     struct worker *w;
     struct loop_io *status;
-    struct loop_timer *watchdog, *outgrown;
+    struct loop_timer *watchdog, *tend;
     struct loop_listener listeners[WORKER_LISTENERS_MAX];
     bool drained;
 };
@@ -83,16 +83,16 @@ static void on_watchdog(void *arg)
     loop_timer_set(s->watchdog, limit_s * 1000 / 4);
 }
 
-/* A table that this process may not open again: another process is to. */
-static void on_outgrown(void *arg)
+/* A table that this process may not open again: another process is to take its place. */
+static void on_tend(void *arg)
 {
     struct loop_state *s = arg;
 
-    if (map_env_is_outgrown(worker_maps_in_force(s->w))) {
+    if (map_env_tend(worker_maps_in_force(s->w))) {
         atomic_store(&s->w->draining, true);
         check_drain(s);
     } else {
-        loop_timer_set(s->outgrown, OUTGROWN_MS);
+        loop_timer_set(s->tend, TEND_MS);
     }
 }
 
@@ -103,9 +103,9 @@ int worker_run_loop(struct worker *w)
     s.status = loop_io_new(w->loop, WORKER_FD_STATUS, LOOP_READ, on_master, &s);
     s.watchdog = loop_timer_new(w->loop, on_watchdog, &s);
     on_watchdog(&s);
-    s.outgrown = loop_timer_new(w->loop, on_outgrown, &s);
-    if (map_env_may_outgrow(worker_maps_in_force(w)))
-        on_outgrown(&s);
+    s.tend = loop_timer_new(w->loop, on_tend, &s);
+    if (map_env_wants_tending(worker_maps_in_force(w)))
+        on_tend(&s);
     for (int i = 0; i < w->nlisten; i++) {
         s.listeners[i].w = w;
         s.listeners[i].index = i;
@@ -117,7 +117,7 @@ int worker_run_loop(struct worker *w)
     (void) alarm(0);
     stop_listening(&s);
     loop_timer_free(&s.watchdog);
-    loop_timer_free(&s.outgrown);
+    loop_timer_free(&s.tend);
     loop_io_free(&s.status);
     return 0;
 }

@@ -20,12 +20,12 @@ static int wait_any(struct worker *w, struct pollfd *fds, int n, int timeout_ms)
         int wait_ms = mono_poll_ms(deadline);
         int r;
 
-        if (map_env_is_outgrown(w->maps))
+        if (map_env_tend(w->maps))
             atomic_store(&w->draining, true);
         if (atomic_load(&w->draining))
             return -1;
-        if (map_env_may_outgrow(w->maps) && (wait_ms < 0 || wait_ms > OUTGROWN_MS))
-            wait_ms = OUTGROWN_MS;
+        if (map_env_wants_tending(w->maps) && (wait_ms < 0 || wait_ms > TEND_MS))
+            wait_ms = TEND_MS;
         r = poll(fds, (nfds_t) n + 1, wait_ms);
         if (r == 0 && mono_poll_ms(deadline) != 0)
             continue;

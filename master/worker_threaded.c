@@ -398,8 +398,8 @@ static void arm_status(struct worker_session *s)
         wait_ms = w->p.daemon_timeout_s * 500;
     if (wait_ms < WATCH_PERIOD_MS)
         wait_ms = WATCH_PERIOD_MS;
-    if (map_env_may_outgrow(w->maps) && !atomic_load(&w->draining))
-        wait_ms = OUTGROWN_MS;
+    if (map_env_wants_tending(w->maps) && !atomic_load(&w->draining))
+        wait_ms = TEND_MS;
     /* without master nothing is to be heard; only the watchdog goes on */
     poller_arm(s->item, atomic_load(&w->stopping) ? -1 : WORKER_FD_STATUS, POLLER_READ,
                mono_after_ms(mono_now(), wait_ms));
@@ -426,7 +426,7 @@ static void hear(struct worker_session *s, unsigned events)
     lock_take(&w->lock);
     idle = w->sessions == 0 && mono_diff_ms(mono_now(), w->idle_since) >= w->p.max_idle_s * 1000;
     lock_release(&w->lock);
-    if (idle || (!atomic_load(&w->draining) && map_env_is_outgrown(w->maps)))
+    if (idle || (!atomic_load(&w->draining) && map_env_tend(w->maps)))
         worker_leave(w);
     arm_status(s);
 }

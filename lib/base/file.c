@@ -136,13 +136,8 @@ int fd_set_cloexec(int fd, bool on)
     return set_flag(fd, F_GETFD, F_SETFD, FD_CLOEXEC, on);
 }
 
-int file_read(const char *path, struct buf *out, struct err *err)
+int fd_read_all(int fd, const char *path, struct buf *out, struct err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    int ret = -1;
-
-    if (fd == -1)
-        return err_sys(err, "open %s", path);
     for (;;) {
         char *room = buf_reserve(out, 65536);
         char piece[4096];
@@ -150,25 +145,29 @@ int file_read(const char *path, struct buf *out, struct err *err)
 
         /* near the limit small pieces tell whether the file fits */
         n = fd_read_some(fd, room != NULL ? room : piece, room != NULL ? 65536 : sizeof(piece));
-        if (n == -1) {
-            err_sys(err, "read %s", path);
-            break;
-        }
+        if (n == -1)
+            return err_sys(err, "read %s", path);
         if (room == NULL) {
             out->failed = false;
             buf_put(out, piece, (size_t) n);
-            if (!buf_ok(out)) {
-                err_input(err, "%s: larger than %zu bytes", path, out->limit);
-                break;
-            }
+            if (!buf_ok(out))
+                return err_input(err, "%s: larger than %zu bytes", path, out->limit);
         } else {
             buf_advance(out, (size_t) n);
         }
-        if (n == 0) {
-            ret = 0;
-            break;
-        }
+        if (n == 0)
+            return 0;
     }
+}
+
+int file_read(const char *path, struct buf *out, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int ret;
+
+    if (fd == -1)
+        return err_sys(err, "open %s", path);
+    ret = fd_read_all(fd, path, out, err);
     fd_close(&fd);
     return ret;
 }

@@ -25,6 +25,8 @@ void fd_close(
 NODISCARD int fd_set_nonblocking(int fd, bool on);
 NODISCARD int fd_set_cloexec(int fd, bool on);
 
+/* Appends what is left of the file fd to out, which limits its size; path is for err. */
+NODISCARD int fd_read_all(int fd, const char *path, struct buf *out, struct err *err);
 /* Appends the file to out, which limits its size. */
 NODISCARD int file_read(const char *path, struct buf *out, struct err *err);
 /*

@@ -22,6 +22,7 @@ enum lock_rank {
     LOCK_MAP_SET = 30,        /* maps: the table cache, reload */
     LOCK_MAP_WRITE = 33,      /* maps: all calls of a table that the process writes */
     LOCK_MAP_STATE = 35,      /* maps: which implementation of a table is current */
+    LOCK_MAP_REOPEN = 36,     /* maps: the tables that are to be opened anew */
     LOCK_MAP = 40,            /* maps: one table's handle */
     LOCK_MAP_SERVERS = 45,    /* maps: one table's servers and connections */
     LOCK_DNS = 48,            /* lib/dns: client names */
