@@ -44,8 +44,8 @@ static void index_free(void *index)
     cidr_index_free(index);
 }
 
-static const struct pattern_ops ops = {compile, free, NULL,      matches,
-                                       NULL,    0,    index_new, index_free};
+static const struct pattern_ops ops = {"cidr", compile, free,      NULL,      matches,
+                                       NULL,   0,       index_new, index_free};
 
 static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
 {

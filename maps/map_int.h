@@ -225,6 +225,7 @@ struct pattern_made {
         room; /* bytes that the table's costly patterns may take yet; what this one takes is taken off */
 };
 struct pattern_ops {
+    const char *type; /* for messages */
     /* Compiles the pattern at the front of *rest (delimiters and flags too), advances it. */
     int (*compile)(struct slice *rest, struct pattern_made *out, struct err *err);
     void (*free_pattern)(void *pattern);

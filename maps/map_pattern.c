@@ -113,7 +113,8 @@ static int parse_rule(struct loading *l, struct slice line, int number, struct e
         if (open == 0)
             return err_input(err, "endif without if");
         if (rest.len > 0)
-            log_warning("%s, line %d: ignoring text after endif", l->table->path, number);
+            log_warning("%s map %s, line %d: ignoring text after endif", l->ops->type,
+                        l->table->path, number);
         r = add_rule(l->table);
         r->kind = RULE_ENDIF;
         r->line = number;
@@ -152,9 +153,7 @@ static int parse_rule(struct loading *l, struct slice line, int number, struct e
         pattern_highest_group(result) > 0) {
         discard(l, &made);
         free(result);
-        return err_input(
-            err,
-            "substitution is not allowed here: what others wrote must not get into the result");
+        return err_input(err, "regular expression substitution is not allowed");
     }
     prefilter_add(l->filter, (uint32_t) l->table->count, made.literals);
     r = add_rule(l->table);
@@ -181,7 +180,8 @@ static int take_line(struct slice line, int number, void *arg, struct err *err)
         return 0;
     if (l->strict)
         return err_input(err, "%s, line %d: %s", l->table->path, number, why.text);
-    log_warning("%s, line %d: %s: skipping this rule", l->table->path, number, why.text);
+    log_warning("%s map %s, line %d: %s: skipping this rule", l->ops->type, l->table->path, number,
+                why.text);
     return 0;
 }
 
@@ -304,7 +304,8 @@ int pattern_map_open(const char *path, const struct pattern_ops *ops, void **imp
         if (l.strict)
             ret = err_input(err, "%s, line %d: if without endif", path, t->rules[open - 1].line);
         else
-            log_warning("%s, line %d: if without endif", path, t->rules[open - 1].line);
+            log_warning("%s map %s, line %d: if without endif", ops->type, path,
+                        t->rules[open - 1].line);
     }
     vec_fini(&l.open_ifs);
     buf_fini(&text);

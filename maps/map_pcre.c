@@ -198,8 +198,8 @@ static int substitute(const void *pattern, const char *result, struct slice key,
     return pattern_expand(result, group, &g, out, err);
 }
 
-static const struct pattern_ops ops = {compile, free_pattern, prepare, matches, substitute,
-                                       0,       NULL,         NULL};
+static const struct pattern_ops ops = {"pcre",     compile, free_pattern, prepare, matches,
+                                       substitute, 0,       NULL,         NULL};
 
 static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
 {

@@ -44,7 +44,8 @@ extern const struct param_set map_proxy_params;
 const struct param_set map_proxy_params = PARAM_SET("map_proxy", struct params, rows);
 
 struct proxied {
-    char *table; /* "type:name" */
+    char *table;   /* "type:name" */
+    bool is_plain; /* opened by map_open_plain(): so is what stands behind */
     struct map_env *env;
     struct map_servers *servers; /* env's; NULL when there are own ones */
     struct map_servers *own;     /* to the service that writes; NULL: read only */
@@ -193,6 +194,7 @@ static int open_through(const char *path, struct map_env *env, struct map_server
         return err_input(err, "name is longer than %d bytes", PROTO_MAP_TABLE_MAX);
     p = xcalloc(1, sizeof(*p));
     p->table = slice_dup(table);
+    p->is_plain = map_open_is_plain();
     p->env = env;
     p->servers = servers;
     *impl = p;
@@ -248,8 +250,10 @@ static enum map_result lookup_itself(const struct proxied *p, struct slice key, 
                                      struct err *err)
 {
     struct map *m;
+    int res = p->is_plain ? map_open_plain(p->env, slice_str(p->table), &m, err)
+                          : map_open(p->env, slice_str(p->table), &m, err);
 
-    if (map_open(p->env, slice_str(p->table), &m, err) == -1)
+    if (res == -1)
         return MAP_RETRY;
     return map_lookup(m, key, value, err);
 }
@@ -258,7 +262,8 @@ static enum map_result proxy_lookup(void *impl, struct slice key, struct buf *va
                                     struct err *err)
 {
     const struct proxied *p = impl;
-    struct question q = {.request = {.op = PROTO_MAP_LOOKUP, .key = key}};
+    struct question q = {
+        .request = {.op = PROTO_MAP_LOOKUP, .key = key, .plain = p->is_plain ? 1 : 0}};
     struct err why = ERR_INIT;
     enum map_result res = ask(p, &q, value, &why);
 

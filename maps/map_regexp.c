@@ -154,7 +154,8 @@ static int substitute(const void *pattern, const char *result, struct slice key,
 }
 
 static const struct pattern_ops ops = {
-    compile, free_pattern, prepare, matches, substitute, GROUPS * sizeof(regmatch_t), NULL, NULL};
+    "regexp", compile, free_pattern, prepare, matches, substitute, GROUPS * sizeof(regmatch_t),
+    NULL,     NULL};
 
 static int open_table(const char *path, struct map_env *env, void **impl, struct err *err)
 {

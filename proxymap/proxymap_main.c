@@ -108,14 +108,16 @@ static void report_unapproved(struct proxymap *m, struct slice table)
                 m->writes ? "proxy_write_maps" : "proxy_read_maps");
 }
 
-/* The table; a writable one for the service that writes. */
-static int open_table(struct session *s, struct slice name, struct map **out, struct err *err)
+/* The table; a writable one for the service that writes. plain: see map_open_plain(). */
+static int open_table(struct session *s, struct slice name, bool plain, struct map **out,
+                      struct err *err)
 {
     struct proxymap *m = worker_data(s->worker);
     int ret;
 
     if (!m->writes)
-        return map_open(worker_maps(s->worker), name, out, err);
+        return plain ? map_open_plain(worker_maps(s->worker), name, out, err)
+                     : map_open(worker_maps(s->worker), name, out, err);
     for (;;) {
         struct err why = ERR_INIT;
 
@@ -198,7 +200,7 @@ static enum proto_map_status answer(struct session *s, const struct proto_map_re
                              m->writes ? "proxy_write_maps" : "proxy_read_maps");
         return PROTO_MAP_DENIED;
     }
-    if (open_table(s, q->table, &map, why) == -1)
+    if (open_table(s, q->table, q->plain != 0, &map, why) == -1)
         return PROTO_MAP_RETRY;
     if (q->op == PROTO_MAP_LOOKUP)
         return look_up(map, q->key, value, why);

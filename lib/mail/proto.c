@@ -244,6 +244,7 @@ static const struct msg_field map_request_fields[] = {
     MSG_FIELD_BYTES_REQUIRED(2, proto_map_request, table, PROTO_MAP_TABLE_MAX),
     MSG_FIELD_BYTES(3, proto_map_request, key, PROTO_MAP_KEY_MAX),
     MSG_FIELD_BYTES(4, proto_map_request, value, PROTO_MAP_VALUE_MAX),
+    MSG_FIELD_U32(5, proto_map_request, plain, 1),
 };
 const struct msg_def msg_map_request = {PROTO_MAP_REQUEST, "map_request",
                                         sizeof(struct proto_map_request), map_request_fields,

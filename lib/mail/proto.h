@@ -297,6 +297,8 @@ struct proto_map_request {
     struct slice table; /* "type:name", without "proxy:" */
     struct slice key;
     struct slice value; /* UPDATE */
+    uint32_t
+        plain; /* LOOKUP; 1: rules of regular expressions with $number are left out: map_open_plain() */
 };
 enum proto_map_status {
     PROTO_MAP_FOUND = 1, /* UPDATE, SYNC, LIST: done */

@@ -142,6 +142,19 @@ def test_command_asks_the_service(instance, server):
     assert inst.run("postmap", "-q", "x", "proxy:static:y").stdout == "y\n"
 
 
+def test_no_substitution_where_a_transport_is_named(instance):
+    """What a client wrote must not get into a transport: such rules are left out, for those who ask for that. Others have them."""
+    table = "regexp:{etc}/transport"
+    inst = instance(main={"transport_maps": f"proxy:{table}", "recipient_delimiter": ""}, files={
+        "transport": "/^(.*)@a\\.test$/ error:5.1.1 named $1\n/@a\\.test$/ error:5.1.1 by rule two\n"})
+    inst.send("u@a.test")
+    inst.wait_log(r"to=<u@a\.test>, relay=none, .*status=bounced \(by rule two\)")
+    where = inst.etc / "transport"
+    inst.wait_log(rf"postfix/proxymap\[\d+\]: warning: regexp map {where}, line 1: "
+                  "regular expression substitution is not allowed: skipping this rule")
+    assert inst.run("postmap", "-q", "u@a.test", f"proxy:regexp:{where}").stdout == "error:5.1.1 named u\n"
+
+
 def test_delivery_through_proxied_tables(instance, server):
     """The whole way; virtual runs as root and asks the table itself."""
     inst = system(instance, f"proxy:tcp:127.0.0.1:{server.port}")
