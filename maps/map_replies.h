@@ -17,6 +17,11 @@ struct map_reply {
 
 /* arg: struct map_reply. */
 ssize_t map_tcp_reply(struct slice input, void *arg, struct err *err);
+struct map_socketmap_reply {
+    size_t limit; /* bytes, without what makes them a netstring */
+    struct map_reply reply;
+};
+/* arg: struct map_socketmap_reply. */
 ssize_t map_socketmap_reply(struct slice input, void *arg, struct err *err);
 
 /* memcache: what "get" of one key is answered with; a reply that holds another key is wrong. */

@@ -29,8 +29,10 @@ static const struct param rows[] = {
 static const struct param_set maps_params = PARAM_SET("maps", struct maps_params, rows);
 
 extern const struct param_set *const maps_param_sets[];
-extern const struct param_set map_limits_params, map_proxy_params, map_file_params;
+extern const struct param_set map_limits_params, map_proxy_params, map_file_params,
+    map_socketmap_params;
 
 const struct param_set *const maps_param_sets[] = {
-    &maps_params, &map_limits_params, &map_proxy_params, &map_file_params, NULL,
+    &maps_params,     &map_limits_params,    &map_proxy_params,
+    &map_file_params, &map_socketmap_params, NULL,
 };

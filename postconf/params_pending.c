@@ -500,8 +500,6 @@ const struct param params_pending[] = {
     PENDING("smtpd_upstream_proxy_protocol", "", STRING, "smtpd"),
     PENDING("smtpd_upstream_proxy_timeout", "5s", TIME, "smtpd"),
     PENDING("smtpd_use_tls", "no", BOOL, "smtpd"),
-    PENDING("socketmap_max_query_size", "10000", INT, "all"),
-    PENDING("socketmap_max_reply_size", "100000", INT, "all"),
     PENDING("strict_7bit_headers", "no", BOOL, "cleanup"),
     PENDING("strict_8bitmime", "no", BOOL, "cleanup"),
     PENDING("strict_8bitmime_body", "no", BOOL, "cleanup"),

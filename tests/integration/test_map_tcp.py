@@ -62,7 +62,8 @@ KINDS = pytest.mark.parametrize("kind", [TCP, SOCKETMAP], ids=repr)
 
 @KINDS
 def test_hostile_keys(kind, tmp_path):
-    with Server(kind.frame, kind.echo) as server, Asker(tmp_path / "etc", kind.table(server.port)) as asker:
+    with Server(kind.frame, kind.echo) as server, \
+            Asker(tmp_path / "etc", kind.table(server.port), main="socketmap_max_query_size = 10240\n") as asker:
         for key in HOSTILE_KEYS + [bytes([c]) for c in range(256)]:
             if kind is TCP and len(key) > 1300:
                 key = key[:1300]  # the reply's limit is 4096 bytes
@@ -90,6 +91,21 @@ def test_socketmap_long_reply(tmp_path):
         assert asker.found("99997") == b"x" * 99997
         answer = asker.ask("99998")
         assert answer.result == "retry" and "longer than 100000 bytes" in answer.text
+
+
+def test_socketmap_limits(tmp_path):
+    """Of main.cf: what is just within them, and one byte more."""
+    with Server(read_netstring, socketmap_echo) as server, \
+            Asker(tmp_path / "etc", SOCKETMAP.table(server.port),
+                  main="socketmap_max_query_size = 20\nsocketmap_max_reply_size = 15\n") as asker:
+        assert asker.found("a" * 12) == b"a" * 12
+        answer = asker.ask("a" * 13)
+        assert answer.result == "retry" and "longer than 15 bytes (socketmap_max_reply_size)" in answer.text
+        assert asker.ask("no" + "x" * 18).result == "notfound"
+        requests = len(server.requests)
+        assert asker.ask("a" * 21).result == "notfound"
+        assert len(server.requests) == requests, "it should not have been asked"
+        assert "a key of 21 bytes is not asked for: socketmap_max_query_size is 20" in asker.log_path.read_text()
 
 
 @pytest.mark.parametrize("kind, reply, text", [
