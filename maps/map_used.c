@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,10 +23,10 @@
 
 #define COUNT_MOST 9
 /* The time for reading all of a cache; one that takes longer is damaged: the libraries may go in circles. */
-#define CHECK_S     30
-#define CHECK_CPU_S 2 /* processor time, and a second more for so many bytes */
-#define CHECK_BYTES (16U << 20)
-#define KEYS_MOST   1000000
+#define CHECK_S      30
+#define CHECK_CPU_US 500000 /* processor time, and as much more for each */
+#define CHECK_BYTES  (8U << 20)
+#define KEYS_MOST    1000000
 
 int map_used_begin(const char *file, int *fd, int *deaths, struct err *err)
 {
@@ -105,11 +106,17 @@ static bool read_all(const struct map_type *type, const char *path, struct map_e
     return true;
 }
 
-static rlim_t check_seconds(const char *file)
+/* Processor time, after which SIGPROF ends the process. */
+static void limit_processor(const char *file)
 {
     struct stat st;
+    uint64_t us = stat(file, &st) == 0
+                      ? CHECK_CPU_US + (uint64_t) st.st_size * CHECK_CPU_US / CHECK_BYTES
+                      : (uint64_t) CHECK_S * 1000000;
+    struct itimerval t = {
+        .it_value = {.tv_sec = (time_t) (us / 1000000), .tv_usec = (suseconds_t) (us % 1000000)}};
 
-    return CHECK_CPU_S + (stat(file, &st) == 0 ? (rlim_t) st.st_size / CHECK_BYTES : CHECK_S);
+    (void) setitimer(ITIMER_PROF, &t, NULL);
 }
 
 bool map_used_is_sound(const struct map_type *type, const char *path, const char *file,
@@ -121,13 +128,12 @@ bool map_used_is_sound(const struct map_type *type, const char *path, const char
     if (child == -1)
         return true; /* it is not known to be damaged */
     if (child == 0) {
-        static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM, SIGXCPU};
-        rlim_t seconds = check_seconds(file);
+        static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM, SIGPROF};
 
         for (size_t i = 0; i < ARRAY_LEN(deadly); i++)
             (void) signal(deadly[i], SIG_DFL);
         (void) setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-        (void) setrlimit(RLIMIT_CPU, &(struct rlimit){seconds, seconds + 1});
+        limit_processor(file);
         (void) alarm(CHECK_S);
         _exit(read_all(type, path, env) ? 0 : 1);
     }
