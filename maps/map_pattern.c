@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * map_pattern.c - rules in file order with if, endif and negation; the first that matches answers.
+ * map_pattern.c - rules in file order with if, endif and negation; the first that matches answers. The rules may stand in the table's
+ * name: "pcre:{ { rule }, ... }".
  *
  * In a table of many expressions, a rule whose literals are not in the key (map_prefilter.h) does not match, and is passed over
  * unseen, unless that is what it waits for ("!") or others hang on it ("if").
@@ -209,7 +210,7 @@ void pattern_map_close(void *impl)
 
 bool pattern_map_is_stale(void *impl, const char *path)
 {
-    return file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
+    return path[0] != '{' && file_stamp_differs(&((struct pattern_table *) impl)->stamp, path);
 }
 
 static void set_filter(struct pattern_table *t, struct prefilter_builder **builder)
@@ -282,6 +283,30 @@ static void pack(struct pattern_table *t)
     }
 }
 
+/* "{ { rule }, { rule } }" in the place of a file's name: a line for each. */
+static int rules_in_name(const char *name, struct buf *out, struct err *err)
+{
+    struct slice rest;
+    struct slice word;
+    struct slice rule;
+
+    if (map_in_braces(slice_str(name), &rest) == -1)
+        return err_input(err, "no \"}\" at the end of \"%s\"", name);
+    while (slice_token_braces(&rest, ", \t\r\n", &word)) {
+        if (map_in_braces(word, &rule) == -1)
+            return err_input(err, "\"%.*s\" is no { rule }", SLICE_FMT(word));
+        buf_put_slice(out, slice_trim(rule, NULL));
+        buf_putc(out, '\n');
+    }
+    return 0;
+}
+
+static int read_rules(struct pattern_table *t, struct buf *text, struct err *err)
+{
+    return t->path[0] == '{' ? rules_in_name(t->path, text, err)
+                             : file_read_stamped(t->path, text, &t->stamp, err);
+}
+
 int pattern_map_open(const char *path, const struct pattern_ops *ops, void **impl, struct err *err)
 {
     struct pattern_table *t = xcalloc(1, sizeof(*t));
@@ -295,7 +320,7 @@ int pattern_map_open(const char *path, const struct pattern_ops *ops, void **imp
 
     t->ops = ops;
     t->path = xstrdup(path);
-    if (file_read_stamped(path, &text, &t->stamp, err) == 0)
+    if (read_rules(t, &text, err) == 0)
         ret = map_lines_each(buf_view(&text), take_line, &l, err);
     while (ret == 0 && l.open_ifs.len > 0) {
         size_t open = (size_t) (uintptr_t) vec_pop(&l.open_ifs);

@@ -280,6 +280,11 @@ ASKED = [
     ("environ:", "path"), ("environ:x", "low"), ("environ:x", "LOW"), ("environ:x", "nosuch"), ("environ:x", "PATH"), ("environ:x", "nil"),
     ("internal:x", "x"), ("internal:", "x"),
     ("static:a", "x"), ("static:a", ""),
+    ("cidr:{ {10.0.0.0/8 ten}, {::/0 six} }", "10.1.2.3"), ("cidr:{{10.0.0.0/8 ten}{::/0 six}}", "::1"), ("cidr:{}", "10.1.2.3"),
+    ("cidr:{ {if 10.0.0.0/8} {10.1.0.0/16 in} {endif} {!10.0.0.0/8 out} }", "10.1.2.3"), ("cidr:{10.0.0.0/8}", "10.1.2.3"),
+    ("regexp:{ {/(x)/ $1$1}, {/y/ z} }", "axb"), ("regexp:{ {/(x)/ $1$1}, {/y/ z} }", "y"), ("regexp:{ {  /y{2}/ {z} z  } }", "yy"),
+    ("regexp:{ {# none}, {/x/ a} }", "x"), ("regexp:{ /x/ }", "x"), ("regexp:{ {/x/ a} more }", "x"), ("regexp:{ {/x/ a}", "x"),
+    ("pcre:{ {/(?<=x)y/i $$1} }", "XY"), ("pcre:{{/x/ {a b}}}", "x"), ("unionmap:{regexp:{{/x/ a}},pcre:{{/x/ b}}}", "x"),
 ]
 
 
@@ -294,7 +299,7 @@ def test_list(both, spec):
     both.same(["-s", spec], sort=True)
 
 
-@pytest.mark.parametrize("args", [["static:x"], ["texthash:t"], ["regexp:t"], ["internal:x"], ["inline:{a=b}"], ["hash:nofile"], ["nosuch:x"],
+@pytest.mark.parametrize("args", [["-mq", "k", "static:x"], ["-hq", "k", "static:x"], ["static:x"], ["texthash:t"], ["regexp:t"], ["internal:x"], ["inline:{a=b}"], ["hash:nofile"], ["nosuch:x"],
                                   ["-i", "static:x"], ["-i", "cdb:t"], ["-i", "regexp:t"], ["-d", "a", "static:x"], ["-d", "a", "cdb:t"],
                                   ["-d", "a", "texthash:t"], ["-d", "a", "hash:nofile"], ["-d", "a", "internal:x"], ["-d", "-", "inline:{a=1}"],
                                   ["-d", "a", "fail:x"], ["-d", "a", "nosuch:x"]], ids=" ".join)

@@ -20,6 +20,15 @@ static void test_combined(void **state)
         {"debug:inline:{k=v}", "K", "v"},
         {"debug:inline:{k=v}", "l", NULL},
         {"internal:x", "k", NULL},
+        {"regexp:{ { /^(k)$/ $1$1 }, {/l/ {braced} text} }", "K", "KK"},
+        {"regexp:{ { /^(k)$/ $1$1 }, {/l/ {braced} text} }", "l", "{braced} text"},
+        {"regexp:{ { /^(k)$/ $1$1 }, {/l/ {braced} text} }", "m", NULL},
+        {"pcre:{{if /^k/} {/(?<=k)l{2}/ two} {# no rule} {endif} {!/x/ none}}", "kll", "two"},
+        {"pcre:{{if /^k/} {/(?<=k)l{2}/ two} {# no rule} {endif} {!/x/ none}}", "mll", "none"},
+        {"cidr:{{10.0.0.0/8 inside},{::/0 six}}", "10.1.2.3", "inside"},
+        {"cidr:{{10.0.0.0/8 inside},{::/0 six}}", "::1", "six"},
+        {"cidr:{}", "10.1.2.3", NULL},
+        {"unionmap:{cidr:{{10.0.0.0/8 a}},pcre:{{/^10/ b}}}", "10.1.2.3", "a,b"},
         {"inline:{\xc3\x89t\xc3\xa9=1}", "\xc3\xa9T\xc3\x89", "1"},
         {"inline:{stra\xc3\x9f"
          "e=1}",
@@ -34,6 +43,30 @@ static void test_combined(void **state)
         if (map_open(env, slice_str(cases[i].spec), &m, &err) == -1)
             fail_msg("%s: %s", cases[i].spec, err.text);
         expect(m, cases[i].key, cases[i].value);
+    }
+}
+
+/* What is wrong with rules that stand in a table's name. */
+static void test_wrong_rules(void **state)
+{
+    static const struct {
+        const char *spec, *why;
+    } cases[] = {
+        {"regexp:{ /x/ y }", "\"/x/\" is no { rule }"},
+        {"regexp:{ {/x/ y} more }", "\"more\" is no { rule }"},
+        {"cidr:{ {10.0.0.0/8 y}", "is no { rule }"},
+        {"pcre:{ {/x/ y} } more", "no \"}\" at the end"},
+        {"cidr:{ {10.0.0.0/8 y}, {10.0.0.1/8 z} }", "line 2: "},
+        {"regexp:{ {/(/ y} }", "line 1: "},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct err err = ERR_INIT;
+
+        if (map_check(env, slice_str(cases[i].spec), &err) == 0 ||
+            strstr(err.text, cases[i].why) == NULL)
+            fail_msg("%s: \"%s\"", cases[i].spec, err.text);
     }
 }
 
@@ -83,6 +116,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_combined),
+        cmocka_unit_test(test_wrong_rules),
         cmocka_unit_test(test_counters),
     };
 
