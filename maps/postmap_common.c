@@ -199,7 +199,7 @@ int postmap_run(int argc, char **argv, enum map_build_format format)
     }
     if (optind == argc)
         usage(&c);
-    if ((c.headers || c.body) && (c.query == NULL || strcmp(c.query, "-") != 0))
+    if ((c.headers || c.body || c.mime) && (c.query == NULL || strcmp(c.query, "-") != 0))
         fatal("specify -b -h or -m only with \"-q -\"");
     if (c.live && (c.query == NULL || c.headers || c.body || c.build.file_values))
         fatal("--live goes with -q alone");
