@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from ledger import KINDS, Ledger, Load, Setup
+from ledger import Ledger, Load, Setup, TIMED
 from instance import DEADLINE, wait_for
 from reckoning import main, own_mounts, settle, sums
 
@@ -95,7 +95,7 @@ def run(root, seed, out=print):
     try:
         inst.start()
         # not sendmail, which waits for space by itself and would have the clients wait
-        load = Load(setup, kinds=[k for k in KINDS if k != "sendmail"])
+        load = Load(setup, kinds=[k for k in TIMED if k != "sendmail"])
         wait_for("mail to be taken", lambda: len(ledger.acknowledged()) > 20)
         for what, take, give, refuses in phases(setup):
             with ledger.lock:

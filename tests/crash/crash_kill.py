@@ -68,12 +68,12 @@ def run(root, seed, rounds, out=print):
         for i in range(rounds):
             time.sleep(pick.uniform(0.2, 1.2))
             target = TARGETS[i % len(TARGETS)]
-            kills.append(time.time())
+            begin = time.time()
             for name in strike(inst, target, pick):
                 victims[name] = victims.get(name, 0) + 1
             if target in ("tree", "master"):
-                restart(inst)
-                kills.append(time.time())  # up to now, what had survived the master came to its end
+                restart(inst)  # by then, what survives the master has come to its end
+            kills.append((begin, time.time()))
         time.sleep(0.5)
         load.stop()
         inst.stop()

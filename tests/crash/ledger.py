@@ -7,6 +7,7 @@ what was sent, and a run is repeated by its seed (what the machine's timing adds
 import hashlib
 import os
 import pathlib
+import pwd
 import random
 import re
 import smtplib
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import typing
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "scenario"))
 from instance import STAGE, Instance, Sink  # noqa: E402
@@ -31,8 +33,19 @@ KINDS = {
     "large": (3, 2 << 20),
     "many": (3, 2000),
     "sendmail": (6, 1500),
+    "file": (6, 3000),  # an alias for a Maildir: local's
+    "mbox": (8, 3000),  # one of virtual's, and an alias for one. When mail came into it does not show
 }
+TIMED = [k for k in KINDS if k != "mbox"]
+# recipient: mailbox below mail/
+BOXES = {**{f"u{i}@box.test": f"u{i}/" for i in range(USERS)}, "b@box.test": "b", "d@mx.example.test": "d/", "f@mx.example.test": "f"}
 MANY = 120
+
+
+class Copy(typing.NamedTuple):
+    """A delivery. A Maildir: the time of the rename to new/, twice."""
+    taken: float  # by the next hop
+    said: float  # the agent may know of it from then on; what lies between is the next hop's slowness, which is ours
 
 
 class Message:
@@ -46,6 +59,7 @@ class Message:
             "local": users[:1], "relayed": ["x@relay.test"], "mixed": [*users[:2], "y@relay.test"], "deferred": ["x@defer.test"],
             "held": ["x@wait.test"], "deleted": ["y@wait.test"], "large": [pick.choice([users[0], "x@relay.test", "x@defer.test"])],
             "many": [*users, *(f"n{i}@relay.test" for i in range(MANY))], "sendmail": users[:1],
+            "file": ["d@mx.example.test"], "mbox": ["b@box.test", "f@mx.example.test"],
         }[kind]
         self.fate = "unknown"  # acknowledged, refused (4xx, 5xx, exit status), unknown (no answer)
         self.acknowledged = 0.0
@@ -53,7 +67,7 @@ class Message:
         self.held = False  # postsuper said so
         self.deleted = False  # postsuper said so
         self.maybe_deleted = False  # postsuper was asked, and did not answer
-        self.delivered = {}  # recipient: [time]
+        self.delivered = {}  # recipient: [Copy]
 
     def body(self):
         """Lines of at most 76 characters, `bytes` long in all, give or take a line."""
@@ -88,8 +102,8 @@ class Ledger:
     def acknowledged(self):
         return [m for m in self.messages.values() if m.fate == "acknowledged"]
 
-    def arrived(self, text, rcpts, when):
-        """A delivery: the bytes of a message, the recipients, the time."""
+    def arrived(self, text, rcpts, copy):
+        """A delivery: the bytes of a message, the recipients, the times."""
         text = text.replace(b"\r\n", b"\n")
         head, _, body = text.partition(b"\n\n")
         found = re.search(rb"^X-Crash-Id: (\S+)$", head, re.M)
@@ -108,7 +122,7 @@ class Ledger:
             if r not in m.rcpts:
                 self.problem(f"{m.id} ({m.kind}) arrived for {r}")
             with self.lock:
-                m.delivered.setdefault(r, []).append(when)
+                m.delivered.setdefault(r, []).append(copy)
 
 
 class Hop:
@@ -122,12 +136,7 @@ class Hop:
                 return b"450 4.2.0 not now\r\n"
             return None
 
-        class Books(list):
-            def append(self, item):
-                ledger.arrived(item[2], item[1], time.time())
-
-        self.sink = Sink(reply=reply)
-        self.sink.messages = Books()
+        self.sink = Sink(reply=reply, taken=lambda message, since: ledger.arrived(message[2], message[1], Copy(since, time.time())))
         self.port = self.sink.port
 
     def close(self):
@@ -143,21 +152,24 @@ class Setup:
         relay, defer, wait = (f"smtp:[127.0.0.1]:{h.port}" for h in self.hops)
         self.inst = Instance(root, main={
             "virtual_mailbox_domains": "box.test", "virtual_mailbox_base": "{root}/mail",
-            "virtual_mailbox_maps": "inline:{ " + ", ".join(f"{{u{i}@box.test = u{i}/}}" for i in range(USERS)) + " }",
+            "virtual_mailbox_maps": "inline:{ " + ", ".join(f"{{{k} = {v}}}" for k, v in BOXES.items() if "@box" in k) + " }",
+            "alias_maps": "texthash:{etc}/aliases", "default_privs": pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else "games",
             "virtual_uid_maps": f"static:{os.geteuid() or 2000}", "virtual_gid_maps": f"static:{os.getegid() or 2000}",
             "transport_maps": f"inline:{{ {{relay.test = {relay}}}, {{defer.test = {defer}}}, {{wait.test = {wait}}} }}",
             "relay_domains": "relay.test, defer.test, wait.test", "default_process_limit": "40", "service_throttle_time": "1s",
             "minimal_backoff_time": "1s", "maximal_backoff_time": "2s", "queue_run_delay": "1s", "maximal_queue_lifetime": "1d",
-            "default_destination_concurrency_failed_cohort_limit": "0", "message_size_limit": "20480000", **main})
+            "default_destination_concurrency_failed_cohort_limit": "0", "message_size_limit": "20480000", **main},
+            files={"aliases": "".join(f"{k.partition('@')[0]} {root}/mail/{v}\n" for k, v in BOXES.items() if "@box" not in k)})
         self.mailboxes_read = set()
         if start:
             self.inst.start()
 
     def read_mailboxes(self):
-        for path in self.inst.home.glob("u*/new/*"):
-            if path not in self.mailboxes_read:
-                self.mailboxes_read.add(path)
-                self.ledger.arrived(path.read_bytes(), [f"{path.parts[-3]}@box.test"], path.stat().st_mtime)
+        for rcpt, box in BOXES.items():
+            for path in self.inst.home.glob(f"{box}new/*") if box.endswith("/") else ():
+                if path not in self.mailboxes_read:
+                    self.mailboxes_read.add(path)
+                    self.ledger.arrived(path.read_bytes(), [rcpt], Copy(path.stat().st_ctime, path.stat().st_ctime))
 
     def close(self):
         try:
@@ -172,7 +184,7 @@ class Load:
 
     def __init__(self, setup, threads=4, kinds=None):
         self.inst, self.ledger, self.stopped = setup.inst, setup.ledger, False
-        self.kinds = kinds or list(KINDS)
+        self.kinds = kinds or TIMED
         self.waiting = []  # messages for postsuper
         self.replies = {}  # code of a refusal: how many
         names = [*(("client", self._client, i) for i in range(threads)), ("admin", self._admin, 0)]

@@ -341,10 +341,12 @@ def stop_accepting(server, thread):
 
 
 class Sink:
-    """A small SMTP server. reply(verb, argument, number) -> bytes or None chooses other answers than success."""
+    """A small SMTP server. reply(verb, argument, number) -> bytes or None chooses other answers than success. taken(message, since): that
+    it was taken, at that time, has been said, or could not be."""
 
-    def __init__(self, reply=None, port=0, pipelining=True, ehlo_extra=()):
+    def __init__(self, reply=None, port=0, pipelining=True, ehlo_extra=(), taken=lambda message, since: None):
         self.reply = reply or (lambda verb, argument, number: None)
+        self.taken = taken
         self.messages = []  # (sender, [recipients], bytes)
         self.connections = 0
         self.pipelining = pipelining
@@ -406,10 +408,16 @@ class Sink:
                         text = self.reply("DOT", "", number)
                         if text == b"":
                             return
-                        if (text or b"2")[:1] == b"2":
+                        if (text or b"2")[:1] != b"2":
+                            conn.sendall(text)
+                        else:
+                            message, since = (sender, rcpts, b"".join(body)), time.time()
                             with self.lock:
-                                self.messages.append((sender, rcpts, b"".join(body)))
-                        conn.sendall(text or b"250 2.0.0 queued\r\n")
+                                self.messages.append(message)
+                            try:
+                                conn.sendall(text or b"250 2.0.0 queued\r\n")
+                            finally:
+                                self.taken(message, since)
                         sender, rcpts = None, []
                     elif verb == "QUIT":
                         conn.sendall(b"221 bye\r\n")
