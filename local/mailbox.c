@@ -253,6 +253,9 @@ static int deliver_mbox(const struct deliver_request *r, const char *path,
     ret = mailbox_write_message(r, fd, path, h, true, err);
     if (ret == 0 && fsync(fd) == -1)
         ret = mailbox_write_error(err, path);
+    /* nobody has put anything into it before: perhaps it is new */
+    if (ret == 0 && st.st_size == 0)
+        ret = mailbox_sync_name(path, fd, err);
     if (ret == -1 && ftruncate(fd, st.st_size) == -1)
         log_warning("%s: half a message could not be removed: errno %d", path, errno);
 done:

@@ -36,7 +36,7 @@ void mailbox_become_root(void);
 
 /*
  * path ends in "/": a Maildir, made if missing (0700). Written to tmp/, synced, renamed to new/, new/ synced (maildir.h). Else an mbox:
- * locked, appended, synced; cut back to its old length when anything fails. err: dsn 4.x or 5.x codes: 4.2.0 locked, 5.2.2 too large,
+ * locked, appended, synced, with its name if it was empty; cut back to its old length when anything fails. err: dsn 4.x or 5.x codes: 4.2.0 locked, 5.2.2 too large,
  * 4.3.1 disk full, ... *at (NULL: not wanted): where in the mbox the message begins.
  */
 NODISCARD int mailbox_deliver(const struct deliver_request *r, const char *path,

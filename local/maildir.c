@@ -16,18 +16,32 @@
 #include "base/file.h"
 #include "local/mailbox_int.h"
 
+static int make_in(const char *dir, const char *name, struct err *err)
+{
+    struct buf path = BUF_INIT(4096);
+    int ret;
+
+    path_join(&path, dir, name);
+    ret = dir_make(buf_cstr(&path), 0700, err);
+    buf_fini(&path);
+    return ret;
+}
+
+/*
+ * tmp/ is the last: who finds it, and so does not come here, may rely upon the others' being durable. It need not be itself: nothing that
+ * matters lies there. Of two who make a Maildir at the same time neither knows what the other one has synced, so each syncs all.
+ */
 static int make_maildir(const char *dir, struct err *err)
 {
-    static const char *const names[] = {"", "tmp", "new", "cur"};
-    struct buf path = BUF_INIT(4096);
+    static const char *const names[] = {"", "new", "cur"};
     int ret = 0;
 
-    for (size_t i = 0; i < ARRAY_LEN(names) && ret == 0; i++) {
-        buf_reset(&path);
-        path_join(&path, dir, names[i]);
-        ret = dir_make(buf_cstr(&path), 0700, err);
-    }
-    buf_fini(&path);
+    for (size_t i = 0; i < ARRAY_LEN(names) && ret == 0; i++)
+        ret = make_in(dir, names[i], err);
+    if (ret == 0)
+        ret = mailbox_sync_directories(dir, err);
+    if (ret == 0)
+        ret = make_in(dir, "tmp", err);
     if (ret == -1)
         err_set(err, ERR_TEMPORARY, "4.2.0", "cannot make the maildir %s: %s", dir, err->text);
     return ret;

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power loss on the running system: its store's changes are recorded under load, and rebuilt as a cut at random points may leave them.
+"""Power loss on the running system: its store's and mailboxes' changes are recorded under load, and rebuilt as a cut at random points may
+leave them.
 
-  crash_power.py [--cuts N] [--seed N] [--seconds S] [--keep]
+  crash_power.py [--cuts N] [--seed N] [--seconds S] [--group yes|no] [--keep]
 
 At each cut (replay.py says what is lost or torn) the store is opened by postsuper -s, as its owner, and listed. Every message that was
-acknowledged before the cut must have reached each recipient before it, or be queued for that recipient, with its content. Duplicates, recipients
+acknowledged before the cut must have reached each recipient before it, or be queued for that recipient, with its content. To have
+reached a mailbox (Maildir or mbox, virtual's with virtual_maildir_group_sync = --group, or local's) means to lie there whole after the cut, too; and
+in new/ of a Maildir nothing lies that is not whole. Duplicates, recipients
 that are queued and had their copy already, are counted; their copy must be younger than WINDOW_S. postsuper -s may report one thing
 only: bytes that were being written, never acknowledged, with others behind them that reached the disk (store_scan.c).
 """
@@ -16,33 +19,36 @@ import shutil
 import sys
 import time
 
-from ledger import STAGE, Ledger, Load, Setup
+from ledger import BOXES, STAGE, Ledger, Load, Setup
 from reckoning import main
-from replay import Replay
+from replay import SYNC_FS_END, Replay
 
 STORES = ("journal", "large", "deferred", "hold", "corrupt")
-KINDS = ("local", "relayed", "mixed", "deferred", "held", "deleted", "large", "many")  # postdrop is not recorded
+KINDS = ("local", "relayed", "mixed", "deferred", "held", "deleted", "large", "many", "file", "mbox")  # postdrop is not recorded
 WINDOW_S = 2.0  # STORE.md, "The completion window": 0.2 s and one sync; and what a busy machine adds
 
 
-def present(spool):
+def present(inst):
     """{inode: (path, bytes, or None for a directory)}"""
-    return {p.stat().st_ino: (str(p.relative_to(spool)), None if p.is_dir() else p.read_bytes())
-            for s in STORES for p in (spool / s, *(spool / s).rglob("*"))}
+    assert not any(inst.home.iterdir())
+    return {inst.home.stat().st_ino: (inst.home.name, None)} | {
+        p.stat().st_ino: (str(p.relative_to(inst.spool)), None if p.is_dir() else p.read_bytes())
+        for s in STORES for p in (inst.spool / s, *(inst.spool / s).rglob("*"))}
 
 
-def record(root, ledger, seconds):
+def record(root, ledger, seconds, group):
     """Runs the load with the recorder in each daemon. Returns the instance, stopped, the log and what there was at its beginning."""
     log = root.parent / "record.log"
     log.touch()
     log.chmod(0o666)
     module = STAGE / "tests/record_io.so"
     assert module.exists(), module
-    environment = f"MAIL_CONFIG TZ LANG=C ASAN_OPTIONS LD_PRELOAD={module} RECORD_LOG={log} RECORD_ROOT={root / 'spool'}"
-    setup = Setup(root, ledger, start=False, import_environment=environment, journal_segment_size="262144", journal_large_message_size="100000")
+    environment = f"MAIL_CONFIG TZ LANG=C ASAN_OPTIONS LD_PRELOAD={module} RECORD_LOG={log} RECORD_ROOT={root / 'spool'} RECORD_MAIL={root / 'mail'}"
+    setup = Setup(root, ledger, start=False, import_environment=environment, journal_segment_size="262144", journal_large_message_size="100000",
+                  virtual_maildir_group_sync=group)
     setup.inst.run("postfix", "check")
     setup.inst.run("postsuper", "-s")  # makes what is missing
-    before = present(setup.inst.spool)
+    before = present(setup.inst)
     assert ("journal/free", None) in before.values(), before
     setup.inst.start()
     load = Load(setup, kinds=list(KINDS))
@@ -59,6 +65,8 @@ def rebuild(spool, tree):
         for p in (spool / s).iterdir():
             shutil.rmtree(p) if p.is_dir() else p.unlink()
     for path in sorted(tree):
+        if path.partition("/")[0] not in STORES:
+            continue
         p = spool / path
         if tree[path] is None:
             if not p.is_dir():
@@ -76,6 +84,31 @@ def was_being_written(line, tree, unsure):
         return False
     path, length, at = f"journal/{found[1]}", int(found[2]), int(found[3])
     return any(a <= at < b for a, b in unsure.get(path, ()))
+
+
+def read_boxes(ledger, tree, cut, name, figures):
+    """{recipient: ids of the messages that are whole in his mailbox}"""
+    whole = {}
+    for rcpt, box in BOXES.items():
+        found = whole[rcpt] = set()
+        path = f"{name}/{box}"
+        if not box.endswith("/"):
+            data = bytes(tree.get(path, b""))
+            found |= {m.id for m in ledger.messages.values() if rcpt in m.rcpts and m.body().encode() in data}
+            continue
+        for file, data in tree.items():
+            if not file.startswith(f"{path}new/"):
+                continue
+            head, _, body = bytes(data).partition(b"\n\n")
+            if b"\nAuto-Submitted:" in head:
+                continue
+            m = ledger.messages.get((re.findall(rb"^X-Crash-Id: (\S+)$", head, re.M) or [b""])[0].decode())
+            if m is None or body != m.body().encode():
+                ledger.problem(f"cut at {cut:.3f}: {file} is not whole: {len(data)} bytes, of {m and m.id}")
+            else:
+                found.add(m.id)
+                figures["whole in Maildirs"] += 1
+    return whole
 
 
 def judge(ledger, inst, replay, tree, unsure, pick, figures):
@@ -107,6 +140,7 @@ def judge(ledger, inst, replay, tree, unsure, pick, figures):
             held.add(item["queue_id"])
         queued[item["queue_id"]] = {r["address"] for r in item["recipients"]}
     known = {m.queue_id: m for m in ledger.acknowledged()}
+    boxes = read_boxes(ledger, tree, cut, inst.home.name, figures)
     for m in known.values():
         if m.acknowledged > cut or m.deleted or m.maybe_deleted:
             continue
@@ -116,7 +150,7 @@ def judge(ledger, inst, replay, tree, unsure, pick, figures):
             if m.queue_id not in held:
                 ledger.problem(f"cut at {cut:.3f}: {m.id} ({m.queue_id}) was put on hold {cut - m.acted:.2f} s before, and is not there")
         for r in m.rcpts:
-            copies = [t for t in m.delivered.get(r, ()) if t <= cut]
+            copies = [c.taken for c in m.delivered.get(r, ()) if c.taken <= cut]
             if r in queued.get(m.queue_id, ()):
                 figures["still queued"] += 1
                 if copies:
@@ -124,6 +158,10 @@ def judge(ledger, inst, replay, tree, unsure, pick, figures):
                     figures["oldest"] = max(figures["oldest"], cut - min(copies))
                     if cut - min(copies) > WINDOW_S:
                         ledger.problem(f"cut at {cut:.3f}: {m.id} ({m.queue_id}) would reach {r} again, {cut - min(copies):.2f} s after its copy")
+            elif r in boxes:
+                figures["done, in a mailbox"] += 1
+                if m.id not in boxes[r]:
+                    ledger.problem(f"cut at {cut:.3f}: {m.id} ({m.kind}, {m.queue_id}) is done for {r}, and not whole in {BOXES[r]}")
             elif not copies:
                 ledger.problem(f"cut at {cut:.3f}: {m.id} ({m.kind}, {m.queue_id}), acknowledged {cut - m.acknowledged:.3f} s before, is lost for {r}")
     for queue_id in pick.sample(ids, min(2, len(ids))):
@@ -133,14 +171,17 @@ def judge(ledger, inst, replay, tree, unsure, pick, figures):
         figures["contents compared"] += queue_id in known
 
 
-def run(root, seed, cuts, seconds, out=print):
+def run(root, seed, cuts, seconds, group, out=print):
     ledger = Ledger(seed)
     pick = random.Random(f"{seed}/cuts")
-    setup, log, before = record(root, ledger, seconds)
-    figures = dict.fromkeys(("acknowledged before", "held before", "still queued", "duplicates", "oldest", "reports of unacknowledged bytes", "contents compared"), 0)
+    setup, log, before = record(root, ledger, seconds, group)
+    figures = dict.fromkeys(("acknowledged before", "held before", "still queued", "duplicates", "done, in a mailbox", "whole in Maildirs", "oldest", "reports of unacknowledged bytes", "contents compared"), 0)
     try:
         replay = Replay(log, before)
         records = replay.records()
+        shared = replay.count(SYNC_FS_END)
+        if group == "no" and shared > 0:
+            ledger.problem(f"{shared} flushes of the file system, though virtual_maildir_group_sync = no")
         if len(records) < 500 or len(ledger.acknowledged()) < 50:
             ledger.problem(f"too little was recorded: {len(records)} changes, {len(ledger.acknowledged())} messages")
         setup.inst.log_path.unlink()
@@ -152,15 +193,18 @@ def run(root, seed, cuts, seconds, out=print):
             judge(ledger, setup.inst, replay, tree, unsure, pick, figures)
             if len(ledger.problems) > 20:
                 break
+        if not figures["done, in a mailbox"] or not figures["whole in Maildirs"]:
+            ledger.problem("no cut had mail in mailboxes")
     finally:
         setup.inst.running = False
         if not ledger.problems:
             ledger.problems += setup.close()
     figures["oldest"] = f"{figures.pop('oldest'):.2f} s"
-    out(f"seed {seed}: {len(records)} changes recorded, {len(ledger.acknowledged())} messages acknowledged, {cuts} cuts: "
+    out(f"seed {seed}: {len(records)} changes recorded, {len(ledger.acknowledged())} messages acknowledged, {shared} flushes shared, {cuts} cuts: "
         + ", ".join(f"{k} {v}" for k, v in figures.items()))
     return ledger.problems
 
 
 if __name__ == "__main__":
-    sys.exit(main("power", lambda root, args: run(root, args.seed, args.cuts, args.seconds), [("--cuts", int, 20), ("--seconds", float, 3)]))
+    sys.exit(main("power", lambda root, args: run(root, args.seed, args.cuts, args.seconds, args.group), [
+        ("--cuts", int, 20), ("--seconds", float, 3), ("--group", str, "yes")]))

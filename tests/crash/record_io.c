@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * record_io.c - preloaded into the daemons: an ordered log of all that they change in the queue's store, for crash_power.py.
+ * record_io.c - preloaded into the daemons: an ordered log of all that they change in the queue's store and in mailboxes, for crash_power.py.
  *
- * RECORD_ROOT is the queue directory, RECORD_LOG the log, outside of it. What is logged: calls on files below the directories of `stores`.
+ * RECORD_ROOT is the queue directory, RECORD_MAIL where mailboxes are (on the same file system), RECORD_LOG the log, outside of both. What is
+ * logged: calls on files below the directories of `stores` and below RECORD_MAIL. A path begins with the store's name or with RECORD_MAIL's last.
  * A change and its record are made under one lock (flock of a descriptor of the thread's own), so that the log has the order in which
  * changes took place, across processes. A sync is two records, before and after: it covers what was logged before the first, and
  * nobody may have relied upon it before the second. A sync that fails has no second one.
@@ -39,6 +40,8 @@ enum op {
     OP_MKDIR = 8,
     OP_SYNC_DIR_BEGIN = 9,
     OP_SYNC_DIR_END = 10,
+    OP_SYNC_FS_BEGIN = 11, /* of all that is logged */
+    OP_SYNC_FS_END = 12,
 };
 
 struct record {
@@ -55,6 +58,10 @@ struct record {
 static const char *const stores[] = {"journal", "large", "deferred", "hold", "corrupt"};
 static const char *root;
 static size_t root_len;
+static const char *mail;
+static size_t mail_len;
+static size_t mail_name; /* where the last name of it begins */
+static dev_t device;
 static int log_fd = -1;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t tracked[FDS]; /* inode of what was opened under this number, 0: not ours */
@@ -79,22 +86,33 @@ static void die(const char *what)
 __attribute__((constructor)) static void begin(void)
 {
     const char *path = getenv("RECORD_LOG");
+    struct stat st;
 
     root = getenv("RECORD_ROOT");
-    if (path == NULL || root == NULL)
+    mail = getenv("RECORD_MAIL");
+    if (path == NULL || root == NULL || mail == NULL)
         return;
     root_len = strlen(root);
+    mail_len = strlen(mail);
+    mail_name = (size_t) (strrchr(mail, '/') - mail) + 1;
+    if (stat(root, &st) == -1)
+        die(root);
+    device = st.st_dev;
+    if (stat(mail, &st) == -1 || st.st_dev != device)
+        die(mail);
     log_fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (log_fd == -1)
         die(path);
     tokens = (uint64_t) getpid() << 32;
 }
 
-/* The path below the root if it is of the store, else NULL. */
+/* The path as it is logged if it is of the store or of a mailbox, else NULL. */
 static const char *inside(const char *path)
 {
     if (log_fd == -1)
         return NULL;
+    if (strncmp(path, mail, mail_len) == 0 && (path[mail_len] == '/' || path[mail_len] == '\0'))
+        return path + mail_name;
     if (strncmp(path, root, root_len) == 0 && path[root_len] == '/')
         path += root_len + 1;
     else if (path[0] == '/')
@@ -159,6 +177,18 @@ static void put(enum op op, uint64_t inode, uint64_t offset, uint64_t length, co
     r.time_ns = (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
     put_all(&r, sizeof(r));
     put_all(names, (size_t) n);
+}
+
+/* With the lock held: the first `left` bytes. */
+static void put_write(uint64_t inode, off_t offset, const struct iovec *iov, int count, size_t left)
+{
+    put(OP_WRITE, inode, (uint64_t) offset, left, NULL, NULL);
+    for (int i = 0; i < count && left > 0; i++) {
+        size_t part = iov[i].iov_len < left ? iov[i].iov_len : left;
+
+        put_all(iov[i].iov_base, part);
+        left -= part;
+    }
 }
 
 static uint64_t inode_of(int fd)
@@ -234,17 +264,8 @@ ssize_t pwritev64(int fd, const struct iovec *iov, int count, off64_t offset)
         return next(fd, iov, count, offset);
     take();
     n = next(fd, iov, count, offset);
-    if (n > 0) {
-        size_t left = (size_t) n;
-
-        put(OP_WRITE, inode, (uint64_t) offset, left, NULL, NULL);
-        for (int i = 0; i < count && left > 0; i++) {
-            size_t part = iov[i].iov_len < left ? iov[i].iov_len : left;
-
-            put_all(iov[i].iov_base, part);
-            left -= part;
-        }
-    }
+    if (n > 0)
+        put_write(inode, offset, iov, count, (size_t) n);
     release();
     return n;
 }
@@ -259,6 +280,29 @@ ssize_t pwrite64(int fd, const void *data, size_t len, off64_t offset)
 }
 ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
     __attribute__((alias("pwrite64")));
+
+/* A file that is written from where it stands: content for a mailbox. */
+ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+    ssize_t (*next)(int, const struct iovec *, int) =
+        (ssize_t(*)(int, const struct iovec *, int)) real("writev");
+    uint64_t inode = log_fd == -1 ? 0 : ours(fd);
+    ssize_t n;
+
+    if (inode == 0)
+        return next(fd, iov, count);
+    take();
+    n = next(fd, iov, count);
+    if (n > 0) {
+        off_t end = lseek(fd, 0, SEEK_CUR); /* O_APPEND moves it, too */
+
+        if (end < n)
+            die("where was written");
+        put_write(inode, end - n, iov, count, (size_t) n);
+    }
+    release();
+    return n;
+}
 
 int ftruncate64(int fd, off64_t size)
 {
@@ -330,6 +374,28 @@ int fdatasync(int fd)
 int fsync(int fd)
 {
     return sync_either(fd, "fsync");
+}
+
+int syncfs(int fd)
+{
+    int (*next)(int) = (int (*)(int)) real("syncfs");
+    struct stat st;
+    uint64_t token;
+    int ret;
+
+    if (log_fd == -1 || fstat(fd, &st) == -1 || st.st_dev != device)
+        return next(fd);
+    take();
+    token = ++tokens;
+    put(OP_SYNC_FS_BEGIN, 0, token, 0, NULL, NULL);
+    release();
+    ret = next(fd);
+    if (ret == 0) {
+        take();
+        put(OP_SYNC_FS_END, 0, token, 0, NULL, NULL);
+        release();
+    }
+    return ret;
 }
 
 static int rename_either(const char *from, const char *to, unsigned flags)

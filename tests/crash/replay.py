@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store as a power cut may leave it, from the log that record_io.c wrote.
+"""The store and the mailboxes as a power cut may leave them, from the log that record_io.c wrote.
 
 What is certain: data that a completed sync of its file covers, names that a completed sync of their directory covers (a rename
-is one change, as on ext4, XFS and Btrfs: both names or neither). Of all else each change may have happened or not;
-a write may have been torn: any of its sectors may be old. Names need a directory: what lies below a directory whose own name is lost, is lost.
+is one change, as on ext4, XFS and Btrfs: both names or neither), all that a completed sync of the file system covers. Of all
+else each change may have happened or not; a write may have been torn: any of its sectors may be old. Names need a directory: what lies below a directory whose own name is lost, is lost.
 """
 import mmap
 import struct
 
 HEAD = struct.Struct("<IIQQQq")
-CREATE, WRITE, TRUNCATE, SYNC_BEGIN, SYNC_END, RENAME, UNLINK, MKDIR, SYNC_DIR_BEGIN, SYNC_DIR_END = range(1, 11)
+CREATE, WRITE, TRUNCATE, SYNC_BEGIN, SYNC_END, RENAME, UNLINK, MKDIR, SYNC_DIR_BEGIN, SYNC_DIR_END, SYNC_FS_BEGIN, SYNC_FS_END = range(1, 13)
 SECTOR = 512
 
 
@@ -29,7 +29,10 @@ class File:
         elif not what:
             del data[offset:]
 
-    def synced(self, count):
+    def synced(self, covered):
+        """covered: pending changes of earlier; another sync may have ended meanwhile, and have made some of them certain."""
+        done = {id(c) for c in covered}
+        count = sum(id(c) in done for c in self.pending)
         for c in self.pending[:count]:
             self.change(self.data, *c)
         del self.pending[:count]
@@ -55,7 +58,7 @@ class Name:
 
     def __init__(self, add, remove, file):
         self.add, self.remove, self.file = add, remove, file
-        self.added = self.removed = False  # certain
+        self.certain = False
 
 
 def parent(path):
@@ -75,17 +78,24 @@ class Replay:
         self.inodes = {inode: File(data) for inode, (_, data) in before.items() if data is not None}
         self.base = {path: self.inodes.get(inode) for inode, (path, _) in before.items()}  # certain names: path -> File, None for a directory
         self.now = {path: file for path, file in self.base.items() if file is not None}  # as the running system sees it
+        self.unsynced = set()  # files that have something pending
         self.syncs = {}  # token -> what a completed sync makes certain
         self.time = 0.0
 
-    def records(self):
-        """Offsets of all records."""
-        at, found = 0, []
+    def _records(self):
+        at = 0
         while at < len(self.map):
             op, path_bytes, _, _, length, _ = HEAD.unpack_from(self.map, at)
-            found.append(at)
+            yield at, op
             at += HEAD.size + path_bytes + (length if op == WRITE else 0)
-        return found
+
+    def records(self):
+        """Offsets of all records."""
+        return [at for at, _ in self._records()]
+
+    def count(self, wanted):
+        """How many records are of this kind."""
+        return sum(op == wanted for _, op in self._records())
 
     def _name(self, add, remove, file):
         self.changes.append(Name(add, remove, file))
@@ -101,17 +111,14 @@ class Replay:
             self.inodes[inode] = self.now[path] = File()
             self._name(path, None, self.now[path])
         elif op == WRITE:
-            self.inodes[inode].pending.append((WRITE, offset, self.map[body:body + length]))
+            self._pending(inode, (WRITE, offset, self.map[body:body + length]))
         elif op == TRUNCATE:
-            self.inodes[inode].pending.append((TRUNCATE, offset, length))
+            self._pending(inode, (TRUNCATE, offset, length))
         elif op == SYNC_BEGIN:
             file = self.inodes[inode]
             self.syncs[offset] = (file, list(file.pending))
         elif op == SYNC_END:
-            file, covered = self.syncs.pop(offset)
-            done = {id(c) for c in covered}
-            # another sync may have ended meanwhile, and have made some of them certain
-            file.synced(sum(id(c) in done for c in file.pending))
+            self._synced(*self.syncs.pop(offset))
         elif op == RENAME:
             old, new = path.split("\n")
             if old not in self.now:
@@ -126,36 +133,52 @@ class Replay:
         elif op == SYNC_DIR_BEGIN:
             self.syncs[offset] = (self.dirs[inode], list(self.changes))
         elif op == SYNC_DIR_END:
-            self._sync_dir(*self.syncs.pop(offset))
+            directory, changes = self.syncs.pop(offset)
+            self._names_certain([c for c in changes if any(n is not None and parent(n) == directory for n in (c.add, c.remove))])
+        elif op == SYNC_FS_BEGIN:
+            self.syncs[offset] = ([(file, list(file.pending)) for file in self.unsynced], list(self.changes))
+        elif op == SYNC_FS_END:
+            files, changes = self.syncs.pop(offset)
+            for file, covered in files:
+                self._synced(file, covered)
+            self._names_certain(changes)
 
-    def _sync_dir(self, directory, changes):
+    def _pending(self, inode, change):
+        self.inodes[inode].pending.append(change)
+        self.unsynced.add(self.inodes[inode])
+
+    def _synced(self, file, covered):
+        file.synced(covered)
+        if not file.pending:
+            self.unsynced.discard(file)
+
+    def _names_certain(self, changes):
         for c in changes:
-            if c.add is not None and parent(c.add) == directory:
-                c.added = True
-                if c.remove is not None and parent(c.remove) == directory:
-                    c.removed = True
-            elif c.remove is not None and parent(c.remove) == directory:
-                c.removed = True
-                c.added = c.add is not None  # a rename that has lost the old name has the new one
-        while self.changes and (c := self.changes[0]) and c.added == (c.add is not None) and c.removed == (c.remove is not None):
-            self._apply(self.base, self.changes.pop(0), True, True)
+            c.certain = True
+            for earlier in self.changes:  # the name that the file had before is no matter any more
+                if earlier is c:
+                    break
+                earlier.certain |= earlier.remove is None and earlier.add is not None and earlier.add == c.remove and earlier.file is c.file
+        while self.changes and self.changes[0].certain:
+            self._apply(self.base, self.changes.pop(0))
 
     @staticmethod
-    def _apply(names, c, add, remove):
-        if remove and c.remove is not None and names.get(c.remove, names) is c.file:
+    def _apply(names, c):
+        if c.remove is not None and names.get(c.remove, names) is c.file:
             del names[c.remove]
-        if add and c.add is not None:
+        if c.add is not None:
             names[c.add] = c.file
 
     def cut(self, pick):
         """{path: bytes, or None for a directory} and {path: end of what was certain} for one random outcome."""
         names = dict(self.base)
         for c in self.changes:
-            add, remove = c.added or pick.random() < 0.5, c.removed or pick.random() < 0.5
-            if c.add is not None and c.remove is not None:
-                add = remove = add or remove
-            self._apply(names, c, add, remove)
-        kept = {p: f for p, f in names.items() if parent(p) in names or "/" not in p}
+            if c.certain or pick.random() < 0.5:
+                self._apply(names, c)
+        kept = {}
+        for p in sorted(names):  # a directory before what is in it
+            if "/" not in p or parent(p) in kept:
+                kept[p] = names[p]
         content = {}  # a file that a rename left with both names has one content
         out, certain = {}, {}
         for path, file in kept.items():
