@@ -6,7 +6,7 @@
  * deliveries and reports, each a bounded number, and is woken again if there is more.
  *
  * Nothing begins while what was done cannot be noted, as on a file system that became read-only: after a crash all of it would be
- * done again. What is under way ends, and is remembered here. A full disk is no reason to stop: that its mail leaves is what makes room.
+ * done again. That shows by a note that fails, or, when there is none, by writing before something begins. What is under way ends, and is remembered here. A full disk is no reason to stop: that its mail leaves is what makes room.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -17,6 +17,7 @@
 
 #define CLOCK_FILE     "journal/clock"
 #define TICK_MS        1000
+#define PROBE_MS       100 /* deliveries begin for so long after it was known that they can be noted */
 #define LOCK_WAIT_MS   20000 /* for a predecessor to let go of the queue */
 #define DRAIN_MS       10000
 #define RESOLVER_STACK (256U << 10)
@@ -141,6 +142,21 @@ static void judge_notes(struct qmgr *q, bool ok, const struct err *err)
     if (q->cannot_note && (ok || is_full))
         qmgr_wake(q);
     q->cannot_note = !ok && !is_full;
+}
+
+bool qmgr_may_begin(struct qmgr *q)
+{
+    struct mono_time now = loop_now(q->loop);
+    struct err err = ERR_INIT;
+
+    if (q->cannot_note)
+        return false;
+    if (q->probed.us != 0 && mono_diff_ms(now, q->probed) < PROBE_MS)
+        return true;
+    if (store_probe(q->store, &err) == -1)
+        judge_notes(q, false, &err);
+    q->probed = now;
+    return !q->cannot_note;
 }
 
 static void flush(void *arg)

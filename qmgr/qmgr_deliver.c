@@ -421,7 +421,7 @@ static void pump_transport(struct sched_transport *t, void *arg)
         }
         if (a->full_until.us != 0 && !link_pool_has_idle(a->links))
             return;
-        if (!start_one(a))
+        if (!qmgr_may_begin(q) || !start_one(a))
             return;
     }
 }

@@ -468,6 +468,8 @@ struct qmgr {
     struct loop_timer *flush;
     bool notes_failed; /* the last flush did, and it was said */
     bool cannot_note;  /* for another reason than a full disk: nothing begins */
+    struct mono_time
+        probed; /* when something could be written the last time that it was tried: qmgr_may_begin() */
     bool is_dirty;
     bool is_pumping; /* the pump is posted for the end of this turn */
     bool is_draining;
@@ -488,6 +490,8 @@ void qmgr_drain(struct qmgr *q, void (*drained)(struct qmgr *q));
 void qmgr_end(struct qmgr **q);
 /* Runs the pump at the end of this turn. */
 void qmgr_wake(struct qmgr *q);
+/* May a delivery begin: could its end be noted? Asks the disk now and then. */
+bool qmgr_may_begin(struct qmgr *q);
 /* The time of day as qmgr_clock.h has it: for next_retry_us and ages. */
 int64_t qmgr_now_us(struct qmgr *q);
 /* What the wall clock will say, or said, at such a time: for people. */

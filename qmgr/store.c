@@ -15,11 +15,20 @@
 #include "base/num.h"
 #include "qmgr/store_owner_int.h"
 
+/* Into the lock's file: it only says who. */
+static int write_process_id(struct store *s)
+{
+    char text[32];
+    struct iovec iov = {text, 0};
+
+    iov.iov_len = (size_t) snprintf(text, sizeof(text), "%-20ld\n", (long) getpid());
+    return s->io->pwritev(s->io->ctx, s->lock_fd, &iov, 1, 0);
+}
+
 static int take_lock(struct store *s, struct err *err)
 {
     struct buf path = BUF_INIT(SIZE_MAX);
     char text[32];
-    struct iovec iov = {text, 0};
     ssize_t n;
     int ret = -1;
 
@@ -39,8 +48,7 @@ static int take_lock(struct store *s, struct err *err)
             store_err_sys(err, "lock", buf_cstr(&path));
         goto done;
     }
-    iov.iov_len = (size_t) snprintf(text, sizeof(text), "%-20ld\n", (long) getpid());
-    if (s->io->pwritev(s->io->ctx, s->lock_fd, &iov, 1, 0) == -1) /* it only says who */
+    if (write_process_id(s) == -1)
         log_warning("cannot write the process id to %s", buf_cstr(&path));
     ret = 0;
 done:
@@ -460,12 +468,30 @@ void store_msg_remove(struct store *s, struct store_msg **mp)
     msg_free(m);
 }
 
+static int probe_locked(struct store *s, struct err *err) REQUIRES(s->lock)
+{
+    s->probe_failed = write_process_id(s) == -1;
+    return s->probe_failed ? store_err_sys(err, "write", "journal/lock") : 0;
+}
+
+int store_probe(struct store *s, struct err *err)
+{
+    int ret;
+
+    lock_take(&s->lock);
+    ret = probe_locked(s, err);
+    lock_release(&s->lock);
+    return ret;
+}
+
 int store_flush(struct store *s, struct err *err)
 {
     int ret;
 
     lock_take(&s->lock);
     ret = store_flush_locked(s, err);
+    if (ret == 0 && s->probe_failed)
+        ret = probe_locked(s, err);
     if (ret == 0 && (s->removal_failed || s->sync_failed)) {
         *err = s->trouble;
         ret = -1;

@@ -173,6 +173,8 @@ void store_msg_remove(struct store *s, struct store_msg **m);
  * be lost in a crash: it cannot be written, or a finished message's file not be removed, or an earlier sync failed. All of it is kept and tried again, by
  * this call and store_housekeeping(). Until it is well again, what is delivered would be delivered twice after a crash. */
 NODISCARD int store_flush(struct store *s, struct err *err);
+/* Could anything be noted now? Writes a few bytes, which change nothing. After a -1 store_flush() fails, too, until it could. */
+NODISCARD int store_probe(struct store *s, struct err *err);
 
 /* Moves: durable when they return 0. Blocking (file and directory sync): for a helper thread, or a command. Other threads may use other
  * messages meanwhile, but not this one. hold, release: a message that the store is just promoting gives a temporary error. A corrupt

@@ -113,6 +113,7 @@ struct store {
     struct htable *index; /* id -> struct store_msg; the owner's thread */
 
     struct lock lock;
+    bool probe_failed;       /* store_probe(), the last time */
     struct vec segments;     /* struct segment * */
     struct vec fresh;        /* struct store_msg *: found, not yet announced; entries may be NULL */
     struct vec damages;      /* char *: to be reported */

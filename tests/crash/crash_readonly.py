@@ -5,8 +5,8 @@
 
 Three times: for a while, and service must return by itself; again, and qmgr is killed meanwhile: another must not come and go until it can
 work (both with faults.c, since no kernel makes a file system that is in use read-only and back); at last on a real ext4, aborted
-(mount -o remount,abort), which only unmounting ends. Root is needed, and a loop device. Clients must have been told to come again, the log must say why,
-without a flood, and nothing begins that cannot be noted. Then the reckoning: all that was acknowledged has arrived, twice only
+(mount -o remount,abort), which only unmounting ends; there a qmgr that is started must wait, too. Root is needed, and a loop device. Clients
+must have been told to come again, the log must say why, without a flood, and nothing begins that cannot be noted. Then the reckoning: all that was acknowledged has arrived, twice only
 if it was noted within the window before somebody lost his memory.
 """
 import os
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from ledger import KINDS, Ledger, Load, Setup
+from ledger import Ledger, Load, Setup, TIMED
 from instance import wait_for
 from faults import Faults
 from reckoning import main, own_mounts, settle, sums
@@ -25,11 +25,11 @@ HOLD_S = 3.0
 SYNC_S = 0.5  # notes are synced every 0.2 s: STORE.md
 LINES_MOST = 60  # about it, for each time, of all daemons and commands
 BAD_LOG = (r".*(?:damaged|corrupt/|cannot be read:|panic:|throttl|bad command startup).*"
-           r"|.*fatal: (?!.*(?:Read-only file system|Input/output error)).*|.*(?<!postsuper)\[\d+\]: fatal:.*")
+           r"|.*fatal: (?!.*(?:Read-only file system|Input/output error|the queue manager does not answer)).*|.*(?<!postsuper)\[\d+\]: fatal:.*")
 
 
 def judge(ledger, what, refused, log, deliveries):
-    """What clients were told, what the log says, what was delivered when nothing could be noted any more."""
+    """What clients were told, what the log says, which deliveries began when nothing could be noted any more."""
     for code, texts in refused.items():
         if not 450 <= code <= 452:
             ledger.problem(f"{what}: a client was told {code} {texts[0]}")
@@ -41,7 +41,7 @@ def judge(ledger, what, refused, log, deliveries):
     if len(about) > LINES_MOST:
         ledger.problem(f"{what}: {len(about)} lines of log, as\n" + "\n".join(about[-10:]))
     if deliveries:
-        ledger.problem(f"{what}: {deliveries} deliveries when nothing could be noted")
+        ledger.problem(f"{what}: {len(deliveries)} deliveries began when nothing could be noted, as\n" + "\n".join(deliveries[-5:]))
     return len(about)
 
 
@@ -63,7 +63,18 @@ class Books:
 
 
 def delivered(setup):
-    return sum(len(re.findall(r"status=sent", x)) for x in setup.inst.log().splitlines())
+    return len(re.findall(r"status=sent", setup.inst.log()))
+
+
+def begun_after(log, when):
+    """Lines of deliveries that certainly began after this time: an agent that was at work by then, on a busy machine, ends what it has. The log
+    knows whole seconds, and from the last two of delays= how long the agent had been at work."""
+    found = []
+    for stamp, line, connecting, sending in re.findall(r"^(\S+ +\d+ [\d:]{8})( .* delays=[^/]+/[^/]+/([\d.]+)/([\d.]+), .*status=sent.*)$", log, re.M):
+        logged = time.mktime(time.strptime(f"{time.localtime(when).tm_year} {stamp}", "%Y %b %d %H:%M:%S"))
+        if logged - float(connecting) - float(sending) > when:
+            found.append(stamp + line)
+    return found
 
 
 def simulated(root, seed, out):
@@ -77,22 +88,22 @@ def simulated(root, seed, out):
     try:
         inst.start()
         # not sendmail: it is not preloaded
-        load = Load(setup, kinds=[k for k in KINDS if k != "sendmail"])
+        load = Load(setup, kinds=[k for k in TIMED if k != "sendmail"])
         wait_for("mail to be taken", lambda: len(ledger.acknowledged()) > 20)
         for what in ("read-only", "read-only, qmgr killed"):
             books = Books(setup, load)
-            kills.append(time.time())  # from here on, what ends is known to one process only
+            begun = time.time()  # from here on, what ends is known to one process only
             faults.set(read_only=inst.spool)
             time.sleep(HOLD_S / 3)
-            before = delivered(setup)
+            known = time.time()
             if "killed" in what:
-                kills.append(time.time())
                 for pid in inst.pids("qmgr"):
                     os.kill(pid, signal.SIGKILL)
+                kills.append((begun, time.time()))
                 wait_for("another qmgr", lambda: inst.pids("qmgr"))
             time.sleep(HOLD_S * 2 / 3)
             pids = sorted(inst.pids("qmgr"))
-            count = judge(ledger, what, books.refused(), books.log(), delivered(setup) - before)
+            count = judge(ledger, what, books.refused(), books.log(), begun_after(books.log(), known))
             faults.set(read_only="")
             begin, taken, sent = time.monotonic(), len(ledger.acknowledged()), delivered(setup)
             wait_for(lambda: f"mail to be taken after {what}:\n{inst.log()[-3000:]}", lambda: len(ledger.acknowledged()) > taken)
@@ -105,6 +116,8 @@ def simulated(root, seed, out):
             time.sleep(0.5)
         load.stop()
         inst.stop()
+        if inst.log().count("the queue manager does not answer") > len(kills):  # postsuper, which had asked the one that was killed
+            ledger.problem("the queue manager did not answer, and was not killed")
         out(sums(seed, ledger, settle(setup, ledger, kills, BAD_LOG)))
     finally:
         if load is not None:
@@ -150,17 +163,21 @@ def aborted(root, seed, out):
         subprocess.run(["mount", "-o", "remount,abort", inst.spool], check=True)
         when = time.time()  # from here on, what ends is known to one process only
         time.sleep(HOLD_S / 3)
-        before = delivered(setup)
+        known = time.time()
         time.sleep(HOLD_S * 2 / 3)
-        count = judge(ledger, "aborted", books.refused(), books.log(), delivered(setup) - before)
+        count = judge(ledger, "aborted", books.refused(), books.log(), begun_after(books.log(), known))
         out(f"ext4 aborted: refused: {({c: len(t) for c, t in books.refused().items()})}; {count} lines of log")
         load.stop()
+        for pid in inst.pids("qmgr"):
+            os.kill(pid, signal.SIGKILL)
+        killed = time.time()
+        inst.wait_log(r"qmgr\[\d+\]: warning: queue: its file system is read-only; waiting for that to end")
         inst.stop()
         subprocess.run(["umount", inst.spool], check=True)
         subprocess.run(["e2fsck", "-p", image], check=False, stdout=subprocess.DEVNULL)  # exit 1: it had something to do
         mount()
         excuse(ledger, begun, when, out)
-        out(sums(seed, ledger, settle(setup, ledger, [when], BAD_LOG)))
+        out(sums(seed, ledger, settle(setup, ledger, [(begun, killed)], BAD_LOG)))
     finally:
         if load is not None:
             load.stopped = True
