@@ -20,6 +20,7 @@ import sys
 import time
 
 from ledger import BOXES, STAGE, Ledger, Load, Setup
+from instance import wait_for
 from reckoning import main
 from replay import SYNC_FS_END, Replay
 
@@ -53,6 +54,7 @@ def record(root, ledger, seconds, group):
     setup.inst.start()
     load = Load(setup, kinds=list(KINDS))
     time.sleep(seconds)
+    wait_for("enough mail, on a busy machine", lambda: len(ledger.acknowledged()) >= 60, 120)
     load.stop()
     setup.inst.stop()
     setup.read_mailboxes()

@@ -100,7 +100,8 @@ class Ledger:
             self.problems.append(text)
 
     def acknowledged(self):
-        return [m for m in self.messages.values() if m.fate == "acknowledged"]
+        with self.lock:
+            return [m for m in self.messages.values() if m.fate == "acknowledged"]
 
     def arrived(self, text, rcpts, copy):
         """A delivery: the bytes of a message, the recipients, the times."""
