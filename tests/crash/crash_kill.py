@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 at random moments, of random daemons and of the whole tree, under mixed load; then the reckoning.
+"""kill -9 at random moments, of random daemons and of the whole tree, under mixed load, while mail is moved to another host whose daemons are
+killed, too; then the reckoning.
 
   crash_kill.py [--rounds N] [--seed N] [--keep]
 
-At the end: every acknowledged message has arrived with the content that it was sent with, or is on hold as postsuper said, or was
+At the end, when both queues were drained: every acknowledged message has arrived with the content that it was sent with, or is on hold as postsuper said, or was
 deleted by postsuper; the queue is in order (postsuper -s on the stopped system); nothing was reported as damaged. What arrived
 twice is counted, and must have arrived the first time within WINDOW_S of a kill.
 """
 import os
 import random
+import re
 import signal
+import subprocess
 import sys
+import threading
 import time
 
-from ledger import Ledger, Load, Setup
+from ledger import MOVED, TIMED, Ledger, Load, Setup
 from instance import wait_for
 from reckoning import main, settle, sums
 
-# postsuper may find that a killed qmgr still has its lock
-BAD_LOG = r".*(?:damaged|corrupt/|cannot be read|panic:).*|.*(?<!postsuper)(?<!postfix-script)\[\d+\]: fatal:.*"
+# postsuper may find that a killed qmgr still has its lock, postqueue that the mail system is down
+BAD_LOG = r".*(?:damaged|corrupt/|cannot be read|panic:).*|.*(?<!postsuper)(?<!postqueue)(?<!postfix-script)\[\d+\]: fatal:.*"
 TARGETS = ("one", "tree", "several", "one", "master", "tree", "one", "several")
 
 
@@ -56,32 +60,67 @@ def restart(inst):
     wait_for(lambda: "the SMTP port:\n" + inst.log()[-3000:], inst.answers)
 
 
+class Mover:
+    """Has the mail for MOVED handed to the other host, again and again."""
+
+    def __init__(self, inst, ledger, host):
+        self.inst, self.ledger, self.stopped, self.moved, self.ends = inst, ledger, False, 0, {}
+        self.argv = ["--move-to", f"[127.0.0.1]:{host.port}", "--recipient", MOVED]
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while not self.stopped:
+            try:
+                done = self.inst.run("postqueue", *self.argv, check=False, timeout=60)
+            except subprocess.TimeoutExpired:
+                self.ledger.problem("postqueue --move-to hangs")
+                return
+            self.ends[done.returncode] = self.ends.get(done.returncode, 0) + 1
+            found = re.search(r"^moved (\d+) of", done.stdout + done.stderr, re.M)
+            self.moved += int(found[1]) if found else 0
+            time.sleep(0.3)
+
+    def stop(self):
+        self.stopped = True
+        self.thread.join(90)
+        assert not self.thread.is_alive(), "postqueue hangs"
+
+
 def run(root, seed, rounds, out=print):
     ledger = Ledger(seed)
     pick = random.Random(f"{seed}/kills")
     setup = Setup(root, ledger)
-    inst = setup.inst
-    inst.expect_fatal = True  # postsuper while a killed qmgr still has its lock; others: below
-    load = Load(setup)
-    kills, victims = [], {}
+    other = Setup(root.with_name("other"), ledger, hops=setup.hops, myhostname="other.example.test")
+    for s in (setup, other):
+        s.inst.expect_fatal = True  # postsuper while a killed qmgr still has its lock; others: below
+    load = Load(setup, kinds=[*TIMED, "moved"])
+    mover = Mover(setup.inst, ledger, other.inst)
+    kills, other_kills, victims = [], [], {}
     try:
         for i in range(rounds):
             time.sleep(pick.uniform(0.2, 1.2))
             target = TARGETS[i % len(TARGETS)]
+            inst, times = (other.inst, other_kills) if i % 3 == 2 else (setup.inst, kills)
             begin = time.time()
             for name in strike(inst, target, pick):
                 victims[name] = victims.get(name, 0) + 1
             if target in ("tree", "master"):
                 restart(inst)  # by then, what survives the master has come to its end
-            kills.append((begin, time.time()))
+            times.append((begin, time.time()))
         time.sleep(0.5)
+        mover.stop()
         load.stop()
-        inst.stop()
-        figures = settle(setup, ledger, kills, BAD_LOG)
+        for s in (setup, other):
+            s.inst.stop()
+        figures = settle(setup, ledger, kills, BAD_LOG, (other, other_kills))
     finally:
-        load.stopped = True
-        ledger.problems += setup.close()
+        load.stopped = mover.stopped = True
+        ledger.problems += other.close() + setup.close()
     out(f"{rounds} rounds; " + sums(seed, ledger, figures))
+    out(f"moves: {sum(mover.ends.values())} commands, exit codes {mover.ends}; {mover.moved} messages moved by those that came to their end")
+    if not mover.moved:
+        ledger.problem("nothing was moved")
     out("killed: " + ", ".join(f"{n} {name}" for name, n in sorted(victims.items())))
     return ledger.problems
 

@@ -35,8 +35,10 @@ KINDS = {
     "sendmail": (6, 1500),
     "file": (6, 3000),  # an alias for a Maildir: local's
     "mbox": (8, 3000),  # one of virtual's, and an alias for one. When mail came into it does not show
+    "moved": (10, 3000),  # refused by its next hop; another host is to have it: postqueue --move-to
 }
-TIMED = [k for k in KINDS if k != "mbox"]
+TIMED = [k for k in KINDS if k not in ("mbox", "moved")]
+MOVED = "z@wait.test"
 # recipient: mailbox below mail/
 BOXES = {**{f"u{i}@box.test": f"u{i}/" for i in range(USERS)}, "b@box.test": "b", "d@mx.example.test": "d/", "f@mx.example.test": "f"}
 MANY = 120
@@ -60,6 +62,7 @@ class Message:
             "held": ["x@wait.test"], "deleted": ["y@wait.test"], "large": [pick.choice([users[0], "x@relay.test", "x@defer.test"])],
             "many": [*users, *(f"n{i}@relay.test" for i in range(MANY))], "sendmail": users[:1],
             "file": ["d@mx.example.test"], "mbox": ["b@box.test", "f@mx.example.test"],
+            "moved": [MOVED],
         }[kind]
         self.fate = "unknown"  # acknowledged, refused (4xx, 5xx, exit status), unknown (no answer)
         self.acknowledged = 0.0
@@ -78,7 +81,7 @@ class Message:
 
     def text(self):
         """With the line ends of SMTP."""
-        return f"From: <{SENDER}>\nTo: <{self.rcpts[0]}>\nSubject: {self.kind}\nX-Crash-Id: {self.id}\n\n{self.body()}".replace("\n", "\r\n").encode()
+        return f"From: <{SENDER}>\nTo: <{self.rcpts[0]}>\nSubject: {self.kind}\nX-Crash-Id: {self.id}\nMessage-Id: <{self.id}@crash>\n\n{self.body()}".replace("\n", "\r\n").encode()
 
 
 class Ledger:
@@ -147,9 +150,11 @@ class Hop:
 class Setup:
     """An instance with the places that the kinds of mail go to."""
 
-    def __init__(self, root, ledger, start=True, **main):
+    def __init__(self, root, ledger, start=True, hops=None, **main):
+        """hops: another one's, who closes them."""
         self.ledger = ledger
-        self.hops = [Hop(ledger), Hop(ledger, 0.7), Hop(ledger, 1.0)]
+        self.own_hops = hops is None
+        self.hops = hops or [Hop(ledger), Hop(ledger, 0.7), Hop(ledger, 1.0)]
         relay, defer, wait = (f"smtp:[127.0.0.1]:{h.port}" for h in self.hops)
         self.inst = Instance(root, main={
             "virtual_mailbox_domains": "box.test", "virtual_mailbox_base": "{root}/mail",
@@ -176,7 +181,7 @@ class Setup:
         try:
             return self.inst.close(keep=True)  # whoever made the directory removes it
         finally:
-            for h in self.hops:
+            for h in self.hops if self.own_hops else ():
                 h.close()
 
 

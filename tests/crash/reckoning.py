@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 from instance import wait_for
+from ledger import MOVED
 
 WINDOW_S = 0.5  # STORE.md, "The completion window": milliseconds; and what a busy machine puts between an agent's work and its note
 CLONE_NEWNS = 0x20000
@@ -22,9 +24,22 @@ def from_kill(since, until, kills):
     return min((max(begin - until, since - end, 0.0) for begin, end in kills), default=float("inf"))
 
 
-def check(ledger, kills):
-    """Every acknowledged message against what arrived. kills: when duplicates may have come to be. Returns figures."""
-    duplicates = came_back = unanswered = 0
+def check_moved(ledger, m, kills, log):
+    """A message that another host may have taken, in whose log its arrivals are, to the second: each copy too many came by one of those that were near a
+    kill of either side. Returns how many are too many."""
+    times = [time.mktime(time.strptime(f"{time.localtime(m.acknowledged).tm_year} {stamp}", "%Y %b %d %H:%M:%S"))
+             for stamp in re.findall(rf"^(\S+ +\d+ [\d:]{{8}}) .*: message-id=<{re.escape(m.id)}@crash>$", log, re.M)]
+    extra = len(m.delivered[MOVED]) - 1
+    excused = sum(from_kill(t, t + 1, kills) <= WINDOW_S for t in times)
+    if extra > excused:
+        ledger.problem(f"{m.id} ({m.queue_id}) arrived {extra + 1} times; the other host took it at {times}, {excused} of them near a kill")
+    return extra
+
+
+def check(ledger, kills, other=None):
+    """Every acknowledged message against what arrived. kills: when duplicates may have come to be. other: kills and log of the host to which mail
+    was moved. Returns figures."""
+    duplicates = came_back = unanswered = moved_twice = 0
     latest = 0.0
     for m in ledger.messages.values():
         copies = {r: sorted(m.delivered.get(r, [])) for r in m.rcpts}
@@ -34,6 +49,9 @@ def check(ledger, kills):
         for r, times in copies.items():
             if not times and not (m.deleted or m.maybe_deleted):
                 ledger.problem(f"{m.id} ({m.kind}, {m.queue_id}) was acknowledged and has not reached {r}")
+            if other is not None and r == MOVED and times:
+                moved_twice += check_moved(ledger, m, kills + other[0], other[1])
+                continue
             for copy in times[:-1]:
                 duplicates += 1
                 distance = from_kill(copy.taken, copy.said, kills)
@@ -45,7 +63,7 @@ def check(ledger, kills):
             distance = from_kill(m.acted, m.acted, kills)
             if distance > WINDOW_S:
                 ledger.problem(f"{m.id} ({m.queue_id}) was deleted {distance:.2f} s from the next kill and was delivered")
-    return {"duplicates": duplicates, "first copy at most s from a kill": round(latest, 3), "deleted, came back": came_back,
+    return {"duplicates": duplicates, "first copy at most s from a kill": round(latest, 3), "deleted, came back": came_back, **({} if other is None else {"moved twice": moved_twice}),
             "delivered without an answer to the client": unanswered}
 
 
@@ -60,14 +78,8 @@ def structure(ledger, inst):
     return {re.search(r'"queue_id": "([^"]+)"', x)[1] for x in listed if '"queue_name": "hold"' in x}, len(listed)
 
 
-def settle(setup, ledger, kills, bad_log):
-    """The stopped instance's queue is looked at, and drained; then everything is accounted for. bad_log: lines that the log must not have."""
-    inst = setup.inst
-    held, queued = structure(ledger, inst)
-    for m in ledger.messages.values():
-        if m.held and m.queue_id not in held:
-            ledger.problem(f"{m.id} ({m.queue_id}) was put on hold, and is not there")
-    ledger.draining = True
+def drain(inst):
+    """Starts it, and has all of its queue delivered."""
     inst.start()
     inst.run("postsuper", "-H", "ALL")
 
@@ -76,11 +88,29 @@ def settle(setup, ledger, kills, bad_log):
         return inst.queue_is_empty()
     wait_for(lambda: f"the queue to drain:\n{inst.mailq()[-3000:]}\n{inst.log()[-3000:]}", drained, 60)
     inst.stop()
+
+
+def settle(setup, ledger, kills, bad_log, other=None):
+    """The stopped instance's queue is looked at, and drained; then everything is accounted for. bad_log: lines that the log must not have. other: setup and kills
+    of the host to which mail was moved, stopped, too."""
+    inst = setup.inst
+    if other is not None:
+        structure(ledger, other[0].inst)
+    held, queued = structure(ledger, inst)
+    for m in ledger.messages.values():
+        if m.held and m.queue_id not in held:
+            ledger.problem(f"{m.id} ({m.queue_id}) was put on hold, and is not there")
+    ledger.draining = True
+    drain(inst)
+    if other is not None:
+        drain(other[0].inst)
+        structure(ledger, other[0].inst)
     setup.read_mailboxes()
     structure(ledger, inst)
-    for line in re.findall(bad_log, inst.log()):
-        ledger.problem(f"log: {line}")
-    figures = check(ledger, kills)
+    for log in [inst.log()] + ([] if other is None else [other[0].inst.log()]):
+        for line in re.findall(bad_log, log):
+            ledger.problem(f"log: {line}")
+    figures = check(ledger, kills, None if other is None else (other[1], other[0].inst.log()))
     figures["queued at the end of the load"] = queued
     return figures
 
