@@ -39,6 +39,11 @@ static const struct param virtual_rows[] = {
                .services = "virtual",
                .doc = "Messages for Maildirs that arrive together share the flushes of their file "
                       "system; no: each is flushed by itself."),
+    PARAM_TIME("virtual_maildir_sync_timeout", V, maildir_sync_timeout_s, .def = "60s", .min = 1,
+               .services = "virtual",
+               .doc =
+                   "A message that the disk has not written to a Maildir within this time is "
+                   "deferred, and so is what comes in for the same file system until it answers."),
 };
 const struct param_set virtual_params = PARAM_SET("virtual", V, virtual_rows);
 

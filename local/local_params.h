@@ -13,7 +13,7 @@ struct mailbox_params {
 };
 struct virtual_params {
     const char *base, *uid_maps, *gid_maps;
-    int64_t minimum_uid, mailbox_limit;
+    int64_t minimum_uid, mailbox_limit, maildir_sync_timeout_s;
     bool maildir_group_sync;
 };
 struct local_params {

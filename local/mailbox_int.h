@@ -12,6 +12,8 @@ NODISCARD int mailbox_write_message(const struct deliver_request *r, int fd, con
 NODISCARD int mailbox_sync_name(const char *path, int fd, struct err *err);
 /* The names in the directory path are, and its own, and those of all directories above it on its file system. */
 NODISCARD int mailbox_sync_directories(const char *path, struct err *err);
+/* Cuts off the last name: "a/b", "a//b/" become "a"; "/a" becomes "/". False: there is nothing above it. */
+bool mailbox_go_up(char *path);
 /* errno of a write or sync of path, with its code. -1. */
 int mailbox_write_error(struct err *err, const char *path);
 

@@ -31,8 +31,7 @@ static int sync_directory(const char *dir, int fd, struct err *err)
     return ret;
 }
 
-/* "a/b", "a//b/" become "a"; "/a" becomes "/". False: nothing is above it. */
-static bool go_up(char *path)
+bool mailbox_go_up(char *path)
 {
     size_t n = strlen(path);
 
@@ -53,7 +52,7 @@ static bool go_up(char *path)
 int mailbox_sync_name(const char *path, int fd, struct err *err)
 {
     char *dir = xstrdup(path);
-    int ret = sync_directory(go_up(dir) ? dir : ".", fd, err);
+    int ret = sync_directory(mailbox_go_up(dir) ? dir : ".", fd, err);
 
     free(dir);
     return ret;
@@ -70,7 +69,7 @@ int mailbox_sync_directories(const char *path, struct err *err)
     ret = fd == -1 || fstat(fd, &top) == -1 ? err_sys(err, "open directory %s", dir) : 0;
     while (ret == 0 && stat(dir, &st) == 0 && st.st_dev == top.st_dev) {
         ret = sync_directory(dir, fd, err);
-        if (!go_up(dir))
+        if (!mailbox_go_up(dir))
             break;
     }
     fd_close(&fd);

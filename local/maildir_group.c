@@ -22,33 +22,35 @@
  *     while a flush is late (LATE_MS), threads do not wait in line: each finishes its own message, and those wait for the disk side by
  *     side;
  *   - the message is large (ALONE_BYTES).
+ *
+ * A disk that does not answer. Whoever asks it to write waits, for ever perhaps, and cannot be called back. So no more than ALONE_THREADS and
+ * the leader do that on one file system: what more there is waits in line, without a thread. What has waited for longer than the limit is
+ * answered "not delivered" (maildir_job.h), and mail that comes in for the same file system is refused before it is begun, until all that was
+ * given up has come back; other file systems' mail goes on. Not covered: a thread that hangs while it writes to tmp/.
  */
 #include "local/maildir_group.h"
 
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/magic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/sysmacros.h>
-#include <sys/utsname.h>
-#include <sys/vfs.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/blocking.h"
 #include "base/file.h"
 #include "base/lock.h"
+#include "local/mailbox_int.h"
+#include "local/maildir_fs.h"
+#include "local/maildir_job.h"
 
-#define DIRTY_KB    (INT64_C(256) << 10) /* of all file systems: a second or two of a disk's time */
-#define DIRTY_MS    100                  /* how often that is looked at */
-#define SLOW_MS     300
-#define LATE_MS     100   /* newcomers do not wait for a flush that has lasted so long already */
-#define APART_MS    1000  /* one by one for so long after much was dirty, or a flush was slow */
-#define APART_MAX   60000 /* doubled while that happens again */
-#define FAILED_MS   60000 /* one by one for so long after a flush that failed */
-#define ALONE_BYTES (1U << 20)
-#define LINES_MAX   64 /* file systems; what more there are have none */
+#define DIRTY_MS      100 /* how often that is looked at */
+#define SLOW_MS       300
+#define LATE_MS       100   /* newcomers do not wait for a flush that has lasted so long already */
+#define APART_MS      1000  /* one by one for so long after much was dirty, or a flush was slow */
+#define APART_MAX     60000 /* doubled while that happens again */
+#define FAILED_MS     60000 /* one by one for so long after a flush that failed */
+#define ALONE_BYTES   (1U << 20)
+#define ALONE_THREADS 16 /* more do not finish messages of a file system by themselves at once */
+#define LINES_MAX     64 /* file systems; what more there are have none */
 
 struct line {
     dev_t dev;
@@ -56,7 +58,8 @@ struct line {
     bool flushes_twice; /* ... with an fsync after it */
     /* the group's lock guards: */
     bool is_led;
-    struct maildir_items written;
+    unsigned alone; /* threads that finish messages by themselves */
+    struct maildir_job_list written;
     struct mono_time apart_until; /* one by one until then */
     struct mono_time flush_began; /* 0: none is on its way */
     /* the leader's: */
@@ -66,34 +69,21 @@ struct line {
 
 struct maildir_group {
     struct lock lock;
+    struct maildir_jobs *jobs;
     bool enabled;
     int meminfo; /* /proc/meminfo */
     size_t nlines GUARDED_BY(lock);
     struct line *lines[LINES_MAX] GUARDED_BY(lock);
 };
 
-/* syncfs() returns errors of writing since Linux 5.8. */
-static bool kernel_tells_errors(void)
-{
-    struct utsname u;
-    unsigned long major;
-    unsigned long minor;
-    char *end;
-
-    if (uname(&u) == -1)
-        return false;
-    major = strtoul(u.release, &end, 10);
-    minor = *end == '.' ? strtoul(end + 1, NULL, 10) : 0;
-    return major > 5 || (major == 5 && minor >= 8);
-}
-
-struct maildir_group *maildir_group_new(bool enabled)
+struct maildir_group *maildir_group_new(bool enabled, int64_t limit_ms)
 {
     struct maildir_group *g = xcalloc(1, sizeof(*g));
 
     lock_init(&g->lock, LOCK_MAILDIR);
     g->meminfo = enabled ? open("/proc/meminfo", O_RDONLY | O_CLOEXEC) : -1;
-    g->enabled = enabled && g->meminfo != -1 && kernel_tells_errors();
+    g->enabled = enabled && g->meminfo != -1 && maildir_fs_tells_errors();
+    g->jobs = maildir_jobs_new(limit_ms);
     return g;
 }
 
@@ -103,61 +93,13 @@ void maildir_group_free(struct maildir_group **group)
 
     if (g == NULL)
         return;
+    maildir_jobs_free(&g->jobs);
     for (size_t i = 0; i < g->nlines; i++)
         free(g->lines[i]);
     fd_close(&g->meminfo);
     lock_fini(&g->lock);
     free(g);
     *group = NULL;
-}
-
-/* Is this ext4 with a journal? False where it cannot be told. */
-static bool has_journal(dev_t dev)
-{
-    char link[64];
-    char target[PATH_MAX];
-    char state[16];
-    struct buf path = BUF_INIT(SIZE_MAX);
-    const char *name;
-    ssize_t n;
-    int fd;
-
-    (void) snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(dev), minor(dev));
-    n = readlink(link, target, sizeof(target) - 1);
-    if (n <= 0)
-        return false;
-    target[n] = '\0';
-    name = strrchr(target, '/');
-    buf_printf(&path, "/sys/fs/ext4/%s/journal_task", name != NULL ? name + 1 : target);
-    fd = open(buf_cstr(&path), O_RDONLY | O_CLOEXEC);
-    n = fd == -1 ? 0 : read(fd, state, sizeof(state));
-    fd_close(&fd);
-    buf_fini(&path);
-    return n > 0 && state[0] >= '0' &&
-           state[0] <= '9'; /* the number of a task; without a journal "<none>" */
-}
-
-/* Fills in what flushes of its file system are worth. */
-static void look_at_file_system(struct line *l, int fd)
-{
-    struct statfs fs;
-
-    if (fstatfs(fd, &fs) == -1)
-        return;
-    switch ((unsigned long) fs.f_type) {
-    case EXT4_SUPER_MAGIC: /* ext2 and ext3, too */
-        l->fits = true;
-        l->flushes_twice = !has_journal(l->dev);
-        break;
-    case XFS_SUPER_MAGIC:
-    case BTRFS_SUPER_MAGIC:
-    case F2FS_SUPER_MAGIC:
-    case TMPFS_MAGIC:
-        l->fits = true;
-        break;
-    default:
-        break;
-    }
 }
 
 static struct line *line_of_locked(struct maildir_group *g, dev_t dev) REQUIRES(g->lock)
@@ -169,22 +111,23 @@ static struct line *line_of_locked(struct maildir_group *g, dev_t dev) REQUIRES(
 }
 
 /* NULL: there are too many. */
-static struct line *line_of(struct maildir_group *g, const struct maildir_item *item)
+static struct line *line_of(struct maildir_group *g, const struct maildir_job *job)
 {
     struct line *l;
     struct line *fresh;
 
     lock_take(&g->lock);
-    l = line_of_locked(g, item->file.dev);
+    l = line_of_locked(g, job->file.dev);
     lock_release(&g->lock);
     if (l != NULL)
         return l;
     fresh = xcalloc(1, sizeof(*fresh));
-    fresh->dev = item->file.dev;
+    fresh->dev = job->file.dev;
     STAILQ_INIT(&fresh->written);
-    look_at_file_system(fresh, item->file.fd);
+    if (g->enabled)
+        maildir_fs_look(job->file.fd, fresh->dev, &fresh->fits, &fresh->flushes_twice);
     lock_take(&g->lock);
-    l = line_of_locked(g, item->file.dev);
+    l = line_of_locked(g, job->file.dev);
     if (l == NULL && g->nlines < LINES_MAX) {
         l = g->lines[g->nlines++] = fresh;
         fresh = NULL;
@@ -196,40 +139,25 @@ static struct line *line_of(struct maildir_group *g, const struct maildir_item *
 
 /* --- one by one ------------------------------------------------------------------------------------------ */
 
-static void end(struct maildir_item *item, int result, const struct err *err)
-{
-    struct err ignored = ERR_INIT;
-
-    /* what is left in tmp/ is its owner's; without his rights it stays there */
-    if (item->file.in_tmp && mailbox_become(&item->owner, &ignored) == 0) {
-        maildir_close(&item->file);
-        mailbox_become_root();
-    } else {
-        item->file.in_tmp = false;
-        maildir_close(&item->file);
-    }
-    item->done(item, result, err);
-}
-
-static void finish_alone(struct maildir_item *item)
+static void finish_alone(struct maildir_group *g, struct maildir_job *job)
 {
     struct err err = ERR_INIT;
-    int ret = mailbox_become(&item->owner, &err);
+    int ret = -1;
 
-    if (ret == 0) {
-        ret = maildir_finish(&item->file, &err);
+    if (!maildir_job_is_given_up(g->jobs, job) && (ret = mailbox_become(&job->owner, &err)) == 0) {
+        ret = maildir_finish(&job->file, &err);
         mailbox_become_root();
     }
-    end(item, ret, &err);
+    maildir_job_end(g->jobs, job, ret, &err);
 }
 
-static void finish_each(struct maildir_items *items)
+static void finish_each(struct maildir_group *g, struct maildir_job_list *jobs)
 {
-    struct maildir_item *item;
+    struct maildir_job *job;
 
-    while ((item = STAILQ_FIRST(items)) != NULL) {
-        STAILQ_REMOVE_HEAD(items, list);
-        finish_alone(item);
+    while ((job = STAILQ_FIRST(jobs)) != NULL) {
+        STAILQ_REMOVE_HEAD(jobs, list);
+        finish_alone(g, job);
     }
 }
 
@@ -251,68 +179,53 @@ static void stay_apart_longer(struct maildir_group *g, struct line *l)
     stay_apart(g, l, l->apart_ms);
 }
 
-/* The number after "\nNAME:", kB; -1: there is none. */
-static int64_t meminfo_kb(const char *text, const char *name)
-{
-    const char *at = strstr(text, name);
-
-    return at == NULL ? -1 : strtoll(at + strlen(name), NULL, 10);
-}
-
-/* Does much wait to be written that is not ours? Asked of all file systems, as nothing tells it of one. */
-static bool is_much_dirty(const struct maildir_group *g)
-{
-    char text[4096];
-    ssize_t n = pread(g->meminfo, text, sizeof(text) - 1, 0);
-    int64_t dirty;
-    int64_t writeback;
-
-    if (n <= 0)
-        return true;
-    text[n] = '\0';
-    dirty = meminfo_kb(text, "\nDirty:");
-    writeback = meminfo_kb(text, "\nWriteback:");
-    return dirty < 0 || writeback < 0 || dirty + writeback > DIRTY_KB;
-}
-
-static void rename_all(struct maildir_items *written, struct maildir_items *renamed)
+static void rename_all(struct maildir_group *g, struct maildir_job_list *written,
+                       struct maildir_job_list *renamed)
 {
     const struct mailbox_owner *is = NULL; /* whose rights we have */
-    struct maildir_item *item;
+    struct maildir_job *job;
 
-    while ((item = STAILQ_FIRST(written)) != NULL) {
+    while ((job = STAILQ_FIRST(written)) != NULL) {
         struct err err = ERR_INIT;
         int ret = 0;
 
         STAILQ_REMOVE_HEAD(written, list);
-        if (is == NULL || is->uid != item->owner.uid || is->gid != item->owner.gid) {
+        if (maildir_job_is_given_up(g->jobs, job)) {
             if (is != NULL)
                 mailbox_become_root();
-            ret = mailbox_become(&item->owner, &err);
-            is = ret == 0 ? &item->owner : NULL;
+            is = NULL;
+            maildir_job_end(g->jobs, job, -1, &err);
+            continue;
+        }
+        if (is == NULL || is->uid != job->owner.uid || is->gid != job->owner.gid) {
+            if (is != NULL)
+                mailbox_become_root();
+            ret = mailbox_become(&job->owner, &err);
+            is = ret == 0 ? &job->owner : NULL;
         }
         if (ret == 0)
-            ret = maildir_rename(&item->file, &err);
+            ret = maildir_rename(&job->file, &err);
         if (ret == 0) {
-            STAILQ_INSERT_TAIL(renamed, item, list);
+            STAILQ_INSERT_TAIL(renamed, job, list);
             continue;
         }
         if (is != NULL)
             mailbox_become_root();
         is = NULL;
-        end(item, -1, &err);
+        maildir_job_end(g->jobs, job, -1, &err);
     }
     if (is != NULL)
         mailbox_become_root();
 }
 
-static void end_all(struct maildir_items *items, int result, const struct err *err)
+static void end_all(struct maildir_group *g, struct maildir_job_list *jobs, int result,
+                    const struct err *err)
 {
-    struct maildir_item *item;
+    struct maildir_job *job;
 
-    while ((item = STAILQ_FIRST(items)) != NULL) {
-        STAILQ_REMOVE_HEAD(items, list);
-        end(item, result, err);
+    while ((job = STAILQ_FIRST(jobs)) != NULL) {
+        STAILQ_REMOVE_HEAD(jobs, list);
+        maildir_job_end(g->jobs, job, result, err);
     }
 }
 
@@ -324,10 +237,10 @@ static void flush_begins(struct maildir_group *g, struct line *l, struct mono_ti
 }
 
 /* renamed: those of the last round before, those of this one after. */
-static void flush_round(struct maildir_group *g, struct line *l, struct maildir_items *written,
-                        struct maildir_items *renamed)
+static void flush_round(struct maildir_group *g, struct line *l, struct maildir_job_list *written,
+                        struct maildir_job_list *renamed)
 {
-    const struct maildir_item *oldest =
+    const struct maildir_job *oldest =
         !STAILQ_EMPTY(renamed) ? STAILQ_FIRST(renamed) : STAILQ_FIRST(written);
     struct mono_time start = mono_now();
     struct err err = ERR_INIT;
@@ -342,16 +255,16 @@ static void flush_round(struct maildir_group *g, struct line *l, struct maildir_
     flush_begins(g, l, (struct mono_time){0});
     if (ret == -1) {
         stay_apart(g, l, FAILED_MS);
-        end_all(renamed, -1, &err);
-        end_all(written, -1, &err);
+        end_all(g, renamed, -1, &err);
+        end_all(g, written, -1, &err);
         return;
     }
     if (mono_diff_ms(mono_now(), start) > SLOW_MS)
         stay_apart_longer(g, l);
     else
         l->apart_ms = 0;
-    end_all(renamed, 0, NULL);
-    rename_all(written, renamed);
+    end_all(g, renamed, 0, NULL);
+    rename_all(g, written, renamed);
 }
 
 /* May those of a round share a flush? */
@@ -360,7 +273,7 @@ static bool may_share(struct maildir_group *g, struct line *l, size_t n)
     struct mono_time now = mono_now();
     bool apart;
 
-    if (n < 2)
+    if (n < 2 || !l->fits)
         return false;
     lock_take(&g->lock);
     apart = now.us < l->apart_until.us;
@@ -368,26 +281,26 @@ static bool may_share(struct maildir_group *g, struct line *l, size_t n)
     if (apart || (l->looked.us != 0 && mono_diff_ms(now, l->looked) < DIRTY_MS))
         return !apart;
     l->looked = now;
-    if (!is_much_dirty(g))
+    if (!maildir_fs_is_much_dirty(g->meminfo))
         return true;
     stay_apart_longer(g, l);
     return false;
 }
 
-static size_t count(const struct maildir_items *items)
+static size_t count(const struct maildir_job_list *jobs)
 {
-    const struct maildir_item *item;
+    const struct maildir_job *job;
     size_t n = 0;
 
-    STAILQ_FOREACH(item, items, list)
+    STAILQ_FOREACH(job, jobs, list)
     n++;
     return n;
 }
 
 static void lead(struct maildir_group *g, struct line *l, void (*working)(void))
 {
-    struct maildir_items written = STAILQ_HEAD_INITIALIZER(written);
-    struct maildir_items renamed = STAILQ_HEAD_INITIALIZER(renamed);
+    struct maildir_job_list written = STAILQ_HEAD_INITIALIZER(written);
+    struct maildir_job_list renamed = STAILQ_HEAD_INITIALIZER(renamed);
 
     for (;;) {
         lock_take(&g->lock);
@@ -402,17 +315,16 @@ static void lead(struct maildir_group *g, struct line *l, void (*working)(void))
         if (may_share(g, l, count(&written) + count(&renamed))) {
             flush_round(g, l, &written, &renamed);
         } else {
-            finish_each(&renamed);
-            finish_each(&written);
+            finish_each(g, &renamed);
+            finish_each(g, &written);
         }
     }
 }
 
 /* May it wait for a flush with others? *line: the line of those before it, or NULL. */
-static bool is_for_line(struct maildir_group *g, const struct maildir_item *item,
-                        struct line **line)
+static bool is_for_line(struct maildir_group *g, const struct maildir_job *job, struct line **line)
 {
-    struct line *l = g->enabled && item->bytes <= ALONE_BYTES ? line_of(g, item) : NULL;
+    struct line *l = g->enabled && job->bytes <= ALONE_BYTES ? line_of(g, job) : NULL;
 
     if (l == NULL || !l->fits || (*line != NULL && *line != l))
         return false;
@@ -420,53 +332,122 @@ static bool is_for_line(struct maildir_group *g, const struct maildir_item *item
     return true;
 }
 
-/* 0: they wait for the leader; 1: the caller leads; -1: not now, they are the caller's still. */
-static int join(struct maildir_group *g, struct line *l, struct maildir_items *items)
+/* They wait for the leader. True: the caller leads. */
+static bool wait_in_line_locked(struct line *l, struct maildir_job_list *jobs)
+{
+    bool leads = !l->is_led;
+
+    STAILQ_CONCAT(&l->written, jobs);
+    l->is_led = true;
+    return leads;
+}
+
+/* False: not now, they are the caller's still. *leads: he leads. */
+static bool join(struct maildir_group *g, struct line *l, struct maildir_job_list *jobs,
+                 bool *leads)
 {
     struct mono_time now = mono_now();
-    int ret = -1;
+    bool joins;
 
     lock_take(&g->lock);
-    if (now.us >= l->apart_until.us &&
-        (l->flush_began.us == 0 || mono_diff_ms(now, l->flush_began) < LATE_MS)) {
-        STAILQ_CONCAT(&l->written, items);
-        ret = !l->is_led;
-        l->is_led = true;
-    }
+    joins = now.us >= l->apart_until.us &&
+            (l->flush_began.us == 0 || mono_diff_ms(now, l->flush_began) < LATE_MS);
+    if (joins)
+        *leads = wait_in_line_locked(l, jobs);
     lock_release(&g->lock);
-    return ret;
+    return joins;
+}
+
+/* Finishes the message in this thread, unless so many threads do that on this file system that it may be out of order: it must not have them all. */
+static void finish_here(struct maildir_group *g, struct maildir_job *job, void (*working)(void))
+{
+    struct maildir_job_list one = STAILQ_HEAD_INITIALIZER(one);
+    struct line *l = line_of(g, job);
+    bool leads = false;
+    bool here = true;
+
+    if (l != NULL) {
+        lock_take(&g->lock);
+        here = l->alone < ALONE_THREADS;
+        if (here) {
+            l->alone++;
+        } else {
+            STAILQ_INSERT_TAIL(&one, job, list);
+            leads = wait_in_line_locked(l, &one);
+        }
+        lock_release(&g->lock);
+    }
+    if (here)
+        finish_alone(g, job);
+    if (here && l != NULL) {
+        lock_take(&g->lock);
+        l->alone--;
+        lock_release(&g->lock);
+    }
+    if (leads)
+        lead(g, l, working);
+}
+
+static void finish_each_here(struct maildir_group *g, struct maildir_job_list *jobs,
+                             void (*working)(void))
+{
+    struct maildir_job *job;
+
+    if (STAILQ_EMPTY(jobs))
+        return;
+    blocking_begin();
+    while ((job = STAILQ_FIRST(jobs)) != NULL) {
+        STAILQ_REMOVE_HEAD(jobs, list);
+        finish_here(g, job, working);
+    }
+    blocking_end();
 }
 
 void maildir_group_finish(struct maildir_group *g, struct maildir_items *items,
                           void (*working)(void))
 {
-    struct maildir_items shared = STAILQ_HEAD_INITIALIZER(shared);
-    struct maildir_items alone = STAILQ_HEAD_INITIALIZER(alone);
+    struct maildir_job_list shared = STAILQ_HEAD_INITIALIZER(shared);
+    struct maildir_job_list alone = STAILQ_HEAD_INITIALIZER(alone);
     struct maildir_item *item;
     struct line *l = NULL;
-    int joined = 0;
+    bool leads = false;
 
     while ((item = STAILQ_FIRST(items)) != NULL) {
+        struct maildir_job *job;
+
         STAILQ_REMOVE_HEAD(items, list);
-        if (is_for_line(g, item, &l))
-            STAILQ_INSERT_TAIL(&shared, item, list);
+        job = maildir_job_new(g->jobs, item);
+        if (is_for_line(g, job, &l))
+            STAILQ_INSERT_TAIL(&shared, job, list);
         else
-            STAILQ_INSERT_TAIL(&alone, item, list);
+            STAILQ_INSERT_TAIL(&alone, job, list);
     }
     /* these first: who leads may have to do so for long */
-    if (!STAILQ_EMPTY(&alone)) {
-        blocking_begin();
-        finish_each(&alone);
-        blocking_end();
-    }
-    if (!STAILQ_EMPTY(&shared))
-        joined = join(g, l, &shared);
-    if (joined == 0)
+    finish_each_here(g, &alone, working);
+    if (!STAILQ_EMPTY(&shared) && !join(g, l, &shared, &leads))
+        finish_each_here(g, &shared, working);
+    if (!leads)
         return;
     blocking_begin();
-    if (joined == 1)
-        lead(g, l, working);
-    else
-        finish_each(&shared);
+    lead(g, l, working);
     blocking_end();
+}
+
+bool maildir_group_refuses(struct maildir_group *g, const char *path, struct err *err)
+{
+    char *at;
+    struct stat st;
+    bool found = false;
+
+    if (!maildir_jobs_hang_anywhere(g->jobs))
+        return false;
+    at = xstrdup(path);
+    do
+        found = stat(at, &st) == 0;
+    while (!found && mailbox_go_up(at));
+    free(at);
+    if (!found || !maildir_jobs_hang(g->jobs, st.st_dev))
+        return false;
+    err_set(err, ERR_TEMPORARY, "4.3.0", "the disk of %s does not answer", path);
+    return true;
 }

@@ -18,10 +18,10 @@
 
 /* One message. The caller's, until done() is called. */
 struct maildir_item {
-    struct maildir_file file; /* as maildir_write() left it */
+    struct maildir_file file; /* as maildir_write() left it; the group takes it */
     struct mailbox_owner owner;
     uint64_t bytes; /* about so large is it */
-    /* The message is durable in new/ (0), or is not delivered (-1, err). The file is closed. Called once, by this thread or another one,
+    /* The message is durable in new/ (0), or is not delivered (-1, err). Called once, by this thread or another one,
      * without locks, with root's rights; it must not block. */
     void (*done)(struct maildir_item *item, int result, const struct err *err);
     STAILQ_ENTRY(maildir_item) list; /* the group's */
@@ -31,8 +31,9 @@ STAILQ_HEAD(maildir_items, maildir_item);
 
 struct maildir_group;
 
-/* enabled: else each message is finished by itself. Before a chroot: looks at /proc. */
-struct maildir_group *maildir_group_new(bool enabled);
+/* enabled: else each message is finished by itself. limit_ms: after so long a message is answered as not delivered, and will not be. Before a
+ * chroot: looks at /proc. Starts a thread. */
+struct maildir_group *maildir_group_new(bool enabled, int64_t limit_ms);
 void maildir_group_free(struct maildir_group **g); /* no item is with it */
 /*
  * Has messages finished; the list is emptied. Any thread, with root's rights. It may have to finish other threads' messages, too, for as
@@ -40,5 +41,7 @@ void maildir_group_free(struct maildir_group **g); /* no item is with it */
  */
 void maildir_group_finish(struct maildir_group *g, struct maildir_items *items,
                           void (*working)(void));
+/* Has the file system of this mailbox, which need not be there yet, not answered within the limit? Then err says so, and nothing should be begun. */
+bool maildir_group_refuses(struct maildir_group *g, const char *path, struct err *err);
 
 #endif

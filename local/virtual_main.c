@@ -52,7 +52,7 @@ static int start(struct worker *w, struct err *err)
         return -1;
     v->mailbox.size_limit = v->p.mailbox_limit;
     v->delimiter = config_get(cfg, "recipient_delimiter");
-    v->group = maildir_group_new(v->p.maildir_group_sync);
+    v->group = maildir_group_new(v->p.maildir_group_sync, v->p.maildir_sync_timeout_s * 1000);
     if (map_list_open_plain(worker_maps(w), config_get(cfg, "virtual_mailbox_maps"), &v->boxes,
                             err) == -1 ||
         map_list_open_plain(worker_maps(w), v->p.uid_maps, &v->uids, err) == -1 ||
@@ -213,6 +213,8 @@ static bool deliver_one(struct virtual *v, struct deliver_request *r, size_t i, 
     bool is_written = false;
     int ret = find_mailbox(v, rcpt->addr, &item->m.owner, &path, &err);
 
+    if (ret == 0 && maildir_group_refuses(v->group, buf_cstr(&path), &err))
+        ret = -1;
     is_maildir = path.len > 0 && path.ptr[path.len - 1] == '/';
     if (ret == 0 && deliver_is_probe(r)) {
         answer(r, i, is_maildir ? "delivers to maildir" : "delivers to mailbox", NULL);

@@ -32,6 +32,7 @@ enum lock_rank {
     LOCK_STORE = 64,          /* qmgr/store: segments and messages of the owner */
     LOCK_STORE_JOBS = 65,     /* qmgr/store: the owner's background jobs */
     LOCK_MAILDIR = 68,        /* local: messages that wait for a flush */
+    LOCK_MAILDIR_JOBS = 69,   /* local: who of them is answered */
     LOCK_INTAKE = 70,         /* lib/mail/intake: idle connections to cleanup */
     LOCK_POOL = 80,
     LOCK_LOOP_POST = 81,

@@ -5,6 +5,7 @@
  *   read_only    a directory: nothing below it can be changed (EROFS), by open descriptors neither; what was written can be synced
  *   unreadable   part of a path: reading pages first..last of such files fails (EIO)
  *   offset_us    how far the wall clock is off
+ *   hanging      part of a path: whoever has such a file, or the file system of one, written (fsync, fdatasync, syncfs) waits until this is over
  *
  * Calls made inside the C library are not seen: opendir() needs none of it, syslog's stamps stay right.
  */
@@ -38,6 +39,7 @@ struct faults {
     char unreadable[1024];
     uint64_t first, last; /* pages */
     int64_t offset_us;
+    char hanging[1024];
 };
 
 static const volatile struct faults *faults;
@@ -304,6 +306,43 @@ EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t len)
 }
 EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t len)
     __attribute__((alias("sendfile64")));
+
+/* --- a disk that does not answer ------------------------------------------------------------------ */
+
+static bool is_hanging(int fd)
+{
+    char part[1024];
+    char path[PATH_MAX];
+
+    if (faults == NULL || faults->hanging[0] == '\0')
+        return false;
+    text(faults->hanging, part);
+    return path_of(fd, path) && strstr(path, part) != NULL;
+}
+
+static void wait_for_disk(int fd)
+{
+    while (is_hanging(fd))
+        (void) usleep(20000);
+}
+
+EXPORT int fsync(int fd)
+{
+    wait_for_disk(fd);
+    return REAL(fsync)(fd);
+}
+
+EXPORT int fdatasync(int fd)
+{
+    wait_for_disk(fd);
+    return REAL(fdatasync)(fd);
+}
+
+EXPORT int syncfs(int fd)
+{
+    wait_for_disk(fd);
+    return REAL(syncfs)(fd);
+}
 
 /* --- a clock that was set ------------------------------------------------------------------------- */
 

@@ -8,7 +8,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "scenario"))
 from instance import STAGE  # noqa: E402
 
-LAYOUT = struct.Struct("<1024s1024sQQq")
+LAYOUT = struct.Struct("<1024s1024sQQq1024s")
 
 
 class Faults:
@@ -19,7 +19,7 @@ class Faults:
         self.path.chmod(0o644)
         self.file = self.path.open("r+b")
         self.map = mmap.mmap(self.file.fileno(), LAYOUT.size)
-        self.read_only, self.unreadable, self.pages, self.offset_s = "", "", (0, 0), 0
+        self.read_only, self.unreadable, self.pages, self.offset_s, self.hanging = "", "", (0, 0), 0, ""
 
     def environment(self):
         """For import_environment."""
@@ -27,11 +27,12 @@ class Faults:
         assert module.exists(), module
         return f"MAIL_CONFIG TZ LANG=C ASAN_OPTIONS LD_PRELOAD={module} FAULTS_FILE={self.path}"
 
-    def set(self, read_only=None, unreadable=None, pages=None, offset_s=None):
+    def set(self, read_only=None, unreadable=None, pages=None, offset_s=None, hanging=None):
         """read_only: a directory, "" for none. unreadable: part of paths, "" for none, and pages (first, last) of those files. offset_s: of the
-        wall clock. What is not given stays."""
+        wall clock. hanging: part of paths, "" for none: their disk does not answer. What is not given stays."""
         self.read_only = self.read_only if read_only is None else str(read_only)
         self.unreadable = self.unreadable if unreadable is None else unreadable
         self.pages = self.pages if pages is None else pages
         self.offset_s = self.offset_s if offset_s is None else offset_s
-        self.map[:] = LAYOUT.pack(self.read_only.encode(), self.unreadable.encode(), *self.pages, int(self.offset_s * 1e6))
+        self.hanging = self.hanging if hanging is None else hanging
+        self.map[:] = LAYOUT.pack(self.read_only.encode(), self.unreadable.encode(), *self.pages, int(self.offset_s * 1e6), self.hanging.encode())

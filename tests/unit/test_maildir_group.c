@@ -25,7 +25,8 @@
 #include "base/file.h"
 #include "local/maildir_group.h"
 
-#define ITEMS 40
+#define ITEMS    40
+#define LIMIT_MS 600000
 
 static struct {
     atomic_int clock; /* each event gets the next number */
@@ -33,6 +34,8 @@ static struct {
     atomic_int flush_began, flush_ended; /* the last whole flush of the file system that ended */
     atomic_int flushing_since;           /* 0: none is on its way */
     atomic_int syncfs_ms, fail_syncfs, dirty_kb; /* what is to happen */
+    atomic_int hang_fsync;                       /* until it is 0 again */
+    atomic_int hang_syncfs;                      /* that one, the first is 1; until it is 0 again */
     long magic;
 } disk;
 
@@ -47,8 +50,10 @@ int syncfs(int fd)
     bool fails = atomic_load(&disk.fail_syncfs) != 0;
 
     (void) fd;
-    atomic_fetch_add(&disk.syncfs, 1);
     atomic_store(&disk.flushing_since, began);
+    if (atomic_fetch_add(&disk.syncfs, 1) + 1 == atomic_load(&disk.hang_syncfs))
+        while (atomic_load(&disk.hang_syncfs) != 0)
+            usleep(1000);
     usleep((useconds_t) atomic_load(&disk.syncfs_ms) * 1000);
     atomic_store(&disk.flushing_since, 0);
     if (fails) {
@@ -89,6 +94,8 @@ struct test_item {
     int result;
     struct err err;
     char dir[64];
+    char tmp[200]; /* as the group has them */
+    int fd;
 };
 
 static struct test_item items[ITEMS];
@@ -96,16 +103,18 @@ static struct test_item items[ITEMS];
 int fsync(int fd)
 {
     for (size_t i = 0; i < ITEMS; i++)
-        items[i].alone |= items[i].m.file.tmp != NULL && items[i].m.file.fd == fd;
+        items[i].alone |= items[i].done == 0 && items[i].fd == fd;
     atomic_fetch_add(&disk.fsyncs, 1);
     usleep(5000);
+    while (atomic_load(&disk.hang_fsync) != 0)
+        usleep(1000);
     return 0;
 }
 
 int rename(const char *from, const char *to)
 {
     for (size_t i = 0; i < ITEMS; i++) {
-        if (items[i].m.file.tmp == NULL || strcmp(items[i].m.file.tmp, from) != 0)
+        if (strcmp(items[i].tmp, from) != 0)
             continue;
         items[i].renamed = tick();
         /* (1): nothing in new/ before its content is durable */
@@ -171,6 +180,8 @@ static void write_item(struct test_item *t, size_t i)
     r.msg.content_bytes = 20;
     assert_int_equal(maildir_write(&r, t->dir, &headers, &opt, &t->m.file, &err), 0);
     (void) close(r.fd);
+    t->fd = t->m.file.fd;
+    (void) snprintf(t->tmp, sizeof(t->tmp), "%s", t->m.file.tmp);
     assert_int_equal(in_dir(t, "tmp"), 1);
     assert_int_equal(in_dir(t, "new"), 0);
 }
@@ -209,15 +220,20 @@ static void run(struct maildir_group *g, size_t n)
         wait_done(&items[i]);
 }
 
-static struct maildir_group *begin(size_t n, bool enabled)
+static struct maildir_group *begin_with_limit(size_t n, bool enabled, int limit_ms)
 {
     disk.syncfs = disk.fsyncs = disk.flush_began = disk.flush_ended = 0;
-    disk.fail_syncfs = disk.dirty_kb = 0;
+    disk.fail_syncfs = disk.dirty_kb = disk.hang_syncfs = disk.hang_fsync = 0;
     disk.syncfs_ms = 20;
     disk.magic = XFS_SUPER_MAGIC;
     for (size_t i = 0; i < n; i++)
         write_item(&items[i], i);
-    return maildir_group_new(enabled);
+    return maildir_group_new(enabled, limit_ms);
+}
+
+static struct maildir_group *begin(size_t n, bool enabled)
+{
+    return begin_with_limit(n, enabled, LIMIT_MS);
 }
 
 static void flushes_are_shared_and_in_order(void **state)
@@ -400,6 +416,82 @@ static void nobody_waits_for_a_late_flush(void **state)
     maildir_group_free(&g);
 }
 
+static void gone(const struct test_item *t)
+{
+    for (int i = 0; i < 10000 && in_dir(t, "tmp") + in_dir(t, "new") > 0; i++)
+        usleep(1000);
+    assert_int_equal(in_dir(t, "tmp"), 0);
+    assert_int_equal(in_dir(t, "new"), 0);
+}
+
+static void not_refused_any_more(struct maildir_group *g, const char *path)
+{
+    struct err err = ERR_INIT;
+
+    for (int i = 0; i < 10000 && maildir_group_refuses(g, path, &err); i++)
+        usleep(1000);
+    assert_false(maildir_group_refuses(g, path, &err));
+}
+
+/* Both flushes: of what lies in tmp/, and of what was renamed to new/. */
+static void a_flush_that_hangs(void **state)
+{
+    struct err err = ERR_INIT;
+    char path[100];
+
+    (void) state;
+    for (int nth = 1; nth <= 2; nth++) {
+        struct maildir_group *g = begin_with_limit(2, true, 400);
+        pthread_t leader;
+
+        (void) snprintf(path, sizeof(path), "%s/not/there/yet/", root);
+        assert_false(maildir_group_refuses(g, path, &err));
+        atomic_store(&disk.hang_syncfs, nth);
+        assert_int_equal(pthread_create(&leader, NULL, submit_two, g), 0);
+        for (size_t i = 0; i < 2; i++) {
+            wait_done(&items[i]);
+            assert_int_equal(items[i].result, -1);
+            assert_int_equal(items[i].err.kind, ERR_TEMPORARY);
+            assert_int_equal(in_dir(&items[i], "new"), nth - 1);
+        }
+        assert_true(maildir_group_refuses(g, path, &err));
+        atomic_store(&disk.hang_syncfs, 0);
+        assert_int_equal(pthread_join(leader, NULL), 0);
+        for (size_t i = 0; i < 2; i++)
+            gone(&items[i]); /* it was said not to be delivered */
+        not_refused_any_more(g, path);
+        maildir_group_free(&g);
+    }
+}
+
+static void threads_that_hang_are_few(void **state)
+{
+    struct maildir_group *g = begin_with_limit(ITEMS, false, 1000);
+    pthread_t threads[ITEMS];
+    int hanging;
+
+    (void) state;
+    atomic_store(&disk.hang_fsync, 1);
+    for (size_t i = 0; i < ITEMS; i++) {
+        items[i].group = g;
+        assert_int_equal(pthread_create(&threads[i], NULL, submit, &items[i]), 0);
+    }
+    for (size_t i = 0; i < ITEMS; i++) {
+        wait_done(&items[i]);
+        assert_int_equal(items[i].result, -1);
+    }
+    hanging = atomic_load(&disk.fsyncs);
+    if (hanging < 1 || hanging > 17) /* 16, and the leader */
+        fail_msg("%d threads hang", hanging);
+    atomic_store(&disk.hang_fsync, 0);
+    for (size_t i = 0; i < ITEMS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (size_t i = 0; i < ITEMS; i++)
+        gone(&items[i]);
+    not_refused_any_more(g, root);
+    maildir_group_free(&g);
+}
+
 static int setup(void **state)
 {
     (void) state;
@@ -426,6 +518,8 @@ int main(void)
         cmocka_unit_test(a_flush_that_fails_is_everybodys),
         cmocka_unit_test(each_by_itself),
         cmocka_unit_test(nobody_waits_for_a_late_flush),
+        cmocka_unit_test(a_flush_that_hangs),
+        cmocka_unit_test(threads_that_hang_are_few),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
