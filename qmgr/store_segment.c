@@ -89,6 +89,20 @@ done:
     return ret;
 }
 
+/* The prepared file, locked as *fd, becomes a segment in use, and out's. On a -1 it is the caller's still. */
+static int begin_use(const struct io_ops *io, const char *queue_directory, const char *path,
+                     const struct journal_head *head, int *fd, struct store_segment_file *out,
+                     struct err *err)
+{
+    if (move_into_use(io, queue_directory, path, &out->number, err) == -1)
+        return -1;
+    out->fd = *fd;
+    out->epoch = head->epoch;
+    out->bytes = head->bytes;
+    *fd = -1;
+    return 0;
+}
+
 /* 0: taken; 1: not this one. */
 static int take_free(const struct io_ops *io, const char *queue_directory, uint64_t free_number,
                      uint64_t bytes, struct store_segment_file *out, struct err *err)
@@ -119,15 +133,7 @@ static int take_free(const struct io_ops *io, const char *queue_directory, uint6
         ret = -1;
         goto done;
     }
-    if (move_into_use(io, queue_directory, buf_cstr(&path), &out->number, err) == -1) {
-        ret = -1;
-        goto done;
-    }
-    out->fd = fd;
-    out->epoch = head.epoch;
-    out->bytes = bytes;
-    fd = -1;
-    ret = 0;
+    ret = begin_use(io, queue_directory, buf_cstr(&path), &head, &fd, out, err);
 done:
     if (fd != -1)
         io->close(io->ctx, fd);
@@ -177,15 +183,9 @@ static int make_new(const struct io_ops *io, const char *queue_directory, uint64
         (void) io->unlink(io->ctx, buf_cstr(&path));
         goto done;
     }
-    if (move_into_use(io, queue_directory, buf_cstr(&path), &out->number, err) == -1) {
+    ret = begin_use(io, queue_directory, buf_cstr(&path), &head, &fd, out, err);
+    if (ret == -1)
         (void) io->unlink(io->ctx, buf_cstr(&path));
-        goto done;
-    }
-    out->fd = fd;
-    out->epoch = head.epoch;
-    out->bytes = bytes;
-    fd = -1;
-    ret = 0;
 done:
     if (fd != -1)
         io->close(io->ctx, fd);
