@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "mail/proto.h"
-#include "master/worker.h"
+#include "master/requests.h"
 #include "proxymap/approved.h"
 #include "proxymap/proxymap.h"
 
@@ -31,12 +31,6 @@ struct proxymap {
     struct approved *approved;
     struct lock lock;
     struct htable *reported GUARDED_BY(lock);
-};
-
-struct session {
-    struct worker_session *ws;
-    struct worker *worker;
-    struct chan *chan;
 };
 
 static int start(struct worker *w, struct err *err)
@@ -71,27 +65,6 @@ static void stop(struct worker *w)
     approved_free(&m->approved);
 }
 
-static void *session_open(struct worker *w, struct worker_session *ws,
-                          const struct worker_client *client)
-{
-    struct session *s = xcalloc(1, sizeof(*s));
-
-    s->worker = w;
-    s->ws = ws;
-    s->chan = chan_new(client->fd);
-    proto_hello(s->chan, "proxymap");
-    return s;
-}
-
-static void session_close(void *session)
-{
-    struct session *s = session;
-
-    (void) chan_take_fd(s->chan); /* the framework closes it */
-    chan_free(&s->chan);
-    free(s);
-}
-
 /* Each table once: a busy client would fill the log. */
 static void report_unapproved(struct proxymap *m, struct slice table)
 {
@@ -109,21 +82,21 @@ static void report_unapproved(struct proxymap *m, struct slice table)
 }
 
 /* The table; a writable one for the service that writes. plain: see map_open_plain(). */
-static int open_table(struct session *s, struct slice name, bool plain, struct map **out,
+static int open_table(struct worker *w, struct slice name, bool plain, struct map **out,
                       struct err *err)
 {
-    struct proxymap *m = worker_data(s->worker);
+    struct proxymap *m = worker_data(w);
     int ret;
 
     if (!m->writes)
-        return plain ? map_open_plain(worker_maps(s->worker), name, out, err)
-                     : map_open(worker_maps(s->worker), name, out, err);
+        return plain ? map_open_plain(worker_maps(w), name, out, err)
+                     : map_open(worker_maps(w), name, out, err);
     for (;;) {
         struct err why = ERR_INIT;
 
         lock_take(
             &m->lock); /* two threads that open a file for writing would be in each other's way */
-        ret = map_open_writable(worker_maps(s->worker), name, out, &why);
+        ret = map_open_writable(worker_maps(w), name, out, &why);
         lock_release(&m->lock);
         if (ret == 0)
             return 0;
@@ -181,17 +154,18 @@ static bool list_row(struct slice key, struct slice value, void *arg)
     return !l->failed;
 }
 
-static enum proto_map_status list(struct session *s, struct map *map, struct err *why)
+static enum proto_map_status list(struct chan *c, struct map *map, struct err *why)
 {
-    struct listing l = {.chan = s->chan, .why = why};
+    struct listing l = {.chan = c, .why = why};
 
     return map_each(map, list_row, &l, why) == 0 && !l.failed ? PROTO_MAP_FOUND : PROTO_MAP_RETRY;
 }
 
-static enum proto_map_status answer(struct session *s, const struct proto_map_request *q,
-                                    struct buf *value, struct err *why)
+static enum proto_map_status answer(struct worker *w, struct chan *c,
+                                    const struct proto_map_request *q, struct buf *value,
+                                    struct err *why)
 {
-    struct proxymap *m = worker_data(s->worker);
+    struct proxymap *m = worker_data(w);
     struct map *map;
 
     if (!approved_has(m->approved, q->table)) {
@@ -200,7 +174,7 @@ static enum proto_map_status answer(struct session *s, const struct proto_map_re
                              m->writes ? "proxy_write_maps" : "proxy_read_maps");
         return PROTO_MAP_DENIED;
     }
-    if (open_table(s, q->table, q->plain != 0, &map, why) == -1)
+    if (open_table(w, q->table, q->plain != 0, &map, why) == -1)
         return PROTO_MAP_RETRY;
     if (q->op == PROTO_MAP_LOOKUP)
         return look_up(map, q->key, value, why);
@@ -216,7 +190,7 @@ static enum proto_map_status answer(struct session *s, const struct proto_map_re
     case PROTO_MAP_SYNC:
         return map_sync(map, why) == 0 ? PROTO_MAP_FOUND : PROTO_MAP_RETRY;
     case PROTO_MAP_LIST:
-        return list(s, map, why);
+        return list(c, map, why);
     case PROTO_MAP_LOOKUP:
         break;
     }
@@ -224,7 +198,7 @@ static enum proto_map_status answer(struct session *s, const struct proto_map_re
     return PROTO_MAP_RETRY;
 }
 
-static int serve(struct session *s, const struct frame *f, struct err *err)
+static int serve(struct worker *w, struct chan *c, struct frame *f, struct err *err)
 {
     struct proto_map_request q;
     struct proto_map_answer a = {.status = 0};
@@ -232,64 +206,37 @@ static int serve(struct session *s, const struct frame *f, struct err *err)
     struct err why = ERR_INIT;
     int ret = -1;
 
+    fd_close(&f->fd);
     if (proto_decode(f, &msg_map_request, &q, err) == 0) {
-        a.status = answer(s, &q, &value, &why);
+        a.status = answer(w, c, &q, &value, &why);
         if (a.status == PROTO_MAP_FOUND)
             a.value = buf_view(&value);
         a.text = slice_str(why.text);
-        if (proto_put(s->chan, &msg_map_answer, &a, -1, err) == 0 &&
-            chan_flush_wait(s->chan, WRITE_WAIT_MS, err) == CHAN_OK)
-            ret = 0;
+        ret = requests_answer(c, &msg_map_answer, &a, err);
     }
     buf_fini(&value);
     return ret;
 }
 
-static enum worker_verdict session_work(void *session, unsigned events)
+static int64_t idle_ms(struct worker *w)
 {
-    struct session *s = session;
-    const struct proxymap *m = worker_data(s->worker);
-    struct err err = ERR_INIT;
-    struct frame f;
+    const struct proxymap *m = worker_data(w);
 
-    if (chan_has_output(s->chan) && chan_flush_wait(s->chan, WRITE_WAIT_MS, &err) != CHAN_OK)
-        return WORKER_CLOSE;
-    switch (proto_get_wait(s->chan, &f, 0, &err)) {
-    case CHAN_OK:
-        fd_close(&f.fd);
-        if (serve(s, &f, &err) == 0)
-            return WORKER_AGAIN;
-        log_warning("connection from a client: %s",
-                    err.text[0] != '\0' ? err.text : "it does not take its answer");
-        return WORKER_CLOSE;
-    case CHAN_AGAIN:
-        break;
-    case CHAN_ERROR:
-        log_debug("connection from a client: %s", err.text);
-        return WORKER_CLOSE;
-    case CHAN_EOF:
-        return WORKER_CLOSE;
-    }
-    /* a client notices, and asks again over another connection */
-    if (worker_is_draining(s->worker) || (events & POLLER_TIMEOUT) != 0)
-        return WORKER_CLOSE;
-    chan_trim(s->chan);
-    worker_wait_for(s->ws, chan_fd(s->chan), POLLER_READ,
-                    mono_after_ms(mono_now(), m->idle_s * 1000));
-    return WORKER_WAIT;
+    return m->idle_s * 1000;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct worker_service service = {
+    static const struct requests requests = {
         .program = "proxymap",
-        .shape = WORKER_THREADED,
+        .client = "a client",
+        .answer_wait_ms = WRITE_WAIT_MS,
+        .is_left_in_silence = true,
         .start = start,
-        .session_open = session_open,
-        .session_work = session_work,
-        .session_close = session_close,
+        .serve = serve,
+        .idle_ms = idle_ms,
         .stop = stop,
     };
 
-    return worker_main(argc, argv, &service);
+    return requests_main(argc, argv, &requests);
 }

@@ -2,23 +2,15 @@
 /*
  * bounce_main.c - the bounce(8) process: report requests of the queue manager, one after the other on each connection.
  */
-#include <stdlib.h>
-
 #include "base/file.h"
 #include "base/log.h"
 #include "mail/queue_id.h"
-#include "master/worker.h"
+#include "master/requests.h"
 #include "qmgr/bounce_int.h"
 #include "qmgr/notify_classes.h"
 
 #define REQUEST_WAIT_MS                                                                            \
     60000 /* for what is to follow a request's first frame, and for writing an answer */
-
-struct session {
-    struct worker_session *ws;
-    struct worker *worker;
-    struct chan *chan;
-};
 
 static int start(struct worker *w, struct err *err)
 {
@@ -53,35 +45,14 @@ static void stop(struct worker *w)
     bounce_letters_free(b);
 }
 
-static void *session_open(struct worker *w, struct worker_session *ws,
-                          const struct worker_client *client)
-{
-    struct session *s = xcalloc(1, sizeof(*s));
-
-    s->worker = w;
-    s->ws = ws;
-    s->chan = chan_new(client->fd);
-    proto_hello(s->chan, "bounce");
-    return s;
-}
-
-static void session_close(void *session)
-{
-    struct session *s = session;
-
-    (void) chan_take_fd(s->chan); /* the framework closes it */
-    chan_free(&s->chan);
-    free(s);
-}
-
 /* The rest of a request, whose first frame is f. */
-static int read_request(struct session *s, struct frame *f, struct bounce_request *req,
+static int read_request(struct chan *c, struct frame *f, struct bounce_request *req,
                         struct err *err)
 {
     int ret = bounce_request_head(req, f, err);
 
     while (ret == 0) {
-        switch (proto_get_wait(s->chan, f, REQUEST_WAIT_MS, err)) {
+        switch (proto_get_wait(c, f, REQUEST_WAIT_MS, err)) {
         case CHAN_OK:
             break;
         case CHAN_AGAIN:
@@ -99,9 +70,9 @@ static int read_request(struct session *s, struct frame *f, struct bounce_reques
     return ret;
 }
 
-static int serve(struct session *s, struct frame *f, struct err *err)
+static int serve(struct worker *w, struct chan *c, struct frame *f, struct err *err)
 {
-    const struct bounce *b = worker_data(s->worker);
+    const struct bounce *b = worker_data(w);
     struct bounce_request req;
     struct proto_result result = {.status = PROTO_OK};
     struct err why = ERR_INIT;
@@ -109,7 +80,7 @@ static int serve(struct session *s, struct frame *f, struct err *err)
     int ret = -1;
 
     bounce_request_init(&req);
-    if (read_request(s, f, &req, err) == -1)
+    if (read_request(c, f, &req, err) == -1)
         goto done;
     if (bounce_serve(b, &req, id, &why) == 0) {
         result.text = slice_str(id);
@@ -118,55 +89,22 @@ static int serve(struct session *s, struct frame *f, struct err *err)
         result.status = PROTO_TEMPORARY;
         result.text = slice_str(why.text);
     }
-    if (proto_put(s->chan, &msg_result, &result, -1, err) == 0 &&
-        chan_flush_wait(s->chan, REQUEST_WAIT_MS, err) == CHAN_OK)
-        ret = 0;
+    ret = requests_answer(c, &msg_result, &result, err);
 done:
     bounce_request_fini(&req);
     return ret;
 }
 
-static enum worker_verdict session_work(void *session, unsigned events)
-{
-    struct session *s = session;
-    struct err err = ERR_INIT;
-    struct frame f;
-
-    (void) events;
-    if (chan_has_output(s->chan) && chan_flush_wait(s->chan, REQUEST_WAIT_MS, &err) != CHAN_OK)
-        return WORKER_CLOSE;
-    switch (proto_get_wait(s->chan, &f, 0, &err)) {
-    case CHAN_OK:
-        if (serve(s, &f, &err) == 0)
-            return worker_is_draining(s->worker) ? WORKER_CLOSE : WORKER_AGAIN;
-        log_warning("connection from the queue manager: %s", err.text);
-        return WORKER_CLOSE;
-    case CHAN_AGAIN:
-        break;
-    case CHAN_ERROR:
-        log_warning("connection from the queue manager: %s", err.text);
-        return WORKER_CLOSE;
-    case CHAN_EOF:
-        return WORKER_CLOSE;
-    }
-    if (worker_is_draining(s->worker))
-        return WORKER_CLOSE;
-    chan_trim(s->chan);
-    worker_wait_for(s->ws, chan_fd(s->chan), POLLER_READ, MONO_NEVER);
-    return WORKER_WAIT;
-}
-
 int main(int argc, char **argv)
 {
-    static const struct worker_service service = {
+    static const struct requests requests = {
         .program = "bounce",
-        .shape = WORKER_THREADED,
+        .client = "the queue manager",
+        .answer_wait_ms = REQUEST_WAIT_MS,
         .start = start,
-        .session_open = session_open,
-        .session_work = session_work,
-        .session_close = session_close,
+        .serve = serve,
         .stop = stop,
     };
 
-    return worker_main(argc, argv, &service);
+    return requests_main(argc, argv, &requests);
 }
