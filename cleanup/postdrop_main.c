@@ -189,7 +189,7 @@ int main(int argc, char **argv)
                                   .to_stderr = true,
                                   .no_syslog = common.maillog_file[0] != '\0'});
     if (chdir(common.queue_directory) == -1)
-        fatal("chdir %s: errno %d", common.queue_directory, errno);
+        fatal("chdir %s: %s", common.queue_directory, err_errno_text(errno, (char[128]){0}, 128));
     if (!may_submit(cfg))
         fatal("User %ld is not allowed to submit mail", (long) getuid());
     signal(SIGPIPE, SIG_IGN);

@@ -14,10 +14,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cleanup/sendmail.h"
+#include "mail/address.h"
 #include "maps/map_build.h"
 
 struct options {
-    enum { MODE_SEND, MODE_SMTP, MODE_MAILQ, MODE_NEWALIASES, MODE_FLUSH } mode;
+    enum { MODE_SEND, MODE_SMTP, MODE_MAILQ, MODE_NEWALIASES, MODE_FLUSH, MODE_NOTHING } mode;
     bool extract, ignore_dots;
     const char *sender, *full_name, *config_dir, *flush_site, *flush_id;
     struct submission sub;
@@ -39,14 +40,14 @@ NORETURN static void run(const char *option, const char *argument)
 
     path_join(&path, common.command_directory, argv[0]);
     execv(buf_cstr(&path), (char *const *) (uintptr_t) argv);
-    fatal("cannot run %s: errno %d", buf_cstr(&path), errno);
+    fatal("cannot run %s: %s", buf_cstr(&path), err_errno_text(errno, (char[128]){0}, 128));
 }
 
 /* -q: the whole queue (an interval, -q15m, says no more); -qRsite, -qIid. */
 static void take_q(struct options *o, const char *arg)
 {
-    if (arg[0] == 'S')
-        fatal("-qS is not implemented");
+    if (!ascii_is_digit(arg[0]) && arg[0] != 'R' && arg[0] != 'I')
+        fatal("-q%c is not implemented", arg[0]);
     if (arg[0] == 'R' && arg[1] == '\0')
         fatal("specify: -qRsitename");
     if (arg[0] == 'I' && arg[1] == '\0')
@@ -82,6 +83,10 @@ static void take_b(struct options *o, const char *value)
     case 'i':
         o->mode = MODE_NEWALIASES;
         break;
+    case 'h':
+    case 'H':
+        o->mode = MODE_NOTHING; /* what is known of other hosts is in no file */
+        break;
     case 'd':
     case 'l':
         fatal("-b%c: the daemon is started with \"postfix start\"", value[0]);
@@ -95,13 +100,13 @@ static void take_options(struct options *o, int argc, char **argv)
     struct err err = ERR_INIT;
     int c;
 
-    while ((c = getopt(argc, argv, "A:B:C:F:GIL:N:O:R:UV:X:b:f:h:imno:p:q:r:stvx")) != -1) {
+    while ((c = getopt(argc, argv, "A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:q:r:tvx")) != -1) {
         switch (c) {
         case 'B':
             if (strcasecmp(optarg, "8BITMIME") == 0)
                 o->sub.flags |= MAIL_8BITMIME;
             else if (strcasecmp(optarg, "7BIT") != 0)
-                fatal("-B: 7BIT or 8BITMIME is wanted");
+                fatal("-B option needs 8BITMIME or 7BIT");
             break;
         case 'C':
             o->config_dir = optarg;
@@ -114,7 +119,7 @@ static void take_options(struct options *o, int argc, char **argv)
             break;
         case 'N':
             if (dsn_notify_parse(slice_str(optarg), &o->sub.notify, &err) == -1)
-                fatal("-N: %s", err.text);
+                log_warning("bad -N option value -- ignored: %s", err.text);
             break;
         case 'R':
             if (strcasecmp(optarg, "full") == 0)
@@ -122,9 +127,11 @@ static void take_options(struct options *o, int argc, char **argv)
             else if (strcasecmp(optarg, "hdrs") == 0)
                 o->sub.dsn_ret = DSN_RET_HDRS;
             else
-                fatal("-R: full or hdrs is wanted");
+                log_warning("bad -R option value -- ignored: not full or hdrs");
             break;
         case 'V':
+            if (optarg[0] == '\0')
+                log_warning("bad syntax in -V option value -- ignored");
             o->sub.envid = slice_str(optarg);
             break;
         case 'b':
@@ -152,17 +159,21 @@ static void take_options(struct options *o, int argc, char **argv)
                 log_verbose(log_verbosity() + 1);
             o->sub.flags |= MAIL_TRACE;
             break;
+        case 'X':
+            fatal("unsupported: -X%s", optarg);
+        case 'n':
+            fatal(
+                "-n option not supported"); /* no aliases for once: it would go where it was not meant to */
         case 'A':
         case 'G':
         case 'L':
         case 'O':
         case 'U':
-        case 'X':
+        case 'c':
+        case 'e':
         case 'h':
         case 'm':
-        case 'n':
         case 'p':
-        case 's':
         case 'x':
             break; /* of the original sendmail, without a meaning here */
         default:
@@ -215,14 +226,43 @@ static int newaliases(void)
     return 0;
 }
 
+struct sender {
+    struct buf address;
+    size_t count;
+};
+
+static void take_address(struct slice raw, struct slice addr, void *arg)
+{
+    struct sender *s = arg;
+
+    (void) raw;
+    if (s->count++ == 0)
+        buf_put_slice(&s->address, addr);
+}
+
+/* -f: an address as it may stand in a header field. */
+static void parse_sender(const char *text, struct sender *s)
+{
+    struct slice bare = slice_trim(slice_str(text), NULL);
+
+    if (bare.len == 0 || slice_eq_str(bare, "<>"))
+        return;
+    address_header_each(bare, take_address, s);
+    if (s->count != 1)
+        log_warning("-f option specified malformed sender: %s", text);
+}
+
 static int send_message(struct options *o, int argc, char **argv)
 {
     struct err err = ERR_INIT;
+    struct sender sender = {BUF_INIT(SIZE_MAX), 0};
     char *login = login_name();
     char *name = login_full_name();
     int ret;
 
-    o->sub.sender = slice_str(o->sender != NULL ? o->sender : login);
+    if (o->sender != NULL)
+        parse_sender(o->sender, &sender);
+    o->sub.sender = o->sender != NULL ? buf_view(&sender.address) : slice_str(login);
     o->sub.full_name = slice_str(o->full_name != NULL     ? o->full_name
                                  : getenv("NAME") != NULL ? getenv("NAME")
                                                           : name);
@@ -232,7 +272,9 @@ static int send_message(struct options *o, int argc, char **argv)
         submission_add_recipients(&o->sub, slice_str(argv[i]));
     if ((o->sub.flags & MAIL_PROBE) != 0) {
         if (o->extract)
-            fatal("-t reads a message for its recipients, and -bv reads none");
+            fatal("-t option cannot be used with -bv");
+        if (o->sub.notify != 0)
+            fatal("-N option cannot be used with -bv");
         if (o->sub.rcpts.len == 0)
             fatal("-bv: addresses are wanted as arguments");
         submission_make_probe(&o->sub);
@@ -244,10 +286,30 @@ static int send_message(struct options *o, int argc, char **argv)
         ret = submission_send(&o->sub, &err);
     if (ret == -1)
         fatal("%s", err.text);
+    if ((o->sub.flags & (MAIL_PROBE | MAIL_TRACE)) != 0)
+        (void) printf("Mail Delivery Status Report will be mailed to <%.*s>.\n",
+                      SLICE_FMT(o->sub.sender));
     submission_fini(&o->sub);
+    buf_fini(&sender.address);
     free(login);
     free(name);
     return 0;
+}
+
+static void refuse_recipients(const struct options *o, int count)
+{
+    static const char *const what[] = {
+        [MODE_SMTP] = "stand-alone",
+        [MODE_MAILQ] = "display queue",
+        [MODE_NEWALIASES] = "alias initialization",
+        [MODE_FLUSH] = "flush queue",
+        [MODE_NOTHING] = NULL,
+    };
+
+    if (count > 0 && what[o->mode] != NULL)
+        fatal("%s mode requires no recipient", what[o->mode]);
+    if (count == 0 && o->mode == MODE_SEND && !o->extract && (o->sub.flags & MAIL_PROBE) == 0)
+        fatal("Recipient addresses must be specified on the command line or via the -t option");
 }
 
 int main(int argc, char **argv)
@@ -273,7 +335,10 @@ int main(int argc, char **argv)
     if (config_load(o.config_dir, NULL, 0, NULL, &cfg, &err) == -1 ||
         config_bind(cfg, &config_common_params, &common, &err) == -1)
         fatal("%s", err.text);
+    refuse_recipients(&o, argc - optind);
     switch (o.mode) {
+    case MODE_NOTHING:
+        return 0;
     case MODE_MAILQ:
         run("-p", NULL);
     case MODE_FLUSH:

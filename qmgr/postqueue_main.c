@@ -270,8 +270,7 @@ static void skip_rcpt(void *arg, const struct proto_queue_rcpt *rcpt)
 
 NORETURN static void output_failed(void)
 {
-    log_fatal_status(EX_IOERR);
-    fatal("output write error: errno %d", errno);
+    fatal("output write error: %s", err_errno_text(errno, (char[128]){0}, 128));
 }
 
 static void list(const struct queue_client *q, const struct options *o)

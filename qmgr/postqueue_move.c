@@ -150,7 +150,7 @@ static void print_sum(struct mover *m, struct slice why)
         postqueue_move_sum(stdout, m->host, &m->count, why);
     if (fflush(stdout) == EOF || ferror(stdout) != 0) {
         log_fatal_status(EX_IOERR);
-        fatal("output write error: errno %d", errno);
+        fatal("output write error: %s", err_errno_text(errno, (char[128]){0}, 128));
     }
 }
 

@@ -141,6 +141,6 @@ void postqueue_suspended(const struct queue_client *q, bool json)
     chan_free(&c);
     if (fflush(stdout) == EOF || ferror(stdout) != 0) {
         log_fatal_status(EX_IOERR);
-        fatal("output write error: errno %d", errno);
+        fatal("output write error: %s", err_errno_text(errno, (char[128]){0}, 128));
     }
 }

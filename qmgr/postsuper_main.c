@@ -231,6 +231,8 @@ static unsigned long edit_here(struct postsuper *p, struct store_msg *m,
         ret = store_msg_release(p->store, m, &err);
         break;
     case QUEUE_OP_EXPIRE:
+        if (s.forced_expire)
+            return 0;
         s.forced_expire = true;
         s.next_retry_us = wall_now().us;
         store_msg_set_state(p->store, m, &s);
@@ -346,13 +348,13 @@ static void one_id(struct postsuper *p, const struct kind *k, const char *id)
             log_warning("invalid mail queue id: %s", id);
         return;
     }
-    if (k->option == 'f') /* as "-e ID -H ID" */
-        one_id(p, kind_of('H'), id);
     n = in_queues(p, k->op, id);
     note(p);
     if (n > 0 && strcmp(id, "ALL") != 0)
         log_info("%s: %s", id, k->log);
     p->counts[k - kinds] += n;
+    if (k->option == 'f') /* as "-e ID -H ID": what is released is in the queue "hold" no more */
+        one_id(p, kind_of('H'), id);
 }
 
 static void from_stdin(struct postsuper *p, const struct kind *k)

@@ -118,6 +118,8 @@ static void edit_expire(struct edit *e, struct queued *qd)
     struct store_state s = *store_msg_state(qd->m);
     enum where where = (enum where) qd->where;
 
+    if (s.forced_expire)
+        return;
     e->count++;
     e->noted = true;
     if (where == IN_ACTIVE) {

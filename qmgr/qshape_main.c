@@ -167,7 +167,7 @@ int main(int argc, char **argv)
     qshape_print(c.shape, c.is_terminal ? c.top : 0, stdout);
     if (fflush(stdout) == EOF || ferror(stdout) != 0) {
         log_fatal_status(EX_IOERR);
-        fatal("output write error: errno %d", errno);
+        fatal("output write error: %s", err_errno_text(errno, (char[128]){0}, 128));
     }
     qshape_free(&c.shape);
     buf_fini(&c.queues);

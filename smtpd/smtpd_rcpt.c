@@ -128,19 +128,22 @@ static int mail_parameter(struct session *s, struct slice word)
     } else if (slice_caseeq_str(word, "SMTPUTF8") && s->g->p.smtputf8_enable) {
         t->flags |= MAIL_SMTPUTF8;
     } else if (slice_caseeq_str(name, "RET")) {
-        if (slice_caseeq_str(value, "FULL"))
+        /* once at most, as those of RCPT (RFC 3461, 4) */
+        if (t->dsn_ret == 0 && slice_caseeq_str(value, "FULL")) {
             t->dsn_ret = DSN_RET_FULL;
-        else if (slice_caseeq_str(value, "HDRS"))
+        } else if (t->dsn_ret == 0 && slice_caseeq_str(value, "HDRS")) {
             t->dsn_ret = DSN_RET_HDRS;
-        else {
+        } else {
             smtpd_reply(s, 501, "5.5.4", "Bad RET parameter syntax");
             return -1;
         }
     } else if (slice_caseeq_str(name, "ENVID")) {
         struct buf id = BUF_INIT(100);
-        int ret = xtext_decode(value, &id);
+        int ret = t->envid.len > 0 ? -1 : xtext_decode(value, &id);
 
-        if (ret == 0 && id.len > 0)
+        if (ret == 0 && id.len == 0)
+            ret = -1;
+        if (ret == 0)
             t->envid = arena_slice(t->arena, buf_view(&id));
         buf_fini(&id);
         if (ret == -1) {
@@ -285,7 +288,7 @@ static int take_orcpt(struct session *s, struct slice value, struct mail_rcpt *r
     struct buf plain = BUF_INIT(MAIL_ADDR_MAX);
     struct buf ascii = BUF_INIT(MAIL_ADDR_MAX);
     struct slice type;
-    int ret = orcpt_parse(value, &type, &plain);
+    int ret = r->orcpt.len > 0 ? -1 : orcpt_parse(value, &type, &plain);
 
     if (ret == 0 && !slice_is_ascii(value)) {
         buf_puts(&ascii, "utf-8;");
@@ -310,8 +313,8 @@ static int rcpt_parameter(struct session *s, struct slice word, struct mail_rcpt
     struct err err = ERR_INIT;
 
     if (slice_caseeq_str(name, "NOTIFY")) {
-        if (dsn_notify_parse(value, &r->notify, &err) == -1) {
-            smtpd_reply(s, 501, "5.5.4", "Error: %s", err.text);
+        if (r->notify != 0 || dsn_notify_parse(value, &r->notify, &err) == -1) {
+            smtpd_reply(s, 501, "5.5.4", "Error: Bad NOTIFY parameter syntax");
             return -1;
         }
     } else if (slice_caseeq_str(name, "ORCPT")) {

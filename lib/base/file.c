@@ -106,6 +106,14 @@ ssize_t fd_read_some(int fd, void *data, size_t len)
     return n;
 }
 
+void fd_fill_standard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && /* the lowest free number is this one */
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDWR) != fd)
+            _exit(1); /* there is no place to say why */
+}
+
 void fd_close(int *fd)
 {
     int saved = errno;

@@ -22,6 +22,11 @@ NODISCARD ssize_t fd_pread_all(int fd, void *data, size_t len, off_t offset);
 NODISCARD ssize_t fd_read_some(int fd, void *data, size_t len); /* EINTR handled */
 void fd_close(
     int *fd); /* -1 is nothing; becomes -1; for descriptors whose close error does not matter */
+/*
+ * For a program that was started with standard input, output or errors closed: the next file or socket that it opens would be taken for
+ * them. What is missing becomes /dev/null, which as input cannot be read (EBADF): there was none, not an empty one.
+ */
+void fd_fill_standard(void);
 NODISCARD int fd_set_nonblocking(int fd, bool on);
 NODISCARD int fd_set_cloexec(int fd, bool on);
 

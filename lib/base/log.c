@@ -118,6 +118,8 @@ static struct slice stamp(void)
 
 void log_open(const struct log_target *t)
 {
+    if (!target.opened)
+        fd_fill_standard(); /* each program begins with this, before it opens anything */
     snprintf(target.program, sizeof(target.program), "%s", t->program);
     target.pid = getpid();
     if (t->syslog_name != NULL && t->syslog_name[0] != '\0')

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an ordinary user may do with the queue; and whose its files are: found by postfix check, set right by postsuper -s."""
+import grp
 import os
 import pwd
 import re
@@ -83,6 +84,26 @@ def test_ordinary_user_sees_maildrop(host):  # noqa: F811
     st = (spool / "maildrop" / name).stat()
     assert st.st_uid == NOBODY and st.st_mode & 0o077 & ~0o040 == 0, oct(st.st_mode)
     assert subprocess.run([*user.prefix, "ls", spool / "maildrop"], capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_groups_of_daemons(instance, sink):
+    """setgid_group, whose members may read what lies in maildrop/, is pickup's and qmgr's, and nobody's who reads bytes from the network."""
+    inst = instance(main={"relayhost": f"[127.0.0.1]:{sink().port}"})
+    inst.run("sendmail", "-f", "s@example.org", "x@far.test", input="Subject: x\n\nx\n")
+    inst.send("x@far.test")
+    wait_for(inst.log, lambda: inst.log().count("status=sent") == 2)
+    owner, group = pwd.getpwnam("daemon"), grp.getgrnam("games").gr_gid
+    members = set()
+    for pid, program in inst.pids().items():
+        if program == "master":
+            continue
+        with open(f"/proc/{pid}/status") as f:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        assert set(status["Uid"].split()) == {str(owner.pw_uid)} and set(status["Gid"].split()) == {str(owner.pw_gid)}, (program, status)
+        if str(group) in status["Groups"].split():
+            members.add(program)
+    assert members == {"pickup", "qmgr"} and {"smtpd", "cleanup", "smtp"} <= set(inst.pids().values())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="owners are root's to change")

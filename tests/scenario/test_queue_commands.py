@@ -160,3 +160,24 @@ def test_postsuper_tells_what_it_did(waiting):
     waiting.stop()
     waiting.run("postsuper", "-s")  # does, and tells, what was asked of a message that an agent had until the end
     check()
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_postsuper_expires_what_is_on_hold(waiting, running):
+    """-f of one queue, and of messages that are to be returned already: counted as Debian's postsuper counts."""
+    waiting.run("postsuper", "-h", "ALL")
+    if not running:
+        waiting.stop()
+    first, second, *_ = [m["queue_id"] for m in listing(waiting)]
+
+    def said(*args):
+        return [line.removeprefix("postsuper: ") for line in waiting.run("postsuper", *args).stderr.splitlines() if "accessing" not in line]
+
+    assert said("-e", first) == [f"{first}: expired", "Force-expired: 1 message"]
+    assert said("-e", first) == ["Force-expired: 0 messages"]
+    assert said("-f", "ALL", "deferred") == ["Force-expired: 0 messages", "Released from hold: 0 messages"]
+    assert said("-f", second, "hold") == [f"{second}: expired", f"{second}: released from hold", "Force-expired: 1 message", "Released from hold: 1 message"]
+    assert said("-f", "ALL", "hold") == ["Force-expired: 2 messages", "Released from hold: 3 messages"]
+    if not running:
+        waiting.start()
+    wait_for(waiting.log, lambda: waiting.log().count("status=force-expired, returned to sender") == 4)

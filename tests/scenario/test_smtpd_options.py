@@ -150,3 +150,18 @@ def test_reject_footer_by_reply(instance):
     (inst.etc / "footers").unlink()
     done = inst.reload(check=False)
     assert done.returncode == 1 and "smtpd_reject_footer_maps" in done.stderr
+
+
+def test_dsn_parameters_are_given_once(instance):
+    """RFC 3461, 4, and the answers of Debian's Postfix."""
+    inst = instance(main={"relayhost": "[127.0.0.1]:9", "mydestination": ""})
+    wrong = {"MAIL FROM:<s@x.test>": ["RET=FULL RET=HDRS", "RET=BAD", "RET=", "ENVID=", "ENVID=a+ZZ", "ENVID=a ENVID=b"],
+             "RCPT TO:<r@far.test>": ["NOTIFY=", "NOTIFY=NEVER,SUCCESS", "NOTIFY=success,delay NOTIFY=failure", "NOTIFY=x", "ORCPT=x", "ORCPT=;x",
+                                      "ORCPT=rfc822;a@x ORCPT=rfc822;b@x"]}
+    with inst.smtp() as client:
+        client.ehlo("c.test")
+        for command, rest in wrong.items():
+            for parameters in rest:
+                name, error = parameters.split("=")[0], "Error: " if command[0] == "R" else ""
+                assert client.docmd(f"{command} {parameters}") == (501, f"5.5.4 {error}Bad {name} parameter syntax".encode()), parameters
+            assert client.docmd(command + (" ENVID=a RET=hdrs" if command[0] == "M" else " ORCPT=rfc822;a@x NOTIFY=success,delay"))[0] == 250
