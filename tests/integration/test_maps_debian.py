@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 import pytest
+import quick
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "scenario"))
 from instance import reachable_directory  # noqa: E402
@@ -33,12 +34,7 @@ def unpack(where):
         debs = list(where.glob("*.deb"))
     for deb in debs:
         subprocess.run(["dpkg", "-x", deb, where / "root"], check=True, capture_output=True, timeout=60)
-    # it sleeps a second before each fatal exit, and syncs each file
-    (where / "quick.c").write_text(
-        "#include <sys/select.h>\n"
-        "int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *t) { return n == 0 ? 0 : pselect(n, r, w, e, 0, 0); }\n"
-        "unsigned sleep(unsigned s) { return s & 0; }\nint fsync(int f) { return f & 0; }\nint fdatasync(int f) { return f & 0; }\n")
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", where / "root/quick.so", where / "quick.c"], check=True, timeout=60)
+    quick.build(where / "root")
     return where / "root"
 
 

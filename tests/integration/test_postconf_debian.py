@@ -13,6 +13,7 @@ import tempfile
 import time
 
 import pytest
+import quick
 from postconf_cases import CASES, LATER, STRICTER, WARNINGS_DIFFER
 
 STAGE = pathlib.Path(os.environ.get("POSTRIDER_STAGE", pathlib.Path(__file__).parents[2] / "build/test/stage"))
@@ -99,8 +100,8 @@ def unpack(where):
 class Pair:
     """The same directory twice, one for each postconf."""
 
-    def __init__(self, root, where):
-        self.root = root
+    def __init__(self, root, where, preload):
+        self.root, self.preload = root, preload
         self.dirs = {"theirs": where / "a", "ours": where / "b"}  # of one length, as lines are folded
         for path in self.dirs.values():
             path.mkdir(parents=True)
@@ -115,7 +116,7 @@ class Pair:
 
     def run(self, side, args):
         # without LANG and the like, and without a MAIL_CONFIG of the caller's
-        env = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(self.root / "usr/lib/postfix")}
+        env = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(self.root / "usr/lib/postfix"), "LD_PRELOAD": str(self.preload)}
         program = self.root / "usr/sbin/postconf" if side == "theirs" else STAGE / "sbin/postconf"
         if side == "ours":
             env = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")} | {"PATH": os.environ["PATH"]}
@@ -145,9 +146,14 @@ def reference():
     shutil.rmtree(where, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def preload(tmp_path_factory):
+    return quick.build(tmp_path_factory.mktemp("quick"))
+
+
 @pytest.fixture
-def pair(reference, tmp_path):
-    return Pair(reference, tmp_path)
+def pair(reference, tmp_path, preload):
+    return Pair(reference, tmp_path, preload)
 
 
 @pytest.mark.parametrize("args", [
