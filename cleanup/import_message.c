@@ -200,7 +200,11 @@ static int get_time(struct slice s, uint64_t *out, struct err *err)
     return 0;
 }
 
-/* "size, where the content begins, recipients, flags, content length, SMTPUTF8": older files have fewer. */
+/*
+ * "size, where the content begins, recipients, flags, content length, SMTPUTF8": older files have fewer. The last one says in its other
+ * bits where there is UTF-8 (2: the header, 4: the sender), whether SMTPUTF8 was asked for or not.
+ */
+#define SIZE_UTF8_REQUESTED 1
 static int get_size(struct import_message *m, struct slice s, struct err *err)
 {
     struct slice rest = s;
@@ -210,7 +214,7 @@ static int get_size(struct import_message *m, struct slice s, struct err *err)
     for (int i = 0; slice_token(&rest, " ", &word); i++)
         if (i == 5 && get_number(word, INT32_MAX, &utf8, err) == -1)
             return err_prefix(err, "size record: ");
-    if (utf8 != 0)
+    if ((utf8 & SIZE_UTF8_REQUESTED) != 0)
         m->env.flags |= MAIL_SMTPUTF8;
     return 0;
 }

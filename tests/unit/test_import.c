@@ -167,6 +167,47 @@ static void test_envelope(void **state)
     buf_fini(&b);
 }
 
+/* The last number of the size record: only its first bit says that SMTPUTF8 was asked for. */
+static void test_utf8(void **state)
+{
+    static const struct {
+        const char *number, *subject;
+        bool requested, header;
+    } cases[] = {
+        {"", "x", false, false},  {"0", "x", false, false}, {"2", "\xc3\xbc", false, true},
+        {"4", "x", false, false}, {"1", "x", true, false},  {"7", "\xfc", true, true},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char size[128];
+        char field[64];
+        struct buf b = BUF_INIT(SIZE_MAX);
+        struct reading rd;
+
+        (void) snprintf(size, sizeof(size), "%15d %15d %15d %15d %15d %15s", 300, 600, 1, 0, 300,
+                        cases[i].number);
+        (void) snprintf(field, sizeof(field), "Subject: %s", cases[i].subject);
+        puts_(&b, 'C', size);
+        puts_(&b, 'T', "1700000000 123456");
+        puts_(&b, 'S', "s@example.org");
+        puts_(&b, 'R', "a@example.org");
+        puts_(&b, 'M', "");
+        puts_(&b, 'N', field);
+        puts_(&b, 'N', "");
+        puts_(&b, 'N', "\xc3\xbc");
+        puts_(&b, 'X', "");
+        puts_(&b, 'E', "");
+        begin(&rd, buf_view(&b));
+        assert_string_equal(rd.err.text, "");
+        assert_int_equal((rd.m.env.flags & MAIL_SMTPUTF8) != 0, cases[i].requested);
+        assert_int_equal((rd.m.env.flags & MAIL_FACT_8BIT_HEADER) != 0, cases[i].header);
+        assert_true((rd.m.env.flags & MAIL_FACT_8BIT) != 0);
+        end(&rd);
+        buf_fini(&b);
+    }
+}
+
 /* Every file that is cut off anywhere is refused, with a reason. */
 static void test_cut(void **state)
 {
@@ -476,10 +517,11 @@ static void test_brought_state(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_envelope), cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_order),    cmocka_unit_test(test_pointers),
-        cmocka_unit_test(test_lengths),  cmocka_unit_test(test_logs),
-        cmocka_unit_test(test_ledger),   cmocka_unit_test(test_brought_state),
+        cmocka_unit_test(test_envelope),      cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_cut),           cmocka_unit_test(test_order),
+        cmocka_unit_test(test_pointers),      cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_logs),          cmocka_unit_test(test_ledger),
+        cmocka_unit_test(test_brought_state),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
