@@ -33,7 +33,7 @@ struct smtp_params {
     bool randomize_addresses, ignore_mx_lookup_error;
     bool cache_on_demand, skip_5xx_greeting, skip_quit_response, always_send_ehlo, never_send_ehlo;
     bool defer_if_no_mx_address_found, disable_dns_lookups, quote_envelope;
-    bool disable_mime_conversion;
+    bool disable_mime_conversion, balance_inet_protocols;
     /* other folders', by name */
     const char *myhostname, *myorigin, *recipient_delimiter;
 };

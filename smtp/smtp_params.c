@@ -43,6 +43,10 @@ static const struct param rows[] = {
     TIME("smtp_quit_timeout", quit_timeout_s, "300s", 1, "Time for QUIT, and its answer."),
     BOOL("smtp_randomize_addresses", randomize_addresses, "yes",
          "Try mail exchangers of one preference, and addresses of one host, in random order."),
+    BOOL(
+        "smtp_balance_inet_protocols", balance_inet_protocols, "yes",
+        "Where addresses of both IP versions are known, see to it that smtp_mx_address_limit leaves "
+        "one of each."),
     BOOL("ignore_mx_lookup_error", ignore_mx_lookup_error, "no",
          "Try a domain's own addresses when its mail exchangers cannot be looked up."),
     TIME("smtp_connect_timeout", connect_timeout_s, "30s", 0,

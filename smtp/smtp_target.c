@@ -156,6 +156,24 @@ static enum dns_result add_domain(struct smtp *s, const char *domain, uint16_t p
     return s->p.defer_if_no_mx_address_found ? DNS_RETRY : worst;
 }
 
+/* smtp_balance_inet_protocols: the last address within the limit gives way to the first of the other kind, if none is there. */
+static void balance(const struct smtp *s, struct smtp_targets *t)
+{
+    size_t limit = (size_t) s->p.mx_address_limit;
+    size_t other = 1;
+    struct smtp_address moved;
+
+    if (!s->p.balance_inet_protocols || limit < 2 || t->count <= limit)
+        return;
+    while (other < t->count && t->list[other].addr.ss_family == t->list[0].addr.ss_family)
+        other++;
+    if (other < limit || other == t->count)
+        return;
+    moved = t->list[other];
+    memmove(&t->list[limit], &t->list[limit - 1], (other - limit + 1) * sizeof(moved));
+    t->list[limit - 1] = moved;
+}
+
 int smtp_targets_find(struct smtp *s, struct slice nexthop, struct smtp_targets *out,
                       struct err *err)
 {
@@ -178,6 +196,7 @@ int smtp_targets_find(struct smtp *s, struct slice nexthop, struct smtp_targets 
         res = add_host(s, host, number, out, err);
     else
         res = add_domain(s, host, number, out, err);
+    balance(s, out);
     if (out->count > 0)
         ret = 0;
     else if (res == DNS_RETRY && err->kind != ERR_TEMPORARY)

@@ -71,12 +71,17 @@ static bool all_digits(struct slice s)
 
 /* Anything else is a list of restrictions. */
 static enum policy_verdict by_restrictions(struct evaluation *e, struct slice value,
-                                           struct slice key, const char *table)
+                                           struct slice key, const char *class_, const char *table)
 {
     struct vec list = VEC_INIT;
     struct err err = ERR_INIT;
     char *text = slice_dup(value);
+    const char *class_before = e->class_;
+    struct slice what_before = e->what;
     enum policy_verdict v;
+
+    e->class_ = class_;
+    e->what = key;
 
     if (++e->depth > 10 || policy_parse(e->p, text, &list, e->depth, &err) == -1) {
         log_warning("access table %s: entry %.*s: %s", table, SLICE_FMT(key), err.text);
@@ -85,6 +90,8 @@ static enum policy_verdict by_restrictions(struct evaluation *e, struct slice va
         v = policy_run(e, &list);
     }
     e->depth--;
+    e->class_ = class_before;
+    e->what = what_before;
     policy_list_free(&list);
     free(text);
     return v;
@@ -116,8 +123,10 @@ enum policy_verdict access_action(struct evaluation *e, struct slice value, stru
     if (slice_caseeq_str(word, "DUNNO") || word.len == 0)
         return POLICY_DUNNO;
     if (slice_caseeq_str(word, "OK") || slice_caseeq_str(word, "RELAY") ||
-        slice_caseeq_str(word, "PERMIT"))
+        slice_caseeq_str(word, "PERMIT")) {
+        policy_log_permit(e, word, class_, key, slice_caseeq_str(word, "PERMIT") ? NULL : table);
         return POLICY_PERMIT;
+    }
     if (slice_caseeq_str(word, "REJECT"))
         return refuse(e, e->p->p.access_reject_code, "5.7.1", rest, key, class_);
     if (slice_caseeq_str(word, "DEFER"))
@@ -126,8 +135,10 @@ enum policy_verdict access_action(struct evaluation *e, struct slice value, stru
         return defer_if(e, slice_caseeq_str(word, "DEFER_IF_PERMIT"), rest, key, class_);
     if (word.len == 3 && all_digits(word) && (word.ptr[0] == '4' || word.ptr[0] == '5'))
         return by_number(e, whole, key, class_);
-    if (all_digits(word))
-        return POLICY_PERMIT; /* any other number: as pop-before-smtp tables have them */
+    if (all_digits(word)) { /* any other number: as pop-before-smtp tables have them */
+        policy_log_permit(e, word, class_, key, table);
+        return POLICY_PERMIT;
+    }
     for (size_t i = 0; i < ARRAY_LEN(effects); i++) {
         if (!slice_caseeq_str(word, effects[i].name))
             continue;
@@ -138,7 +149,10 @@ enum policy_verdict access_action(struct evaluation *e, struct slice value, stru
         }
         do_effect(e, effects[i].effect, rest,
                   effects[i].otherwise != NULL ? effects[i].otherwise : "");
-        return effects[i].effect == EFFECT_DISCARD ? POLICY_PERMIT : POLICY_DUNNO;
+        if (effects[i].effect != EFFECT_DISCARD)
+            return POLICY_DUNNO;
+        policy_log_permit(e, word, class_, key, table);
+        return POLICY_PERMIT;
     }
-    return by_restrictions(e, whole, key, table);
+    return by_restrictions(e, whole, key, class_, table);
 }

@@ -8,7 +8,8 @@
 #include "base/num.h"
 #include "smtpd/policy_int.h"
 
-#define CLASS_DEPTH 10
+#define CLASS_DEPTH     10
+#define PERMIT_TEXT_MAX 4000
 
 #define P struct policy_params
 #define S .services = "smtpd"
@@ -31,6 +32,8 @@ static const struct param rows[] = {
     LIST("smtpd_etrn_restrictions", LIST_ETRN, "", "Judges ETRN."),
     PARAM_STRING("smtpd_restriction_classes", P, classes, .def = "", S,
                  .doc = "Names of lists that restrictions and access tables may name."),
+    PARAM_STRING("smtpd_log_access_permit_actions", P, log_permit_actions, .def = "", S,
+                 .doc = "Actions and restrictions that are logged when they permit something."),
     PARAM_STRING("smtpd_null_access_lookup_key", P, null_sender_key, .def = "<>", S,
                  .doc = "What access tables are asked for the null sender."),
     PARAM_STRING("reject_tempfail_action", P, tempfail_action, .def = "defer_if_permit", S,
@@ -199,6 +202,11 @@ int policy_new(struct map_env *env, struct route *route, struct dns *dns, struct
         err_prefix(err, "mynetworks: ");
         goto fail;
     }
+    if (match_list_open(env, MATCH_STRING, p->p.log_permit_actions, false, &p->log_permit, err) ==
+        -1) {
+        err_prefix(err, "smtpd_log_access_permit_actions: ");
+        goto fail;
+    }
     for (int i = 0; i < LIST_COUNT; i++) {
         if (policy_parse(p, p->p.lists[i], &p->lists[i], 0, err) == -1) {
             err_prefix(err, "%s: ", policy_list_names[i]);
@@ -245,6 +253,7 @@ void policy_free(struct policy **policy)
         policy_list_free(&p->lists[i]);
     htable_free(&p->classes, class_free);
     match_list_free(&p->mynetworks);
+    match_list_free(&p->log_permit);
     free(p);
     *policy = NULL;
 }
@@ -257,6 +266,48 @@ void policy_accept_unlisted(struct policy *p)
 bool policy_delays_reject(const struct policy *p)
 {
     return p->p.delay_reject;
+}
+
+void policy_log_permit(const struct evaluation *e, struct slice action, const char *class_,
+                       struct slice what, const char *table)
+{
+    char text[PERMIT_TEXT_MAX];
+    struct err err = ERR_INIT;
+
+    if (e->effect == NULL || match_list_is_empty(e->p->log_permit))
+        return;
+    switch (match_list_string(e->p->log_permit, action, &err)) {
+    case MAP_FOUND:
+        (void) snprintf(text, sizeof(text), "action=%.*s for %s=%.*s %s%s", SLICE_FMT(action),
+                        class_, SLICE_FMT(what), table != NULL ? "from " : "",
+                        table != NULL ? table : "");
+        e->effect(e->effect_arg, EFFECT_PERMIT, text);
+        break;
+    case MAP_NOTFOUND:
+        break;
+    case MAP_RETRY:
+        log_warning("smtpd_log_access_permit_actions: %s", err.text);
+        break;
+    }
+}
+
+/* What a restriction by that name permits is the client, whatever the list. */
+static bool judges_client(const struct restriction *r)
+{
+    return strcmp(r->name, "permit_mynetworks") == 0 ||
+           strcmp(r->name, "permit_inet_interfaces") == 0;
+}
+
+static void log_permit(const struct evaluation *e, const struct restriction *r)
+{
+    struct buf client = BUF_INIT(1024);
+
+    buf_printf(&client, "%.*s[%.*s]", SLICE_FMT(e->q->client_name), SLICE_FMT(e->q->client_addr));
+    if (judges_client(r) || e->class_ == NULL)
+        policy_log_permit(e, slice_str(r->name), "Client host", buf_view(&client), NULL);
+    else
+        policy_log_permit(e, slice_str(r->name), e->class_, e->what, NULL);
+    buf_fini(&client);
 }
 
 void policy_trace(const struct evaluation *e, const char *name, struct slice key,
@@ -323,6 +374,9 @@ enum policy_verdict policy_run(struct evaluation *e, const struct vec *list)
             e->depth--;
         } else {
             v = r->def->fn(e, r);
+            if (v == POLICY_PERMIT &&
+                r->def->arg != ARG_MAPS) /* access.c knows more of a table's */
+                log_permit(e, r);
         }
         if (strcmp(r->name, "warn_if_reject") == 0)
             continue;
@@ -345,14 +399,56 @@ static enum policy_verdict unlisted(struct evaluation *e)
     return POLICY_DUNNO;
 }
 
+static void name_subject(struct evaluation *e, enum policy_list list)
+{
+    switch (list) {
+    case LIST_HELO:
+        e->class_ = "Helo command";
+        e->what = e->q->helo;
+        break;
+    case LIST_SENDER:
+        e->class_ = "Sender address";
+        e->what = e->q->sender;
+        break;
+    case LIST_RECIPIENT:
+    case LIST_RELAY:
+        e->class_ = "Recipient address";
+        e->what = e->q->recipient;
+        break;
+    case LIST_DATA:
+        e->class_ = "Data command";
+        e->what = SLICE_LIT("DATA");
+        break;
+    case LIST_END_OF_DATA:
+        e->class_ = "End-of-data";
+        e->what = SLICE_LIT("END-OF-MESSAGE");
+        break;
+    case LIST_ETRN:
+        e->class_ = "Etrn command";
+        e->what = e->q->etrn_domain;
+        break;
+    case LIST_CLIENT:
+    case LIST_COUNT:
+        break; /* NULL: the client */
+    }
+}
+
 void policy_evaluate(struct policy *p, enum policy_list list, const struct policy_query *q,
                      struct policy_state *state, struct policy_result *result,
                      policy_effect_fn effect, void *effect_arg, policy_trace_fn trace,
                      void *trace_arg)
 {
-    struct evaluation e = {p, q, state, result, effect, effect_arg, trace, trace_arg, 0};
+    struct evaluation e = {.p = p,
+                           .q = q,
+                           .state = state,
+                           .result = result,
+                           .effect = effect,
+                           .effect_arg = effect_arg,
+                           .trace = trace,
+                           .trace_arg = trace_arg};
     const struct restriction none = {0};
 
+    name_subject(&e, list);
     *result = (struct policy_result){.verdict = POLICY_DUNNO};
     state->warn_if_reject = false;
     result->verdict = policy_run(&e, &p->lists[list]);

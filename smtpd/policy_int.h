@@ -15,7 +15,8 @@ struct policy_params {
         unknown_hostname_code;
     int64_t unknown_local_code, unknown_relay_code, unknown_alias_code, unknown_mailbox_code,
         multi_recipient_code;
-    const char *null_sender_key, *tempfail_action, *address_tempfail_action, *helo_tempfail_action;
+    const char *null_sender_key, *tempfail_action, *address_tempfail_action, *helo_tempfail_action,
+        *log_permit_actions;
     bool delay_reject, reject_unlisted_recipient, reject_unlisted_sender, show_table;
 };
 
@@ -39,6 +40,9 @@ struct evaluation {
     policy_trace_fn trace;
     void *trace_arg;
     int depth;
+    /* what is judged, for restrictions that name nothing themselves: the list's, or that of an access table */
+    const char *class_;
+    struct slice what;
 };
 
 enum restriction_arg { ARG_NONE, ARG_MAPS, ARG_NUMBER };
@@ -57,7 +61,7 @@ struct policy {
     struct map_env *env;
     struct route *route;
     struct dns *dns;
-    struct match_list *mynetworks, *inet_interfaces;
+    struct match_list *mynetworks, *inet_interfaces, *log_permit;
     struct vec lists[LIST_COUNT];
     struct htable *classes; /* name -> struct vec * of restrictions */
     const char *delimiter;
@@ -84,6 +88,9 @@ enum policy_verdict policy_defer_if_permit(struct evaluation *e, enum policy_ver
 /* Trouble in a lookup: 451 4.3.0, and the reason in the log. */
 enum policy_verdict policy_trouble(struct evaluation *e, struct slice what, const char *class_,
                                    const struct err *err);
+/* smtpd_log_access_permit_actions. table: with the action, or NULL. */
+void policy_log_permit(const struct evaluation *e, struct slice action, const char *class_,
+                       struct slice what, const char *table);
 void policy_trace(const struct evaluation *e, const char *name, struct slice key,
                   const char *result);
 

@@ -450,11 +450,13 @@ static enum policy_verdict answered(struct evaluation *e, const struct restricti
     case MAP_FOUND:
         break;
     }
-    return access_action(e, buf_view(value), key, class_, r->name);
+    return access_action(e, buf_view(value), key, class_, r->arg);
 }
 
+/* what: as replies and the log name it; the tables are asked for name, then for addr. */
 static enum policy_verdict check_host(struct evaluation *e, const struct restriction *r,
-                                      struct slice name, struct slice addr, const char *class_)
+                                      struct slice name, struct slice addr, struct slice what,
+                                      const char *class_)
 {
     struct buf value = BUF_INIT(MAP_VALUE_MAX);
     struct err err = ERR_INIT;
@@ -463,30 +465,36 @@ static enum policy_verdict check_host(struct evaluation *e, const struct restric
 
     if (name.len > 0)
         res = map_domain_lookup(r->maps, name, e->p->access_parents, &value, &err);
-    if (res == MAP_NOTFOUND && addr.len > 0) {
+    if (res == MAP_NOTFOUND && addr.len > 0)
         res = map_client_lookup(r->maps, addr, &value, &err);
-        name = addr;
-    }
-    v = answered(e, r, res, &value, name, class_, &err);
+    v = answered(e, r, res, &value, what, class_, &err);
     buf_fini(&value);
     return v;
 }
 
 FN(check_client_access)
 {
-    return check_host(e, r, e->q->name_verified ? e->q->client_name : SLICE_LIT("unknown"),
-                      e->q->client_addr, "Client host");
+    struct slice name = e->q->name_verified ? e->q->client_name : SLICE_LIT("unknown");
+    struct buf what = BUF_INIT(1024);
+    enum policy_verdict v;
+
+    buf_printf(&what, "%.*s[%.*s]", SLICE_FMT(name), SLICE_FMT(e->q->client_addr));
+    v = check_host(e, r, name, e->q->client_addr, buf_view(&what), "Client host");
+    buf_fini(&what);
+    return v;
 }
 
 FN(check_reverse_client_access)
 {
-    return check_host(e, r, e->q->client_reverse_name, e->q->client_addr, "Client host");
+    return check_host(e, r, e->q->client_reverse_name, e->q->client_addr, e->q->client_reverse_name,
+                      "Unverified Client host");
 }
 
 FN(check_helo_access)
 {
-    return e->q->helo.len > 0 ? check_host(e, r, e->q->helo, SLICE_EMPTY, "Helo command")
-                              : POLICY_DUNNO;
+    return e->q->helo.len > 0
+               ? check_host(e, r, e->q->helo, SLICE_EMPTY, e->q->helo, "Helo command")
+               : POLICY_DUNNO;
 }
 
 static enum policy_verdict check_address(struct evaluation *e, const struct restriction *r,
@@ -519,7 +527,7 @@ FN(check_recipient_access)
 FN(check_etrn_access)
 {
     return e->q->etrn_domain.len > 0
-               ? check_host(e, r, e->q->etrn_domain, SLICE_EMPTY, "Etrn command")
+               ? check_host(e, r, e->q->etrn_domain, SLICE_EMPTY, e->q->etrn_domain, "Etrn command")
                : POLICY_DUNNO;
 }
 

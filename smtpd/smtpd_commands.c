@@ -33,19 +33,8 @@ static void count_junk(struct session *s)
 /* The policy that is due when HELO or connection are judged at once. */
 static bool judge_now(struct session *s, enum policy_list list, const char *stage)
 {
-    struct policy_query q = {.client_name = s->name,
-                             .client_addr = s->addr,
-                             .client_reverse_name = s->reverse_name,
-                             .helo = s->helo,
-                             .name_verified = s->name_verified,
-                             .name_tempfail = s->name_tempfail,
-                             .proto = s->esmtp ? SLICE_LIT("ESMTP") : SLICE_LIT("SMTP")};
-    struct policy_result r;
-
-    if (policy_delays_reject(s->g->policy))
-        return true;
-    policy_evaluate(s->g->policy, list, &q, &s->policy, &r, NULL, NULL, NULL, NULL);
-    return smtpd_apply(s, &r, stage, SLICE_EMPTY);
+    return policy_delays_reject(s->g->policy) ||
+           smtpd_judge(s, &list, 1, stage, SLICE_EMPTY, false);
 }
 
 static bool take_helo(struct session *s, struct slice args, bool esmtp)

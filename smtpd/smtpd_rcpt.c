@@ -14,6 +14,12 @@
 
 #define SPACE_KEPT_MS 1000
 
+static void log_illegal(const struct session *s, const char *verb, struct slice addr)
+{
+    log_warning("Illegal address syntax from %.*s in %s command: <%.*s>", SLICE_FMT(s->namaddr),
+                verb, SLICE_FMT(addr));
+}
+
 /* The path after "FROM:" or "TO:"; *rest gets the parameters. -1: answered. */
 static int take_path(struct session *s, struct slice args, const char *keyword, struct buf *addr,
                      struct slice *rest)
@@ -37,6 +43,7 @@ static int take_path(struct session *s, struct slice args, const char *keyword, 
         return -1;
     }
     if (route_is_refused_syntax(s->g->route, buf_view(addr))) {
+        log_illegal(s, keyword[0] == 'F' ? "MAIL" : "RCPT", buf_view(addr));
         smtpd_reply(s, 501, keyword[0] == 'F' ? "5.1.7" : "5.1.3", "Bad %s address syntax",
                     keyword[0] == 'F' ? "sender" : "recipient");
         return -1;
@@ -55,8 +62,7 @@ int smtpd_check_utf8(struct session *s, struct slice addr, bool requested, const
     if (slice_is_ascii(addr) || requested)
         return 0;
     if (!slice_is_ascii(address_domain(addr))) {
-        log_warning("Illegal address syntax from %.*s in %s command: <%.*s>", SLICE_FMT(s->namaddr),
-                    verb, SLICE_FMT(addr));
+        log_illegal(s, verb, addr);
         smtpd_reply(s, 501, is_sender ? "5.1.7" : "5.1.3", "Bad %s address syntax",
                     is_sender ? "sender" : "recipient");
         return -1;

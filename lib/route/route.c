@@ -64,6 +64,7 @@ int route_new(struct map_env *env, struct route **out, struct err *err)
         goto fail;
     r->myorigin = config_get(cfg, "myorigin");
     r->mydomain = config_get(cfg, "mydomain");
+    r->myhostname = config_get(cfg, "myhostname");
     r->transport_parents = parent_matches_subdomains(cfg, "transport_maps");
     find_own(r, r->p.inet_interfaces);
     find_own(r, r->p.proxy_interfaces);
@@ -304,9 +305,31 @@ enum map_result route_relocated(const struct route *r, struct slice recipient, s
     return res;
 }
 
+bool route_is_ipv4(struct slice domain)
+{
+    return domain.len > 0 && ascii_is_digit((unsigned char) domain.ptr[0]) &&
+           address_literal_valid(domain);
+}
+
+static bool has_bad_domain(const struct route *r, struct slice addr)
+{
+    struct slice domain = address_domain(addr);
+
+    if (slice_find(addr, '@') == -1)
+        return false;
+    if (domain.len == 0)
+        return !r->p.resolve_null_domain;
+    if (domain.len > 1 && domain.ptr[domain.len - 1] == '.')
+        domain.len--;
+    if (domain.ptr[0] == '[')
+        return domain.ptr[domain.len - 1] != ']' ||
+               !address_literal_valid(slice_sub(domain, 1, domain.len - 1));
+    return !hostname_valid(domain) && !(r->p.resolve_numeric_domain && route_is_ipv4(domain));
+}
+
 bool route_is_refused_syntax(const struct route *r, struct slice addr)
 {
-    return !r->p.allow_min_user && addr.len > 0 && addr.ptr[0] == '-';
+    return (!r->p.allow_min_user && addr.len > 0 && addr.ptr[0] == '-') || has_bad_domain(r, addr);
 }
 
 enum map_result route_is_authorized_destination(const struct route *r, struct slice recipient,

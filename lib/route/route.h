@@ -61,7 +61,10 @@ NODISCARD enum map_result route_recipient_exists(const struct route *r, struct s
 /* Has the (rewritten) recipient gone (relocated_maps)? FOUND: text gets the status code and where to. */
 NODISCARD enum map_result route_relocated(const struct route *r, struct slice recipient,
                                           struct buf *text, struct err *err);
-/* An address that begins with "-" is an accident on some command line (allow_min_user). */
+/*
+ * It cannot be an address, or must not: what begins with "-" is an accident on some command line (allow_min_user); a domain is a host
+ * name or an address in [] (resolve_null_domain, resolve_numeric_domain).
+ */
 bool route_is_refused_syntax(const struct route *r, struct slice addr);
 /* May mail for this recipient be accepted for delivery by anybody's client: our own class, or relay_domains? Not
  * CLASS_DEFAULT, no source routes (allow_untrusted_routing). */

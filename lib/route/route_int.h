@@ -19,12 +19,13 @@ struct route_params {
         *propagate_unmatched_extensions, *empty_address_recipient, *relocated_maps,
         *empty_address_relayhost_maps_lookup_key, *empty_address_default_transport_maps_lookup_key;
     bool append_at_myorigin, append_dot_mydomain, swap_bangpath, allow_percent_hack,
-        allow_untrusted_routing, relocated_prefix_enable, allow_min_user;
+        allow_untrusted_routing, relocated_prefix_enable, allow_min_user, resolve_null_domain,
+        resolve_numeric_domain;
 };
 
 struct route {
     struct route_params p;
-    const char *myorigin, *mydomain;
+    const char *myorigin, *mydomain, *myhostname;
     struct match_list *mydestination, *relay_domains, *virtual_alias_domains,
         *virtual_mailbox_domains;
     struct map_list *virtual_alias, *virtual_mailbox, *relay_recipients, *local_recipients,
@@ -35,6 +36,8 @@ struct route {
     bool transport_parents;
     bool local_only;
 };
+
+bool route_is_ipv4(struct slice domain); /* without [] */
 
 struct findings;
 void route_check(struct map_env *env, struct findings *f); /* route_check.c */

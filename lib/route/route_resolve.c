@@ -3,8 +3,11 @@
  * route_resolve.c - transport, next hop and recipient. Order: the address class gives the default; transport_maps may
  * replace transport, next hop, or both. transport(5).
  */
-#include "mail/address.h"
 #include "route/route_int.h"
+
+#include <stdlib.h>
+
+#include "mail/address.h"
 
 void route_result_init(struct route_result *res)
 {
@@ -126,9 +129,24 @@ static enum map_result refuse(const struct route *r, struct route_result *res, s
     if (found == MAP_FOUND)
         to_error(res, buf_view(&text));
     else if (route_is_refused_syntax(r, buf_view(&res->recipient)))
-        to_error(res, SLICE_LIT("5.1.3 bad address syntax: begins with \"-\""));
+        to_error(res, res->recipient.ptr[0] == '-'
+                          ? SLICE_LIT("5.1.3 bad address syntax: begins with \"-\"")
+                          : SLICE_LIT("5.1.3 bad address syntax"));
     buf_fini(&text);
     return found;
+}
+
+/* user@1.2.3.4 is meant as user@[1.2.3.4], where that is allowed. */
+static void bracket_numeric(const struct route *r, struct buf *addr)
+{
+    char *domain;
+
+    if (!r->p.resolve_numeric_domain || !route_is_ipv4(address_domain(buf_view(addr))))
+        return;
+    domain = slice_dup(address_domain(buf_view(addr)));
+    buf_truncate(addr, addr->len - strlen(domain));
+    buf_printf(addr, "[%s]", domain);
+    free(domain);
 }
 
 enum map_result route_resolve(const struct route *r, struct slice sender, struct slice recipient,
@@ -142,6 +160,7 @@ enum map_result route_resolve(const struct route *r, struct slice sender, struct
     buf_reset(&res->nexthop);
     buf_reset(&res->recipient);
     route_rewrite(r, addr, slice_str(r->myorigin), &res->recipient);
+    bracket_numeric(r, &res->recipient);
     domain = address_domain(buf_view(&res->recipient));
     found = route_class(r, domain, &res->class, err);
     if (found == MAP_RETRY)

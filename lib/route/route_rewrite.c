@@ -41,15 +41,12 @@ void route_rewrite(const struct route *r, struct slice addr, struct slice origin
     if (!buf_ok(out))
         return;
     domain = address_domain(slice_sub(buf_view(out), start, out->len));
-    /* user@ is user; user@domain. is user@domain */
     if (domain.len == 0 && out->len > start && out->ptr[out->len - 1] == '@') {
-        buf_truncate(out, out->len - 1);
-        if (r->p.append_at_myorigin && origin.len > 0) {
-            buf_putc(out, '@');
-            buf_put_slice(out, origin);
-        }
+        if (r->p.resolve_null_domain)
+            buf_puts(out, r->myhostname);
         return;
     }
+    /* user@domain. is user@domain */
     if (domain.len > 1 && domain.ptr[domain.len - 1] == '.') {
         buf_truncate(out, out->len - 1);
         domain.len--;

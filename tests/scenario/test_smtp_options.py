@@ -169,6 +169,19 @@ def test_address_preference(instance, sink, names, preference):
         assert len(tried) == (6 if preference == "ipv6" else 0)
 
 
+@pytest.mark.skipif(not HAS_IPV6, reason="this host has no IPv6")
+@pytest.mark.parametrize("balance", ["yes", "no"])
+def test_both_ip_versions_within_the_limit(instance, sink, names, balance):
+    """Three addresses where nobody listens come before the one that works, and two are tried."""
+    hop = sink(port=free_port())  # on 127.0.0.1 alone
+    names.records["good.test", 28] = [b"\0" * 15 + b"\1"] * 3
+    inst = instance(main={"dns_servers": names.address, "relayhost": f"[good.test]:{hop.port}", "inet_protocols": "all",
+                          "smtp_address_preference": "ipv6", "smtp_mx_address_limit": "2", "smtp_balance_inet_protocols": balance})
+    submit(inst, "s@example.org", "x@far.test", "Subject: x\n\nhello\n")
+    inst.wait_log(r"to=<x@far.test>, relay=good.test\[127.0.0.1\].*status=sent" if balance == "yes" else
+                  r"to=<x@far.test>, relay=none, .*status=deferred \(connect to good.test\[::1\]")
+
+
 @pytest.mark.parametrize("randomize", ["yes", "no"])
 def test_order_of_equal_exchangers(instance, sink, names, randomize):
     hop = sink()
