@@ -13,8 +13,7 @@
 #include "base/file.h"
 #include "maps/map_query.h"
 #include "maps/map_replies.h"
-#include "maps/map_servers.h"
-#include "maps/map_source.h"
+#include "maps/map_served.h"
 
 #define DEFAULT_PORT "6379"
 #define REPLY_MAX    (MAP_VALUE_MAX + (MAP_VALUE_MAX / 2))
@@ -41,12 +40,11 @@ static const struct param rows[] = {
 };
 
 struct redis {
+    struct map_served served;
     struct options o;
-    struct map_source *source;
     struct vec words; /* struct map_query *: the command */
     struct map_query *result_format;
     struct map_domains *domains;
-    struct map_servers *servers;
     struct buf hello; /* AUTH; wiped at the end */
     bool counts;      /* the reply 0 is "not found" */
 };
@@ -142,7 +140,7 @@ static void redis_close(void *impl)
 {
     struct redis *r = impl;
 
-    map_servers_free(&r->servers);
+    map_served_disconnect(&r->served);
     map_domains_free(&r->domains);
     map_query_free(&r->result_format);
     vec_clear(&r->words, free_word);
@@ -150,7 +148,7 @@ static void redis_close(void *impl)
     if (r->hello.ptr != NULL)
         explicit_bzero(r->hello.ptr, r->hello.cap);
     buf_fini(&r->hello);
-    map_source_free(&r->source);
+    map_served_close(&r->served);
     free(r);
 }
 
@@ -242,49 +240,33 @@ static int take_hosts(const struct redis *r, struct vec *hosts, struct err *err)
     return hosts->len > 0 ? 0 : err_input(err, "hosts: none is named");
 }
 
+static int configure(void *table, struct map_env *env, struct map_servers_config *c,
+                     struct vec *servers, struct err *err)
+{
+    struct redis *r = table;
+
+    if (take_hosts(r, servers, err) == -1 || take_command(r, err) == -1 ||
+        take_password(r, err) == -1)
+        return -1;
+    if (map_query_new(r->o.result_format, &r->result_format, err) == -1)
+        return err_prefix(err, "result_format: ");
+    r->domains = map_domains_new(env, r->o.domain);
+    c->query_timeout_ms = r->o.timeout * 1000;
+    return 0;
+}
+
 static int redis_open(const char *path, struct map_env *env, void **impl, struct err *err)
 {
     static const struct map_servers_ops ops = {redis_connect, redis_disconnect};
+    static const struct map_served_type type = {"redis", rows, ARRAY_LEN(rows), &ops, configure};
     struct redis *r = xcalloc(1, sizeof(*r));
-    struct map_servers_config c = {.random_order = false};
-    struct buf table = BUF_INIT(SIZE_MAX);
-    struct vec hosts = VEC_INIT;
-    int ret = -1;
 
-    if (map_source_open(path, env, rows, ARRAY_LEN(rows), &r->o, &r->source, err) == -1 ||
-        map_servers_defaults(env, &c, err) == -1)
-        goto done;
-    if (take_hosts(r, &hosts, err) == -1 || take_command(r, err) == -1 ||
-        take_password(r, err) == -1) {
-        err_prefix(err, "%s: ", path);
-        goto done;
-    }
-    if (map_query_new(r->o.result_format, &r->result_format, err) == -1) {
-        err_prefix(err, "%s: result_format: ", path);
-        goto done;
-    }
-    r->domains = map_domains_new(env, r->o.domain);
-    buf_printf(&table, "redis:%s", path);
-    c.table = buf_cstr(&table);
-    c.servers = (const char *const *) hosts.items;
-    c.nservers = hosts.len;
-    c.query_timeout_ms = r->o.timeout * 1000;
-    r->servers = map_servers_new(&c, &ops, r);
-    *impl = r;
-    r = NULL;
-    ret = 0;
-done:
-    vec_clear(&hosts, free);
-    vec_fini(&hosts);
-    buf_fini(&table);
-    if (r != NULL)
+    if (map_served_open(&type, path, env, &r->served, &r->o, err) == -1) {
         redis_close(r);
-    return ret;
-}
-
-static bool redis_is_stale(void *impl, const char *path)
-{
-    return map_source_is_stale(((const struct redis *) impl)->source, path);
+        return -1;
+    }
+    *impl = r;
+    return 0;
 }
 
 /* --- lookup --------------------------------------------------------------------------------------- */
@@ -384,7 +366,7 @@ static enum map_result redis_lookup(void *impl, struct slice key, struct buf *va
         res = MAP_NOTFOUND;
     if (res == MAP_FOUND) {
         q.request = buf_view(&request);
-        res = map_servers_ask(r->servers, redis_ask, &q, err) == 0
+        res = map_servers_ask(r->served.servers, redis_ask, &q, err) == 0
                   ? result_of(r, key, &q.reply, value, err)
                   : MAP_RETRY;
     }
@@ -399,4 +381,4 @@ const struct map_type map_type_redis = {.name = "redis",
                                         .open = redis_open,
                                         .close = redis_close,
                                         .lookup = redis_lookup,
-                                        .is_stale = redis_is_stale};
+                                        .is_stale = map_served_is_stale};

@@ -109,7 +109,7 @@ static enum map_result ldap_table_lookup(void *impl, struct slice key, struct bu
         l.base = buf_cstr(&base);
         l.filter = buf_cstr(&filter);
         map_results_begin(&l.results, t->result, t->o.expansion_limit, key);
-        if (map_servers_ask(t->servers, ldap_entries_ask, &l, err) == -1)
+        if (map_servers_ask(t->served.servers, ldap_entries_ask, &l, err) == -1)
             l.result = MAP_RETRY;
         res = map_results_end(&l.results, l.result, value);
     }
@@ -145,10 +145,10 @@ static int take_words(struct ldap_table *t, struct err *err)
     /* for these two Postfix goes on with the default */
     n = 2;
     if (choose("scope", t->o.scope, scopes, ARRAY_LEN(scopes), &n, err) == -1)
-        log_warning("%s: %s; sub is used", t->name, err->text);
+        log_warning("%s: %s; sub is used", t->served.name, err->text);
     t->scope = scope_of[n];
     if (t->o.dereference < 0 || t->o.dereference > 3) {
-        log_warning("%s: dereference: %lld is not one of its values; 0 is used", t->name,
+        log_warning("%s: dereference: %lld is not one of its values; 0 is used", t->served.name,
                     (long long) t->o.dereference);
         t->o.dereference = 0;
     }
@@ -209,12 +209,12 @@ static void warn_obsolete(const struct ldap_table *t)
         if (cache[i] != NULL) {
             log_warning("%s: cache, cache_expiry and cache_size have no effect: the library has no "
                         "cache any more",
-                        t->name);
+                        t->served.name);
             return;
         }
     if (t->o.tls_random_file[0] != '\0')
         log_warning("%s: tls_random_file has no effect: the library finds random bytes by itself",
-                    t->name);
+                    t->served.name);
 }
 
 /* --- the type ------------------------------------------------------------------------------------- */
@@ -223,20 +223,20 @@ static void ldap_table_close(void *impl)
 {
     struct ldap_table *t = impl;
 
-    map_servers_free(&t->servers);
+    map_served_disconnect(&t->served);
     ldap_attributes_fini(t);
     map_query_free(&t->base);
     map_query_free(&t->filter);
     map_query_free(&t->result);
     map_domains_free(&t->domains);
-    map_source_free(&t->source);
-    free(t->name);
+    map_served_close(&t->served);
     free(t);
 }
 
-static int configure(struct ldap_table *t, struct map_env *env, struct vec *servers,
-                     struct err *err)
+static int configure(void *table, struct map_env *env, struct map_servers_config *c,
+                     struct vec *servers, struct err *err)
 {
+    struct ldap_table *t = table;
     const char *format = t->o.result_format != NULL ? t->o.result_format : t->o.result_filter;
 
     if (take_words(t, err) == -1 || list_servers(&t->o, servers, err) == -1 ||
@@ -246,47 +246,23 @@ static int configure(struct ldap_table *t, struct map_env *env, struct vec *serv
         return -1;
     ldap_attributes_init(t);
     t->domains = map_domains_new(env, t->o.domain);
+    c->query_timeout_ms = t->o.timeout * 1000;
+    warn_obsolete(t);
     return 0;
 }
 
 static int ldap_table_open(const char *path, struct map_env *env, void **impl, struct err *err)
 {
     static const struct map_servers_ops ops = {ldap_connection_open, ldap_connection_close};
+    static const struct map_served_type type = {"ldap", rows, ARRAY_LEN(rows), &ops, configure};
     struct ldap_table *t = xcalloc(1, sizeof(*t));
-    struct map_servers_config c = {.nservers = 0};
-    struct vec servers = VEC_INIT;
-    struct buf name = BUF_INIT(SIZE_MAX);
-    int ret = -1;
 
-    buf_printf(&name, "ldap:%s", path);
-    t->name = buf_take(&name);
-    if (map_source_open(path, env, rows, ARRAY_LEN(rows), &t->o, &t->source, err) == -1 ||
-        map_servers_defaults(env, &c, err) == -1)
-        goto done;
-    if (configure(t, env, &servers, err) == -1) {
-        err_prefix(err, "%s: ", path);
-        goto done;
-    }
-    warn_obsolete(t);
-    c.table = t->name;
-    c.servers = (const char *const *) servers.items;
-    c.nservers = servers.len;
-    c.query_timeout_ms = t->o.timeout * 1000;
-    t->servers = map_servers_new(&c, &ops, t);
-    *impl = t;
-    t = NULL;
-    ret = 0;
-done:
-    if (t != NULL)
+    if (map_served_open(&type, path, env, &t->served, &t->o, err) == -1) {
         ldap_table_close(t);
-    vec_clear(&servers, free);
-    vec_fini(&servers);
-    return ret;
-}
-
-static bool ldap_table_is_stale(void *impl, const char *path)
-{
-    return map_source_is_stale(((const struct ldap_table *) impl)->source, path);
+        return -1;
+    }
+    *impl = t;
+    return 0;
 }
 
 static const struct map_type map_type_ldap = {.name = "ldap",
@@ -294,6 +270,6 @@ static const struct map_type map_type_ldap = {.name = "ldap",
                                               .open = ldap_table_open,
                                               .close = ldap_table_close,
                                               .lookup = ldap_table_lookup,
-                                              .is_stale = ldap_table_is_stale};
+                                              .is_stale = map_served_is_stale};
 
 MAP_PLUGIN(map_type_ldap);

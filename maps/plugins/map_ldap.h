@@ -7,8 +7,7 @@
 
 #include "base/vec.h"
 #include "maps/map_query.h"
-#include "maps/map_servers.h"
-#include "maps/map_source.h"
+#include "maps/map_served.h"
 
 struct ldap_options { /* ldap_table(5) */
     const char *server_host, *search_base, *query_filter, *result_format, *result_filter, *domain;
@@ -26,12 +25,10 @@ struct ldap_options { /* ldap_table(5) */
 enum ldap_role { LDAP_ROLE_RESULT, LDAP_ROLE_SPECIAL, LDAP_ROLE_LEAF, LDAP_ROLE_TERMINAL };
 
 struct ldap_table {
-    char *name;
+    struct map_served served;
     struct ldap_options o;
-    struct map_source *source;
     struct map_query *base, *filter, *result;
     struct map_domains *domains;
-    struct map_servers *servers;
     enum { LDAP_BIND_NONE, LDAP_BIND_SIMPLE, LDAP_BIND_SASL } bind;
     int scope;
     bool chase_referrals;

@@ -15,8 +15,7 @@
 #include "base/utf8.h"
 #include "maps/map_int.h"
 #include "maps/map_plugin.h"
-#include "maps/map_servers.h"
-#include "maps/map_source.h"
+#include "maps/map_served.h"
 #include "maps/plugins/map_sql.h"
 
 struct options {
@@ -46,11 +45,9 @@ static const struct param rows[] = {
 };
 
 struct mysql {
-    char *name;
+    struct map_served served;
     struct options o;
-    struct map_source *source;
     struct map_sql *sql;
-    struct map_servers *servers;
     bool is_utf8;
     int64_t timeout_ms;
 };
@@ -304,7 +301,7 @@ static enum map_result mysql_table_lookup(void *impl, struct slice key, struct b
     if (t->is_utf8 && !utf8_is_valid(key))
         return MAP_NOTFOUND;
     map_sql_results(t->sql, key, &l.results);
-    if (map_servers_ask(t->servers, ask, &l, err) == -1)
+    if (map_servers_ask(t->served.servers, ask, &l, err) == -1)
         l.result = MAP_RETRY;
     return map_results_end(&l.results, l.result, value);
 }
@@ -315,10 +312,9 @@ static void mysql_table_close(void *impl)
 {
     struct mysql *t = impl;
 
-    map_servers_free(&t->servers);
+    map_served_disconnect(&t->served);
     map_sql_free(&t->sql);
-    map_source_free(&t->source);
-    free(t->name);
+    map_served_close(&t->served);
     free(t);
 }
 
@@ -354,46 +350,33 @@ static void library_init(void)
     (void) mysql_library_init(0, NULL, NULL);
 }
 
-static int mysql_table_open(const char *path, struct map_env *env, void **impl, struct err *err)
+static int configure(void *table, struct map_env *env, struct map_servers_config *c,
+                     struct vec *servers, struct err *err)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    struct mysql *t = xcalloc(1, sizeof(*t));
-    struct map_servers_config c = {.random_order = true};
-    struct vec servers = VEC_INIT;
-    struct buf name = BUF_INIT(SIZE_MAX);
-    int ret = -1;
+    struct mysql *t = table;
 
-    (void) pthread_once(&once, library_init); /* not safe for threads by itself */
-    buf_printf(&name, "mysql:%s", path);
-    t->name = buf_take(&name);
-    if (map_source_open(path, env, rows, ARRAY_LEN(rows), &t->o, &t->source, err) == -1 ||
-        map_servers_defaults(env, &c, err) == -1)
-        goto done;
+    c->random_order = true;
     if (map_sql_new(env, &t->o.sql, &t->sql, err) == -1 ||
-        list_servers(t->o.hosts, &servers, &c.nfirst, err) == -1) {
-        err_prefix(err, "%s: ", path);
-        goto done;
-    }
+        list_servers(t->o.hosts, servers, &c->nfirst, err) == -1)
+        return -1;
     t->is_utf8 = slice_starts_with(slice_str(t->o.charset), SLICE_LIT("utf8"));
-    t->timeout_ms = c.query_timeout_ms;
-    c.table = t->name;
-    c.servers = (const char *const *) servers.items;
-    c.nservers = servers.len;
-    t->servers = map_servers_new(&c, &ops, t);
-    *impl = t;
-    t = NULL;
-    ret = 0;
-done:
-    if (t != NULL)
-        mysql_table_close(t);
-    vec_clear(&servers, free);
-    vec_fini(&servers);
-    return ret;
+    t->timeout_ms = c->query_timeout_ms;
+    return 0;
 }
 
-static bool mysql_table_is_stale(void *impl, const char *path)
+static int mysql_table_open(const char *path, struct map_env *env, void **impl, struct err *err)
 {
-    return map_source_is_stale(((const struct mysql *) impl)->source, path);
+    static const struct map_served_type type = {"mysql", rows, ARRAY_LEN(rows), &ops, configure};
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    struct mysql *t = xcalloc(1, sizeof(*t));
+
+    (void) pthread_once(&once, library_init); /* not safe for threads by itself */
+    if (map_served_open(&type, path, env, &t->served, &t->o, err) == -1) {
+        mysql_table_close(t);
+        return -1;
+    }
+    *impl = t;
+    return 0;
 }
 
 static const struct map_type map_type_mysql = {.name = "mysql",
@@ -401,6 +384,6 @@ static const struct map_type map_type_mysql = {.name = "mysql",
                                                .open = mysql_table_open,
                                                .close = mysql_table_close,
                                                .lookup = mysql_table_lookup,
-                                               .is_stale = mysql_table_is_stale};
+                                               .is_stale = map_served_is_stale};
 
 MAP_PLUGIN(map_type_mysql);

@@ -9,8 +9,7 @@
 #include "base/utf8.h"
 #include "maps/map_int.h"
 #include "maps/map_plugin.h"
-#include "maps/map_servers.h"
-#include "maps/map_source.h"
+#include "maps/map_served.h"
 #include "maps/plugins/map_sql.h"
 
 struct options {
@@ -29,11 +28,9 @@ static const struct param rows[] = {
 };
 
 struct pgsql {
-    char *name;
+    struct map_served served;
     struct options o;
-    struct map_source *source;
     struct map_sql *sql;
-    struct map_servers *servers;
     bool is_utf8;
 };
 
@@ -390,7 +387,7 @@ static enum map_result pgsql_lookup(void *impl, struct slice key, struct buf *va
     if (slice_find(key, '\0') != -1 || (t->is_utf8 && !utf8_is_valid(key)))
         return MAP_NOTFOUND;
     map_sql_results(t->sql, key, &l.results);
-    if (map_servers_ask(t->servers, ask, &l, err) == -1)
+    if (map_servers_ask(t->served.servers, ask, &l, err) == -1)
         l.result = MAP_RETRY;
     return map_results_end(&l.results, l.result, value);
 }
@@ -401,10 +398,9 @@ static void pgsql_close(void *impl)
 {
     struct pgsql *t = impl;
 
-    map_servers_free(&t->servers);
+    map_served_disconnect(&t->served);
     map_sql_free(&t->sql);
-    map_source_free(&t->source);
-    free(t->name);
+    map_served_close(&t->served);
     free(t);
 }
 
@@ -421,44 +417,30 @@ static int list_servers(const struct options *o, struct vec *out, struct err *er
     return out->len > 0 ? 0 : err_input(err, "hosts: no server");
 }
 
-static int pgsql_open(const char *path, struct map_env *env, void **impl, struct err *err)
+static int configure(void *table, struct map_env *env, struct map_servers_config *c,
+                     struct vec *servers, struct err *err)
 {
-    struct pgsql *t = xcalloc(1, sizeof(*t));
-    struct map_servers_config c = {.random_order = true};
-    struct vec servers = VEC_INIT;
-    struct buf name = BUF_INIT(SIZE_MAX);
-    int ret = -1;
+    struct pgsql *t = table;
 
-    buf_printf(&name, "pgsql:%s", path);
-    t->name = buf_take(&name);
-    if (map_source_open(path, env, rows, ARRAY_LEN(rows), &t->o, &t->source, err) == -1 ||
-        map_servers_defaults(env, &c, err) == -1)
-        goto done;
-    if (map_sql_new(env, &t->o.sql, &t->sql, err) == -1 ||
-        list_servers(&t->o, &servers, err) == -1) {
-        err_prefix(err, "%s: ", path);
-        goto done;
-    }
+    c->random_order = true;
+    if (map_sql_new(env, &t->o.sql, &t->sql, err) == -1 || list_servers(&t->o, servers, err) == -1)
+        return -1;
     t->is_utf8 = slice_caseeq_str(slice_str(t->o.encoding), "UTF8") ||
                  slice_caseeq_str(slice_str(t->o.encoding), "UTF-8");
-    c.table = t->name;
-    c.servers = (const char *const *) servers.items;
-    c.nservers = servers.len;
-    t->servers = map_servers_new(&c, &ops, t);
-    *impl = t;
-    t = NULL;
-    ret = 0;
-done:
-    if (t != NULL)
-        pgsql_close(t);
-    vec_clear(&servers, free);
-    vec_fini(&servers);
-    return ret;
+    return 0;
 }
 
-static bool pgsql_is_stale(void *impl, const char *path)
+static int pgsql_open(const char *path, struct map_env *env, void **impl, struct err *err)
 {
-    return map_source_is_stale(((const struct pgsql *) impl)->source, path);
+    static const struct map_served_type type = {"pgsql", rows, ARRAY_LEN(rows), &ops, configure};
+    struct pgsql *t = xcalloc(1, sizeof(*t));
+
+    if (map_served_open(&type, path, env, &t->served, &t->o, err) == -1) {
+        pgsql_close(t);
+        return -1;
+    }
+    *impl = t;
+    return 0;
 }
 
 static const struct map_type map_type_pgsql = {.name = "pgsql",
@@ -466,6 +448,6 @@ static const struct map_type map_type_pgsql = {.name = "pgsql",
                                                .open = pgsql_open,
                                                .close = pgsql_close,
                                                .lookup = pgsql_lookup,
-                                               .is_stale = pgsql_is_stale};
+                                               .is_stale = map_served_is_stale};
 
 MAP_PLUGIN(map_type_pgsql);
