@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_map_caches.c - tables that a process writes: rows, damaged files, and files that processes die of. */
+/* test_map_caches.c - tables that a process writes: rows, damaged files, files that processes die of, many threads. */
 #include "test_map_files.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -227,11 +228,87 @@ static void test_deaths(void **state)
 #endif
 }
 
+/* --- many threads ---------------------------------------------------------------------------------- */
+
+#define THREADS 4
+#define ROWS    150 /* of each */
+
+struct user {
+    struct map *m;
+    int number;
+    char wrong[200]; /* what went wrong; cmocka is for one thread */
+};
+
+static void *use_rows(void *arg)
+{
+    struct user *u = arg;
+    struct err err = ERR_INIT;
+
+    for (int i = 0; i < ROWS && u->wrong[0] == '\0'; i++) {
+        struct buf value = BUF_INIT(256);
+        char key[32];
+        int rows = 0;
+
+        (void) snprintf(key, sizeof(key), "t%d-%d", u->number, i);
+        if (map_update(u->m, slice_str(key), slice_str(key), &err) == -1 ||
+            map_lookup(u->m, slice_str(key), &value, &err) != MAP_FOUND ||
+            !slice_eq_str(buf_view(&value), key) ||
+            (i % 3 == 0 && map_delete(u->m, slice_str(key), &err) != MAP_FOUND) ||
+            (i % 50 == 0 && map_sync(u->m, &err) == -1) ||
+            (i % 50 == 1 && (map_each(u->m, count_row, &rows, &err) == -1 || rows == 0)))
+            (void) snprintf(u->wrong, sizeof(u->wrong), "%s: %.150s", key, err.text);
+        buf_fini(&value);
+    }
+    return NULL;
+}
+
+static void share_cache(const char *spec_text)
+{
+    char *spec = in_dir(spec_text);
+    struct map_env *own = map_env_new(cfg);
+    struct user users[THREADS] = {0};
+    pthread_t threads[THREADS];
+    struct err err = ERR_INIT;
+    struct map *m;
+    int rows = 0;
+
+    if (map_open_writable(own, slice_str(spec), &m, &err) == -1)
+        fail_msg("%s: %s", spec, err.text);
+    for (int i = 0; i < THREADS; i++) {
+        users[i].m = m;
+        users[i].number = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, use_rows, &users[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        if (users[i].wrong[0] != '\0')
+            fail_msg("%s: %s", spec, users[i].wrong);
+    }
+    assert_int_equal(map_each(m, count_row, &rows, &err), 0);
+    assert_int_equal(rows, THREADS * ROWS * 2 / 3);
+    map_env_free(&own);
+    free(spec);
+}
+
+static void test_threads(void **state)
+{
+    (void) state;
+#if PR_HAVE_BDB
+    share_cache("btree:@/shared1");
+    share_cache("hash:@/shared2");
+#endif
+#if PR_HAVE_LMDB
+    share_cache("lmdb:@/shared3");
+#endif
+    share_cache("internal:shared4");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_caches),
         cmocka_unit_test(test_deaths),
+        cmocka_unit_test(test_threads),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
