@@ -231,3 +231,41 @@ def test_counters(instance):
     assert f"map.retry {table}" not in counted
     assert sum(v for k, v in counted.items() if k.startswith(("map.le_", "map.slower")) and k.endswith(table)) > 0
     assert list(counted) == sorted(counted)
+
+
+def test_a_table_that_takes_long_to_open_holds_nobody_up(instance):
+    """A FIFO that nobody writes to stands for it: the old table answers until the new one is whole."""
+    inst = instance(files={"slow": "/^old@/ REJECT old\n"}, main={
+        "local_recipient_maps": "", "smtpd_soft_error_limit": 10000, "smtpd_hard_error_limit": 10000,
+        "smtpd_junk_command_limit": 10000, "smtpd_recipient_restrictions": "check_recipient_access pcre:{etc}/slow, permit_mynetworks, reject"})
+    path, beside = inst.etc / "slow", inst.etc / "beside"
+    new = b"/^new@/ REJECT new\n"
+
+    def ask(user):
+        client.mail("s@example.org")
+        code, text = client.rcpt(f"{user}@localhost")
+        client.rset()
+        return code, text
+
+    def reader():
+        assert ask("old")[0] == 554
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return None
+
+    with inst.smtp() as client:
+        client.helo("c.test")
+        assert ask("old")[0] == 554 and ask("new")[0] == 250
+        os.mkfifo(beside)
+        beside.chmod(0o644)
+        beside.rename(path)
+        fd = wait_for("a process that opens the new table", reader)
+        for _ in range(50):
+            assert ask("old")[0] == 554 and ask("new")[0] == 250
+        beside.write_bytes(new)  # what comes later is a file with the same rules
+        beside.rename(path)
+        os.write(fd, new)
+        os.close(fd)
+        wait_for("the new table", lambda: ask("new")[0] == 554)
+        assert ask("old")[0] == 250
