@@ -23,7 +23,8 @@ struct agent_session {
     struct worker *worker;
     struct worker_session *session;
     struct chan *chan;
-    int fd; /* the channel's */
+    int fd;                           /* the channel's */
+    struct deliver_request *in_steps; /* the one that is being delivered so, or NULL */
     struct lock lock;
     bool delivering GUARDED_BY(lock); /* deliver_later() was called, agent_done() was not */
     bool was_woken GUARDED_BY(lock);  /* meanwhile */
@@ -97,22 +98,48 @@ static enum chan_result read_request(struct chan *c, int wait_ms, struct deliver
     return res;
 }
 
+/* Every recipient has been answered. */
+static enum chan_result end_request(struct deliver_request **r)
+{
+    struct err err = ERR_INIT;
+    enum chan_result res;
+
+    leave_nothing_out(*r);
+    res = deliver_done(*r, &err);
+    if (res == CHAN_ERROR)
+        log_warning("connection from the queue manager: %s", err.text);
+    deliver_free(r);
+    return res;
+}
+
 /* Reads one request, has it delivered, answers. */
-static enum chan_result serve_request(struct worker *w, struct chan *c, int wait_ms)
+static enum chan_result serve_request(struct worker *w, struct chan *c)
 {
     struct deliver_request *r = NULL;
-    struct err err = ERR_INIT;
-    enum chan_result res = read_request(c, wait_ms, &r);
+    enum chan_result res = read_request(c, 0, &r);
 
-    if (res == CHAN_OK) {
-        agent->deliver(w, r);
-        leave_nothing_out(r);
-        res = deliver_done(r, &err);
-        if (res == CHAN_ERROR)
-            log_warning("connection from the queue manager: %s", err.text);
+    if (res != CHAN_OK)
+        return res;
+    agent->deliver(w, r);
+    return end_request(&r);
+}
+
+/* One step of a request, which may be its first. Afterwards in_steps tells whether it waits; then the session knows for what. */
+static enum chan_result step_request(struct agent_session *as, unsigned events)
+{
+    struct deliver_wait wait = {.happened = events};
+
+    if (as->in_steps == NULL) {
+        enum chan_result res = read_request(as->chan, 0, &as->in_steps);
+
+        if (res != CHAN_OK)
+            return res;
+        wait.happened = 0;
     }
-    deliver_free(&r);
-    return res;
+    if (agent->deliver_in_steps(as->worker, as->in_steps, &wait))
+        return end_request(&as->in_steps);
+    worker_wait_for(as->session, wait.fd, POLLER_READ, wait.deadline);
+    return CHAN_AGAIN;
 }
 
 /* Reads one request and has it delivered; CHAN_OK: agent_done() may have been called, or will be. */
@@ -187,7 +214,8 @@ static enum worker_verdict session_work(void *session, unsigned events)
     }
     if (chan_has_output(as->chan) && chan_flush_wait(as->chan, REQUEST_WAIT_MS, &err) != CHAN_OK)
         return WORKER_CLOSE;
-    if (worker_is_draining(as->worker) && (events & POLLER_WOKEN) != 0 && !chan_has_frame(as->chan))
+    if (worker_is_draining(as->worker) && (events & POLLER_WOKEN) != 0 && as->in_steps == NULL &&
+        !chan_has_frame(as->chan))
         return WORKER_CLOSE;
     if (agent->deliver_later != NULL) {
         enum chan_result res = begin_request(as);
@@ -199,11 +227,16 @@ static enum worker_verdict session_work(void *session, unsigned events)
         }
         if (res != CHAN_AGAIN)
             return WORKER_CLOSE;
-    } else if ((events & (POLLER_READ | POLLER_HANGUP)) != 0 || chan_has_frame(as->chan)) {
-        enum chan_result res = serve_request(as->worker, as->chan, 0);
+    } else if (as->in_steps != NULL || (events & (POLLER_READ | POLLER_HANGUP)) != 0 ||
+               chan_has_frame(as->chan)) {
+        enum chan_result res = agent->deliver_in_steps != NULL
+                                   ? step_request(as, events)
+                                   : serve_request(as->worker, as->chan);
 
         if (res == CHAN_EOF || res == CHAN_ERROR)
             return WORKER_CLOSE;
+        if (as->in_steps != NULL)
+            return WORKER_WAIT;
         if (worker_is_draining(as->worker))
             return WORKER_CLOSE;
         if (chan_has_frame(as->chan))
@@ -234,7 +267,7 @@ static void serve(struct worker *w, const struct worker_client *c)
         for (;;) {
             if (!chan_has_frame(chan) && worker_wait_readable(w, chan_fd(chan), -1) <= 0)
                 break;
-            enum chan_result res = serve_request(w, chan, 0);
+            enum chan_result res = serve_request(w, chan);
             if (res == CHAN_EOF || res == CHAN_ERROR)
                 break;
         }

@@ -21,6 +21,10 @@ struct agent {
     void (*deliver)(struct worker *w, struct deliver_request *r);
     /* In place of it, threaded only: answers may be given later and by other threads, one at a time. agent_done() when all are. */
     void (*deliver_later)(struct worker *w, struct deliver_request *r);
+    /* In place of it, threaded only: gives its thread back whenever it waits for a peer. True: every recipient has been answered. False: it
+     * is called again, by any thread, when *wait is over, or sooner. r->delivery is its own. */
+    bool (*deliver_in_steps)(struct worker *w, struct deliver_request *r,
+                             struct deliver_wait *wait);
     void (*stop)(struct worker *w);  /* may be NULL */
     void (*drain)(struct worker *w); /* may be NULL */
 };

@@ -2,7 +2,7 @@
 /*
  * smtp_conn.c - a connection to an SMTP server: lines out, replies in, each with a time limit.
  *
- * The limits are the socket's own (SO_RCVTIMEO, SO_SNDTIMEO), so that a command costs one system call to send and one
+ * The limits of what blocks are the socket's own (SO_RCVTIMEO, SO_SNDTIMEO), so that a command costs one system call to send and one
  * to read; they bound each transfer, as Postfix's do without smtp_per_request_deadline. The one for sending is set only when
  * there is something to wait for; the one for reading is the shortest that was wanted so far, and a longer one is waited for in pieces.
  */
@@ -168,6 +168,7 @@ enum smtp_io smtp_conn_flush(struct smtp_conn *c, int64_t timeout_s)
     return io;
 }
 
+/* Reads what is there. timeout_s 0: does not wait for it (AGAIN). */
 static enum smtp_io fill(struct smtp_conn *c, int64_t timeout_s)
 {
     int64_t left_s = timeout_s;
@@ -182,43 +183,45 @@ static enum smtp_io fill(struct smtp_conn *c, int64_t timeout_s)
     room = buf_reserve(&c->in, REPLY_LINE_MAX);
     if (room == NULL)
         return SMTP_IO_BAD;
-    blocking_begin();
-    do {
-        if (c->receive_timeout_s == -1 || c->receive_timeout_s > left_s)
-            set_timeout(c, SO_RCVTIMEO, left_s);
-        n = recv(c->fd, room, REPLY_LINE_MAX, 0);
+    if (timeout_s == 0) {
+        do
+            n = recv(c->fd, room, REPLY_LINE_MAX, MSG_DONTWAIT);
+        while (n == -1 && errno == EINTR);
         if (n == -1 && errno == EAGAIN)
-            left_s -= c->receive_timeout_s;
-    } while (n == -1 && (errno == EINTR || (errno == EAGAIN && left_s > 0)));
-    blocking_end();
+            return SMTP_IO_AGAIN;
+    } else {
+        blocking_begin();
+        do {
+            if (c->receive_timeout_s == -1 || c->receive_timeout_s > left_s)
+                set_timeout(c, SO_RCVTIMEO, left_s);
+            n = recv(c->fd, room, REPLY_LINE_MAX, 0);
+            if (n == -1 && errno == EAGAIN)
+                left_s -= c->receive_timeout_s;
+        } while (n == -1 && (errno == EINTR || (errno == EAGAIN && left_s > 0)));
+        blocking_end();
+    }
     if (n == -1)
         return errno == EAGAIN ? SMTP_IO_TIMEOUT : SMTP_IO_LOST;
     if (n == 0)
         return SMTP_IO_LOST;
     buf_advance(&c->in, (size_t) n);
+    c->received += (uint64_t) n;
     return SMTP_IO_OK;
 }
 
-static enum smtp_io read_line(struct smtp_conn *c, int64_t timeout_s, struct slice *line)
+/* AGAIN: more has to be read. */
+static enum smtp_io take_line(struct smtp_conn *c, struct slice *line)
 {
-    for (;;) {
-        struct slice have = slice_sub(buf_view(&c->in), c->in_at, c->in.len);
-        ptrdiff_t nl = slice_find(have, '\n');
-        enum smtp_io io;
+    struct slice have = slice_sub(buf_view(&c->in), c->in_at, c->in.len);
+    ptrdiff_t nl = slice_find(have, '\n');
 
-        if (nl != -1) {
-            c->in_at += (size_t) nl + 1;
-            *line = slice_sub(have, 0, (size_t) nl);
-            if (line->len > 0 && line->ptr[line->len - 1] == '\r')
-                line->len--;
-            return SMTP_IO_OK;
-        }
-        if (have.len >= REPLY_LINE_MAX)
-            return SMTP_IO_BAD;
-        io = fill(c, timeout_s);
-        if (io != SMTP_IO_OK)
-            return io;
-    }
+    if (nl == -1)
+        return have.len < REPLY_LINE_MAX ? SMTP_IO_AGAIN : SMTP_IO_BAD;
+    c->in_at += (size_t) nl + 1;
+    *line = slice_sub(have, 0, (size_t) nl);
+    if (line->len > 0 && line->ptr[line->len - 1] == '\r')
+        line->len--;
+    return SMTP_IO_OK;
 }
 
 void smtp_reply_init(struct smtp_reply *r)
@@ -231,38 +234,71 @@ void smtp_reply_fini(struct smtp_reply *r)
     buf_fini(&r->text);
 }
 
-enum smtp_io smtp_conn_reply(struct smtp_conn *c, int64_t timeout_s, struct smtp_reply *r)
+static void begin_reply(struct smtp_reply *r)
 {
-    enum smtp_io io = smtp_conn_flush(c, timeout_s);
-    struct slice line;
-
     buf_reset(&r->text);
     r->code = 0;
     r->dsn = SLICE_EMPTY;
-    for (int lines = 0; io == SMTP_IO_OK && lines < REPLY_LINES_MAX; lines++) {
-        struct slice rest;
+    r->lines = 0;
+}
 
-        io = read_line(c, timeout_s, &line);
-        if (io != SMTP_IO_OK)
-            return io;
-        if (line.len < 3 || line.ptr[0] < '2' || line.ptr[0] > '5' ||
-            !ascii_is_digit(line.ptr[1]) || !ascii_is_digit(line.ptr[2]))
-            return SMTP_IO_BAD;
-        /* lines joined by a space, each with its code, as Postfix logs them; what does not fit is cut */
-        if (r->text.len + line.len + 1 < REPLY_TEXT_MAX) {
-            if (lines > 0)
-                buf_putc(&r->text, ' ');
-            buf_put_slice(&r->text, line);
-        }
-        if (line.len > 3 && line.ptr[3] == '-')
-            continue;
-        r->code = (line.ptr[0] - '0') * 100 + (line.ptr[1] - '0') * 10 + (line.ptr[2] - '0');
-        r->dsn = dsn_code_split(slice_sub(buf_view(&r->text), 4, r->text.len), &rest);
-        if (r->dsn.len > 0 && r->dsn.ptr[0] != line.ptr[0])
-            r->dsn = SLICE_EMPTY; /* a code that contradicts the reply is not believed */
-        return SMTP_IO_OK;
+/* One more line of a reply; the last one makes it whole. */
+static enum smtp_io add_line(struct smtp_reply *r, struct slice line)
+{
+    struct slice rest;
+
+    if (line.len < 3 || line.ptr[0] < '2' || line.ptr[0] > '5' || !ascii_is_digit(line.ptr[1]) ||
+        !ascii_is_digit(line.ptr[2]))
+        return SMTP_IO_BAD;
+    /* lines joined by a space, each with its code, as Postfix logs them; what does not fit is cut */
+    if (r->text.len + line.len + 1 < REPLY_TEXT_MAX) {
+        if (r->lines > 0)
+            buf_putc(&r->text, ' ');
+        buf_put_slice(&r->text, line);
     }
-    return io == SMTP_IO_OK ? SMTP_IO_BAD : io;
+    r->lines++;
+    if (line.len > 3 && line.ptr[3] == '-')
+        return r->lines < REPLY_LINES_MAX ? SMTP_IO_AGAIN : SMTP_IO_BAD;
+    r->code = (line.ptr[0] - '0') * 100 + (line.ptr[1] - '0') * 10 + (line.ptr[2] - '0');
+    r->dsn = dsn_code_split(slice_sub(buf_view(&r->text), 4, r->text.len), &rest);
+    if (r->dsn.len > 0 && r->dsn.ptr[0] != line.ptr[0])
+        r->dsn = SLICE_EMPTY; /* a code that contradicts the reply is not believed */
+    return SMTP_IO_OK;
+}
+
+/* timeout_s: as of fill(). */
+static enum smtp_io read_lines(struct smtp_conn *c, int64_t timeout_s, struct smtp_reply *r)
+{
+    for (;;) {
+        struct slice line;
+        enum smtp_io io = take_line(c, &line);
+
+        if (io == SMTP_IO_AGAIN) {
+            io = fill(c, timeout_s);
+            if (io == SMTP_IO_OK)
+                continue;
+            return io;
+        }
+        if (io == SMTP_IO_OK)
+            io = add_line(r, line);
+        if (io != SMTP_IO_AGAIN)
+            return io;
+    }
+}
+
+enum smtp_io smtp_conn_reply(struct smtp_conn *c, int64_t timeout_s, struct smtp_reply *r)
+{
+    enum smtp_io io = smtp_conn_flush(c, timeout_s);
+
+    begin_reply(r);
+    return io == SMTP_IO_OK ? read_lines(c, timeout_s, r) : io;
+}
+
+enum smtp_io smtp_conn_reply_now(struct smtp_conn *c, struct smtp_reply *r)
+{
+    if (r->code != 0)
+        begin_reply(r);
+    return read_lines(c, 0, r);
 }
 
 bool smtp_conn_is_fresh(struct smtp_conn *c)
@@ -277,6 +313,7 @@ void smtp_io_explain(const struct smtp_conn *c, enum smtp_io io, const char *doi
 {
     switch (io) {
     case SMTP_IO_OK:
+    case SMTP_IO_AGAIN:
         break;
     case SMTP_IO_TIMEOUT:
         err_set(err, ERR_TEMPORARY, "4.4.2", "conversation with %.*s timed out while %s",

@@ -4,7 +4,8 @@
  *
  * The way of a request: smtp_deliver.c asks smtp_target.c for the hosts of the next hop, in order; for each it takes a
  * connection (smtp_cache.c, or a fresh one by smtp_conn.c and smtp_hello.c) and runs one mail transaction on it
- * (smtp_transaction.c) for the recipients that are still open.
+ * (smtp_transaction.c) for the recipients that are still open. The transaction's waiting is the worker's: any thread goes on with it. All
+ * else (names, connections, greetings, content that the socket does not take at once) is straight-line code that blocks.
  */
 #ifndef PR_SMTP_INT_H
 #define PR_SMTP_INT_H
@@ -97,11 +98,13 @@ struct smtp_conn {
     int64_t receive_timeout_s, send_timeout_s; /* what the socket has now; -1: nothing */
     struct buf in;
     size_t in_at;
+    uint64_t received; /* bytes, in all */
     struct buf out;
 };
 
 struct smtp_reply {
-    int code;         /* 0: none was read */
+    int code;         /* 0: none was read, or not all of it */
+    int lines;        /* read so far */
     struct buf text;  /* all lines, flattened to one: "250 2.1.5 Ok" */
     struct slice dsn; /* enhanced code in text, or empty; view */
 };
@@ -113,11 +116,13 @@ NODISCARD struct smtp_conn *smtp_conn_open(struct smtp *s, const struct smtp_add
 void smtp_conn_free(struct smtp_conn **c);
 /* Queues text; smtp_conn_flush() sends. */
 void smtp_conn_put(struct smtp_conn *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
-enum smtp_io { SMTP_IO_OK, SMTP_IO_TIMEOUT, SMTP_IO_LOST, SMTP_IO_BAD };
+enum smtp_io { SMTP_IO_OK, SMTP_IO_TIMEOUT, SMTP_IO_LOST, SMTP_IO_BAD, SMTP_IO_AGAIN };
 NODISCARD enum smtp_io smtp_conn_flush(struct smtp_conn *c, int64_t timeout_s);
 /* Output first, if there is any; then a whole reply. */
 NODISCARD enum smtp_io smtp_conn_reply(struct smtp_conn *c, int64_t timeout_s,
                                        struct smtp_reply *r);
+/* What is there of a reply, without waiting for the rest (AGAIN: call it again with the same r). After a whole one it begins the next. */
+NODISCARD enum smtp_io smtp_conn_reply_now(struct smtp_conn *c, struct smtp_reply *r);
 void smtp_reply_init(struct smtp_reply *r);
 void smtp_reply_fini(struct smtp_reply *r);
 /* True if the idle connection can be used: nothing unexpected to read, not closed. */
@@ -162,12 +167,31 @@ struct smtp_job {
     struct slice sender;     /* as it is offered */
     struct buf header;       /* what goes out in place of the message's own, or empty */
     struct vec mapped;       /* char *: the addresses that stand in for others */
+    /* smtp_deliver.c's: what has not been tried yet, and what is being tried */
+    bool asked_cache;
+    struct slice nexthops, fallbacks; /* the rest of these lists */
+    struct smtp_targets targets;      /* of the hop that was taken from there last */
+    size_t next_target;
+    int64_t sessions; /* with these targets */
+    struct smtp_conn *conn;
+    struct smtp_transaction *transaction;
 };
-/*
- * One mail transaction for the recipients that are not final. 0: the connection may be used again; -1: it may not.
- * lost_early (for a reused connection): it was dead before the server can have seen the message; nothing was noted.
- */
-NODISCARD int smtp_transaction(struct smtp_job *job, struct smtp_conn *c, bool *lost_early);
+/* One mail transaction for the recipients that are not final. The connection stays the caller's, and outlives it. */
+struct smtp_transaction *smtp_transaction_new(struct smtp_job *job, struct smtp_conn *c);
+void smtp_transaction_free(struct smtp_transaction **t);
+enum smtp_progress {
+    SMTP_WAITS,  /* for *wait; then it is to be called again */
+    SMTP_ENDED,  /* the connection may be used again */
+    SMTP_BROKEN, /* it may not */
+};
+NODISCARD enum smtp_progress smtp_transaction_go(struct smtp_transaction *t,
+                                                 struct deliver_wait *wait);
+
+/* --- smtp_rcpt.c ------------------------------------------------------------------------------------ */
+
+/* A recipient's fate by a reply. 5xx and success are final and told at once. */
+void smtp_judge(struct smtp_job *job, struct smtp_conn *c, size_t i, const struct smtp_reply *r,
+                const char *command);
 /* Remembers a temporary failure for all recipients that are not final. */
 void smtp_job_defer(struct smtp_job *job, const struct err *err, struct slice mta,
                     struct slice relay, bool site_dead);
@@ -193,8 +217,12 @@ struct smtp_conn *smtp_cache_take(struct smtp_cache *c, struct slice nexthop);
 /* Adopts *conn; closes it when it is too old or too much used. */
 void smtp_cache_put(struct smtp_cache *c, struct slice nexthop, struct smtp_conn **conn);
 
-/* smtp_deliver.c */
-void smtp_deliver(struct smtp *s, struct deliver_request *r);
+/* --- smtp_deliver.c --------------------------------------------------------------------------------- */
+
+struct smtp_job *smtp_job_new(struct smtp *s, struct deliver_request *r);
+void smtp_job_free(struct smtp_job **job);
+/* Goes on until it has to wait for a server: then false, with *wait. True: every recipient has been answered. */
+NODISCARD bool smtp_job_go(struct smtp_job *job, struct deliver_wait *wait);
 extern const struct param_set smtp_params;
 
 #endif

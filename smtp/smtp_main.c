@@ -41,9 +41,16 @@ static int start(struct worker *w, struct err *err)
     return 0;
 }
 
-static void deliver(struct worker *w, struct deliver_request *r)
+static bool deliver(struct worker *w, struct deliver_request *r, struct deliver_wait *wait)
 {
-    smtp_deliver(worker_data(w), r);
+    struct smtp_job *job = r->delivery;
+
+    if (job == NULL)
+        r->delivery = job = smtp_job_new(worker_data(w), r);
+    if (!smtp_job_go(job, wait))
+        return false;
+    smtp_job_free(&job);
+    return true;
 }
 
 static void stop(struct worker *w)
@@ -59,7 +66,7 @@ int main(int argc, char **argv)
         .program = "smtp",
         .shape = WORKER_THREADED,
         .start = start,
-        .deliver = deliver,
+        .deliver_in_steps = deliver,
         .stop = stop,
     };
 

@@ -4,111 +4,26 @@
  *
  * Recipients keep what happened to them: final (sent, or refused for good), or a reason to be tried elsewhere. After the
  * final dot has been sent and no reply was read, the outcome is *uncertain*: it is told as such, never as a plain failure.
+ *
+ * No thread waits for a reply: the transaction says until when it waits, and goes on when something was read. Sending may block.
  */
 #include "smtp/smtp_int.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "base/poller.h"
 #include "mail/address.h"
 #include "mail/orcpt.h"
 
 #define PIPELINE_BATCH                                                                             \
     100 /* commands sent before their replies are read: bounded, so that neither side can block */
 
-/* The strings behind a remembered status are copies in the recipient. */
-static void keep(struct smtp_rcpt *rcpt, int slot, struct slice *s)
-{
-    free(rcpt->strings[slot]);
-    rcpt->strings[slot] = slice_dup(*s);
-    *s = slice_of(rcpt->strings[slot], s->len);
-}
-
-void smtp_rcpt_note(struct smtp_rcpt *rcpt, const struct dsn_status *st, struct slice relay,
-                    bool site_dead)
-{
-    rcpt->last = *st;
-    keep(rcpt, 0, &rcpt->last.code);
-    keep(rcpt, 1, &rcpt->last.text);
-    keep(rcpt, 2, &rcpt->last.diag_type);
-    keep(rcpt, 3, &rcpt->last.diag_text);
-    keep(rcpt, 4, &rcpt->last.mta_name);
-    rcpt->relay = relay;
-    keep(rcpt, 5, &rcpt->relay);
-    rcpt->has_last = true;
-    rcpt->site_dead = site_dead;
-}
-
-size_t smtp_job_open(const struct smtp_job *job)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < job->r->nrcpts; i++)
-        n += !job->rcpts[i].final;
-    return n;
-}
-
-void smtp_job_defer(struct smtp_job *job, const struct err *err, struct slice mta,
-                    struct slice relay, bool site_dead)
-{
-    struct dsn_status st = {
-        .outcome = OUTCOME_DEFERRED,
-        .code = slice_str(err->dsn[0] != '\0' ? err->dsn : "4.4.1"),
-        .text = slice_str(err->text),
-        .mta_name = mta,
-    };
-
-    for (size_t i = 0; i < job->r->nrcpts; i++)
-        if (!job->rcpts[i].final)
-            smtp_rcpt_note(&job->rcpts[i], &st, relay, site_dead);
-}
-
-/* A recipient's fate by a reply. 5xx and success are final and told at once. */
-static void judge(struct smtp_job *job, struct smtp_conn *c, size_t i, const struct smtp_reply *r,
-                  const char *command)
-{
-    struct smtp_rcpt *rcpt = &job->rcpts[i];
-    struct buf text = BUF_INIT(ERR_TEXT_MAX * 20);
-    char code[DSN_CODE_MAX + 1];
-    struct dsn_status st = {
-        .diag_type = SLICE_LIT("smtp"),
-        .diag_text = buf_view(&r->text),
-        .mta_name = slice_str(c->host),
-    };
-
-    if (r->dsn.len > 0 && r->dsn.len <= DSN_CODE_MAX)
-        (void) snprintf(code, sizeof(code), "%.*s", SLICE_FMT(r->dsn));
-    else
-        (void) snprintf(code, sizeof(code), "%c.0.0", (char) ('0' + r->code / 100 % 10));
-    st.code = slice_str(code);
-    if (r->code / 100 == 2) {
-        st.outcome = OUTCOME_SENT;
-        st.notify_passed = (c->features & SMTP_FEATURE_DSN) != 0;
-        st.text = buf_view(&r->text);
-    } else {
-        st.outcome = r->code / 100 == 5 ? OUTCOME_BOUNCED : OUTCOME_DEFERRED;
-        if (r->code / 100 == 3) /* a 354 where none is due */
-            code[0] = '4';
-        buf_printf(&text, "host %.*s said: %.*s (in reply to %s)", SLICE_FMT(buf_view(&c->namaddr)),
-                   SLICE_FMT(buf_view(&r->text)), command);
-        st.text = buf_view(&text);
-    }
-    if (st.outcome == OUTCOME_DEFERRED) {
-        smtp_rcpt_note(rcpt, &st, buf_view(&c->relay), false);
-    } else {
-        deliver_status(job->r, i, buf_view(&c->relay), c->uses, &st, false);
-        rcpt->final = true;
-    }
-    buf_fini(&text);
-}
-
 static void judge_open(struct smtp_job *job, struct smtp_conn *c, const struct smtp_reply *r,
                        const char *command, bool accepted_only)
 {
     for (size_t i = 0; i < job->r->nrcpts; i++)
         if (!job->rcpts[i].final && (accepted_only ? job->rcpts[i].accepted : true))
-            judge(job, c, i, r, command);
+            smtp_judge(job, c, i, r, command);
 }
 
 static void put_mail(const struct smtp_job *job, struct smtp_conn *c)
@@ -168,127 +83,175 @@ static void put_rcpt(const struct smtp_job *job, struct smtp_conn *c, size_t ind
     buf_puts(out, "\r\n");
 }
 
-/* A transaction under way. */
-struct transaction {
+/*
+ * Which reply comes next. What was sent before it:
+ *
+ * NEW      nothing: the transaction has not begun
+ * MAIL     MAIL; if pipelined, the first recipients, too, and DATA if these are all
+ * RCPT     a recipient, which is the first that has no reply
+ * DATA     DATA; every recipient has its reply
+ * CONTENT  the message with its final dot
+ * EMPTY    a message of nothing, as no recipient was accepted
+ * RSET     RSET, with which the transaction ends
+ *
+ * NEW is left by smtp_transaction_go(), the others by their function in on_reply[].
+ */
+enum state { ST_NEW, ST_MAIL, ST_RCPT, ST_DATA, ST_CONTENT, ST_EMPTY, ST_RSET };
+
+/* What a reply leads to. */
+enum next {
+    NEXT_REPLY, /* the reply of the new state, once what is to be sent has gone out */
+    NEXT_KEEP,  /* the transaction is over */
+    NEXT_BREAK, /* it is, and so is the connection */
+};
+
+struct smtp_transaction {
     struct smtp_job *job;
     struct smtp_conn *c;
     struct smtp_reply reply;
     struct err err;
+    enum state state;
     bool pipelined;
-    bool data_sent; /* DATA is on its way */
-    bool any_reply; /* the server has said something in this transaction */
+    bool mail_refused;
+    bool data_sent;   /* DATA is on its way */
+    bool is_sent;     /* something was, and no reply was looked for since */
+    size_t next_rcpt; /* the first one that was not offered yet */
+    size_t answered;  /* those before it have their replies */
     size_t accepted;
+    uint64_t received; /* by the connection, when the deadline was set */
+    struct mono_time deadline;
 };
 
 /* I/O trouble: what was being done when the connection broke. */
-static int broken(struct transaction *t, enum smtp_io io, const char *doing)
+static enum next broken(struct smtp_transaction *t, enum smtp_io io, const char *doing)
 {
     smtp_io_explain(t->c, io, doing, &t->err);
     smtp_job_defer(t->job, &t->err, slice_str(t->c->host), buf_view(&t->c->relay), false);
-    return -1;
+    return NEXT_BREAK;
 }
 
-static enum smtp_io get_reply(struct transaction *t, int64_t timeout_s)
-{
-    enum smtp_io io = smtp_conn_reply(t->c, timeout_s, &t->reply);
-
-    if (io == SMTP_IO_OK)
-        t->any_reply = true;
-    return io;
-}
-
-static int rset(struct transaction *t)
+static enum next rset(struct smtp_transaction *t)
 {
     smtp_conn_put(t->c, "RSET\r\n");
-    return get_reply(t, t->job->s->p.rset_timeout_s) == SMTP_IO_OK && t->reply.code == 250 ? 0 : -1;
+    t->state = ST_RSET;
+    return NEXT_REPLY;
 }
 
-static int read_mail_reply(struct transaction *t)
+/* The next recipients: all that may be under way at once; and DATA, if these are the last and the server need not be asked first. */
+static void put_rcpts(struct smtp_transaction *t)
 {
-    enum smtp_io io = get_reply(t, t->job->s->p.mail_timeout_s);
+    struct deliver_request *r = t->job->r;
+    size_t limit = t->pipelined ? PIPELINE_BATCH : 1;
 
+    for (size_t n = 0; t->next_rcpt < r->nrcpts && n < limit; t->next_rcpt++) {
+        struct smtp_rcpt *rcpt = &t->job->rcpts[t->next_rcpt];
+
+        if (rcpt->final)
+            continue;
+        put_rcpt(t->job, t->c, t->next_rcpt);
+        rcpt->offered = true;
+        n++;
+    }
+    if (t->pipelined && t->next_rcpt == r->nrcpts && !deliver_is_probe(r)) {
+        smtp_conn_put(t->c, "DATA\r\n");
+        t->data_sent = true;
+    }
+}
+
+/* MAIL, or a recipient, has its reply: what comes now. */
+static enum next go_on(struct smtp_transaction *t)
+{
+    size_t nrcpts = t->job->r->nrcpts;
+
+    for (;;) {
+        while (t->answered < t->next_rcpt && !t->job->rcpts[t->answered].offered)
+            t->answered++;
+        if (t->answered < t->next_rcpt) {
+            t->state = ST_RCPT;
+            return NEXT_REPLY;
+        }
+        if (t->data_sent)
+            break;
+        if (t->mail_refused)
+            return rset(t);
+        if (t->next_rcpt == nrcpts) {
+            if (deliver_is_probe(t->job->r) || t->accepted == 0)
+                return rset(t);
+            smtp_conn_put(t->c, "DATA\r\n");
+            break;
+        }
+        put_rcpts(t);
+    }
+    t->state = ST_DATA;
+    return NEXT_REPLY;
+}
+
+static enum next on_mail(struct smtp_transaction *t, enum smtp_io io)
+{
     if (io != SMTP_IO_OK)
         return broken(t, io, "sending MAIL FROM");
     if (t->reply.code / 100 != 2) {
         judge_open(t->job, t->c, &t->reply, "MAIL FROM command", false);
-        return 1;
+        t->mail_refused = true;
     }
-    return 0;
+    return go_on(t);
 }
 
-/* RCPT commands in batches, DATA with the last batch when pipelining. 0, 1: MAIL was refused, -1: broken. */
-static int envelope(struct transaction *t)
+static enum next on_rcpt(struct smtp_transaction *t, enum smtp_io io)
 {
-    struct deliver_request *r = t->job->r;
-    const struct smtp_params *p = &t->job->s->p;
-    size_t next = 0;
-    int mail = 2; /* reply not read yet */
+    size_t i = t->answered;
 
-    put_mail(t->job, t->c);
-    if (!t->pipelined) {
-        mail = read_mail_reply(t);
-        if (mail != 0)
-            return mail;
+    if (io != SMTP_IO_OK)
+        return t->mail_refused ? NEXT_BREAK : broken(t, io, "sending RCPT TO");
+    t->answered++;
+    if (t->mail_refused) /* an echo of that */
+        return go_on(t);
+    if (t->reply.code / 100 == 2) {
+        t->job->rcpts[i].accepted = true;
+        t->accepted++;
+        if (deliver_is_probe(t->job->r)) /* that is all there is to know */
+            smtp_judge(t->job, t->c, i, &t->reply, "RCPT TO command");
+    } else {
+        smtp_judge(t->job, t->c, i, &t->reply, "RCPT TO command");
     }
-    while (next < r->nrcpts) {
-        size_t batch[PIPELINE_BATCH];
-        size_t n = 0;
-        size_t limit = t->pipelined ? PIPELINE_BATCH : 1;
-
-        for (; next < r->nrcpts && n < limit; next++) {
-            if (t->job->rcpts[next].final)
-                continue;
-            put_rcpt(t->job, t->c, next);
-            t->job->rcpts[next].offered = true;
-            batch[n++] = next;
-        }
-        if (t->pipelined && next == r->nrcpts && !deliver_is_probe(r)) {
-            smtp_conn_put(t->c, "DATA\r\n");
-            t->data_sent = true;
-        }
-        if (mail == 2) {
-            mail = read_mail_reply(t);
-            if (mail == -1)
-                return -1;
-        }
-        for (size_t i = 0; i < n; i++) {
-            enum smtp_io io = get_reply(t, p->rcpt_timeout_s);
-
-            if (io != SMTP_IO_OK)
-                return mail == 0 ? broken(t, io, "sending RCPT TO") : -1;
-            if (mail != 0)
-                continue; /* MAIL was refused: these are echoes */
-            if (t->reply.code / 100 == 2) {
-                t->job->rcpts[batch[i]].accepted = true;
-                t->accepted++;
-                if (deliver_is_probe(r)) /* that is all there is to know */
-                    judge(t->job, t->c, batch[i], &t->reply, "RCPT TO command");
-            } else {
-                judge(t->job, t->c, batch[i], &t->reply, "RCPT TO command");
-            }
-        }
-        if (mail == 1 && !t->data_sent)
-            return 1;
-    }
-    return mail;
+    return go_on(t);
 }
 
-static int end_of_data(struct transaction *t)
+static enum next on_data(struct smtp_transaction *t, enum smtp_io io)
 {
     const struct smtp_params *p = &t->job->s->p;
-    bool to_7bit = (t->c->features & SMTP_FEATURE_8BITMIME) == 0 && !p->disable_mime_conversion &&
-                   (t->job->r->msg.flags & MAIL_FACT_8BIT) != 0;
-    enum smtp_io io = smtp_conn_send_content(t->c, t->job->r, buf_view(&t->job->header), to_7bit,
-                                             p->line_length_limit, p->data_xfer_timeout_s);
+    bool to_7bit;
 
-    if (io != SMTP_IO_OK) {
-        /* a server that hangs up in the middle often says why first */
+    if (io != SMTP_IO_OK)
+        return broken(t, io, "sending DATA command");
+    if (t->accepted == 0) {
+        if (t->reply.code / 100 != 3)
+            return rset(t);
+        /* it wants data although nobody is there to get them: an empty message, which it must refuse */
+        smtp_conn_put(t->c, ".\r\n");
+        t->state = ST_EMPTY;
+        return NEXT_REPLY;
+    }
+    if (t->reply.code / 100 != 3) {
+        judge_open(t->job, t->c, &t->reply, "DATA command", true);
+        return t->reply.code == 421 ? NEXT_BREAK : rset(t);
+    }
+    to_7bit = (t->c->features & SMTP_FEATURE_8BITMIME) == 0 && !p->disable_mime_conversion &&
+              (t->job->r->msg.flags & MAIL_FACT_8BIT) != 0;
+    io = smtp_conn_send_content(t->c, t->job->r, buf_view(&t->job->header), to_7bit,
+                                p->line_length_limit, p->data_xfer_timeout_s);
+    if (io != SMTP_IO_OK) /* a server that hangs up in the middle often says why first */
         return broken(t, io, "sending message body");
-    }
-    io = get_reply(t, p->data_done_timeout_s);
+    t->is_sent = true;
+    t->state = ST_CONTENT;
+    return NEXT_REPLY;
+}
+
+static enum next on_content(struct smtp_transaction *t, enum smtp_io io)
+{
     if (io == SMTP_IO_OK) {
         judge_open(t->job, t->c, &t->reply, "end of DATA command", true);
-        return t->reply.code == 421 || !smtp_conn_content_taken(t->c) ? -1 : 0;
+        return t->reply.code == 421 || !smtp_conn_content_taken(t->c) ? NEXT_BREAK : NEXT_KEEP;
     }
     smtp_io_explain(t->c, io, "sending end of data -- message may be sent more than once", &t->err);
     for (size_t i = 0; i < t->job->r->nrcpts; i++) {
@@ -306,40 +269,49 @@ static int end_of_data(struct transaction *t)
             rcpt->final = true;
         }
     }
-    return -1;
+    return NEXT_BREAK;
 }
 
-/* DATA's reply and what follows from it. */
-static int data(struct transaction *t)
+static enum next on_empty(struct smtp_transaction *t, enum smtp_io io)
+{
+    (void) t;
+    return io == SMTP_IO_OK ? NEXT_KEEP : NEXT_BREAK;
+}
+
+static enum next on_rset(struct smtp_transaction *t, enum smtp_io io)
+{
+    return io == SMTP_IO_OK && t->reply.code == 250 ? NEXT_KEEP : NEXT_BREAK;
+}
+
+static enum next (*const on_reply[])(struct smtp_transaction *t, enum smtp_io io) = {
+    [ST_MAIL] = on_mail,       [ST_RCPT] = on_rcpt,   [ST_DATA] = on_data,
+    [ST_CONTENT] = on_content, [ST_EMPTY] = on_empty, [ST_RSET] = on_rset,
+};
+
+/* For the reply that comes next. */
+static int64_t timeout_of(const struct smtp_transaction *t)
 {
     const struct smtp_params *p = &t->job->s->p;
-    enum smtp_io io;
 
-    if (!t->data_sent) {
-        if (t->accepted == 0)
-            return rset(t);
-        smtp_conn_put(t->c, "DATA\r\n");
+    switch (t->state) {
+    case ST_NEW:
+    case ST_MAIL:
+        return p->mail_timeout_s;
+    case ST_RCPT:
+        return p->rcpt_timeout_s;
+    case ST_DATA:
+        return p->data_init_timeout_s;
+    case ST_CONTENT:
+    case ST_EMPTY:
+        return p->data_done_timeout_s;
+    case ST_RSET:
+        break;
     }
-    io = get_reply(t, p->data_init_timeout_s);
-    if (io != SMTP_IO_OK)
-        return broken(t, io, "sending DATA command");
-    if (t->accepted == 0) {
-        if (t->reply.code / 100 != 3)
-            return rset(t);
-        /* it wants data although nobody is there to get them: an empty message, which it must refuse */
-        smtp_conn_put(t->c, ".\r\n");
-        io = get_reply(t, p->data_done_timeout_s);
-        return io == SMTP_IO_OK ? 0 : -1;
-    }
-    if (t->reply.code / 100 != 3) {
-        judge_open(t->job, t->c, &t->reply, "DATA command", true);
-        return t->reply.code == 421 ? -1 : rset(t);
-    }
-    return end_of_data(t);
+    return p->rset_timeout_s;
 }
 
 /* This host's server cannot take the message: that is told of all recipients, and nothing is said to it. */
-static void refuse(struct transaction *t, struct dsn_status *st)
+static void refuse(struct smtp_transaction *t, struct dsn_status *st)
 {
     for (size_t i = 0; i < t->job->r->nrcpts; i++) {
         if (t->job->rcpts[i].final)
@@ -349,7 +321,7 @@ static void refuse(struct transaction *t, struct dsn_status *st)
     }
 }
 
-static bool is_too_big(struct transaction *t)
+static bool is_too_big(struct smtp_transaction *t)
 {
     const struct proto_deliver *m = &t->job->r->msg;
     struct buf text = BUF_INIT(ERR_TEXT_MAX);
@@ -383,7 +355,7 @@ static bool needs_utf8(const struct smtp_job *job)
     return needed;
 }
 
-static bool lacks_utf8(struct transaction *t)
+static bool lacks_utf8(struct smtp_transaction *t)
 {
     struct buf text = BUF_INIT(ERR_TEXT_MAX);
     struct dsn_status st = {.outcome = OUTCOME_BOUNCED, .code = SLICE_LIT("5.6.7")};
@@ -399,7 +371,7 @@ static bool lacks_utf8(struct transaction *t)
 }
 
 /* A queue that is handed over must not come in here again. */
-static bool is_handed_to_self(const struct transaction *t)
+static bool is_handed_to_self(const struct smtp_transaction *t)
 {
     struct err err = ERR_INIT;
 
@@ -411,25 +383,84 @@ static bool is_handed_to_self(const struct transaction *t)
     return true;
 }
 
-int smtp_transaction(struct smtp_job *job, struct smtp_conn *c, bool *lost_early)
+struct smtp_transaction *smtp_transaction_new(struct smtp_job *job, struct smtp_conn *c)
 {
-    struct transaction t = {.job = job, .c = c, .err = ERR_INIT};
-    int ret;
+    struct smtp_transaction *t = xcalloc(1, sizeof(*t));
 
-    *lost_early = false;
+    t->job = job;
+    t->c = c;
+    smtp_reply_init(&t->reply);
     c->uses++;
-    t.pipelined = (c->features & SMTP_FEATURE_PIPELINING) != 0;
+    t->pipelined = (c->features & SMTP_FEATURE_PIPELINING) != 0;
     for (size_t i = 0; i < job->r->nrcpts; i++)
         job->rcpts[i].offered = job->rcpts[i].accepted = false;
-    if (is_handed_to_self(&t) || is_too_big(&t) || lacks_utf8(&t))
-        return 0;
-    smtp_reply_init(&t.reply);
-    ret = envelope(&t);
-    if (ret == 0)
-        ret = deliver_is_probe(job->r) ? rset(&t) : data(&t);
-    else if (ret == 1)
-        ret = t.data_sent ? data(&t) : rset(&t);
-    *lost_early = ret == -1 && !t.any_reply && c->uses > 1;
-    smtp_reply_fini(&t.reply);
-    return ret;
+    return t;
+}
+
+void smtp_transaction_free(struct smtp_transaction **t)
+{
+    if (*t == NULL)
+        return;
+    smtp_reply_fini(&(*t)->reply);
+    free(*t);
+    *t = NULL;
+}
+
+static void begin(struct smtp_transaction *t)
+{
+    put_mail(t->job, t->c);
+    if (t->pipelined)
+        put_rcpts(t);
+    t->state = ST_MAIL;
+}
+
+/* Sends what is to be sent, and looks for a reply; only if nothing was sent, as it cannot be there yet. AGAIN: it is to be waited for. */
+static enum smtp_io next_reply(struct smtp_transaction *t, unsigned happened)
+{
+    int64_t timeout_s = timeout_of(t);
+    bool has_sent = t->is_sent || t->c->out.len > 0;
+    enum smtp_io io = smtp_conn_flush(t->c, timeout_s);
+
+    t->is_sent = false;
+    if (io == SMTP_IO_OK)
+        io = has_sent ? SMTP_IO_AGAIN : smtp_conn_reply_now(t->c, &t->reply);
+    if (io != SMTP_IO_AGAIN)
+        return io;
+    /* each piece of a reply has all of the time */
+    if (has_sent || t->received != t->c->received) {
+        t->received = t->c->received;
+        t->deadline = mono_after_ms(mono_now(), timeout_s * 1000);
+    } else if ((happened & POLLER_TIMEOUT) != 0) {
+        return SMTP_IO_TIMEOUT;
+    } else if ((happened & POLLER_HANGUP) != 0) {
+        return SMTP_IO_LOST; /* that it gave nothing to read says that it cannot be waited for */
+    }
+    return SMTP_IO_AGAIN;
+}
+
+enum smtp_progress smtp_transaction_go(struct smtp_transaction *t, struct deliver_wait *wait)
+{
+    if (t->state == ST_NEW) {
+        if (is_handed_to_self(t) || is_too_big(t) || lacks_utf8(t))
+            return SMTP_ENDED;
+        begin(t);
+    }
+    for (;;) {
+        enum smtp_io io = next_reply(t, wait->happened);
+
+        if (io == SMTP_IO_AGAIN) {
+            wait->fd = t->c->fd;
+            wait->deadline = t->deadline;
+            return SMTP_WAITS;
+        }
+        switch (on_reply[t->state](t, io)) {
+        case NEXT_REPLY:
+            break;
+        case NEXT_KEEP:
+            return SMTP_ENDED;
+        case NEXT_BREAK:
+            return SMTP_BROKEN;
+        }
+        wait->happened = 0;
+    }
 }

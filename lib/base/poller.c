@@ -289,7 +289,8 @@ static int watch_locked(struct poller *p, struct poller_item *item, int fd, unsi
 {
     struct watch *w = watch_of_locked(p, fd);
     struct epoll_event ev = {.data.u64 = (uint64_t) (uint32_t) fd << 32 | ++p->calls};
-    int op = w->owner == item ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    /* another one's: most likely it was handed over, and is in the set */
+    int op = w->owner != NULL ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
 
     ev.events = EPOLLRDHUP | ((events & POLLER_STAYS) != 0 ? EPOLLET : EPOLLONESHOT);
     if ((events & POLLER_READ) != 0)

@@ -30,7 +30,15 @@ struct deliver_request {
     int delay_resolution; /* the same: places after the point in delay= and delays= */
     deliver_filter_fn *filter; /* the same; NULL: none */
     void *filter_arg;
-    void *session; /* master/agent.c's */
+    void *session;  /* master/agent.c's */
+    void *delivery; /* the agent's, of a delivery in steps */
+};
+
+/* What a delivery in steps waits for between two of them (master/agent.h). */
+struct deliver_wait {
+    unsigned happened; /* POLLER_ bits, for the step: why it is called; 0 at the first one */
+    int fd;            /* set by the step: to become readable */
+    struct mono_time deadline;
 };
 
 /* Reads one whole request; waits up to timeout_ms for its first frame. CHAN_EOF: the queue manager left. */
