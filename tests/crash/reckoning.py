@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 
+from faults import allow_preloading
 from instance import wait_for
 from ledger import MOVED
 
@@ -137,8 +138,7 @@ def main(prefix, run, options=()):
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--keep", action="store_true", help="leave the instance's files")
     args = parser.parse_args()
-    # what is preloaded comes before the sanitizer's library
-    os.environ["ASAN_OPTIONS"] = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))
+    allow_preloading()
     root = pathlib.Path(tempfile.mkdtemp(prefix=f"postrider-{prefix}-"))
     root.chmod(0o755)
     print(f"seed {args.seed}", flush=True)
