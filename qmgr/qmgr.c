@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "mail/flow.h"
 #include "qmgr/qmgr_int.h"
 
@@ -179,12 +180,22 @@ static bool is_quiet(const struct qmgr *q)
     return busy == 0 && q->nhelping == 0 && !report_is_busy(q);
 }
 
+/* For `postfix metrics`: the longest turn since the mail system was started. */
+static void tell_longest_turn(struct qmgr *q)
+{
+    int64_t us = loop_longest_us(q->loop);
+
+    if (us > atomic_load(q->longest_turn_us))
+        atomic_store(q->longest_turn_us, us);
+}
+
 static void tick(void *arg)
 {
     struct qmgr *q = arg;
     struct mono_time now = loop_now(q->loop);
 
     (void) qmgr_now_us(q);
+    tell_longest_turn(q);
     if (q->clock_unsaved)
         save_clock(q);
     suspend_tick(q);
@@ -250,6 +261,7 @@ static int open_store(struct qmgr *q, struct err *err)
 int qmgr_begin(struct qmgr *q, struct loop *loop, struct err *err)
 {
     q->loop = loop;
+    q->longest_turn_us = metrics_counter("qmgr_longest_turn_us");
     q->resolvers = pool_new("resolve", (unsigned) q->gen->p.resolver_threads, RESOLVER_STACK);
     q->movers = pool_new("move", 1, 0);
     q->flush = loop_timer_new(q->loop, flush, q);

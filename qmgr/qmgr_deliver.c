@@ -2,34 +2,16 @@
 /*
  * qmgr_deliver.c - delivery requests: which are made (with qmgr_sched.h), how they go to the agents, what comes back.
  *
- * Trouble with a service itself (no connection, or it broke off) says nothing about mail or destinations: the transport
- * pauses for a second, longer each time, and its recipients stay in line. Three times in a row: it is suspended for
- * transport_retry_time and what waits for it is deferred. A recipient with which an agent broke off three times is
- * deferred, too: it may be what kills the agent.
+ * A recipient with which an agent broke off three times is deferred: it may be what kills the agent. Otherwise trouble with a
+ * service is seen to in qmgr_deliver_service.c.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "qmgr/qmgr_int.h"
+#include "qmgr/qmgr_deliver_int.h"
 
 #define REQUESTS_A_TURN 256 /* of one transport */
-#define FAILS_MAX       3
 #define BREAKS_MAX      3
-#define DEFER_CODE      "4.3.2"
-#define DEFER_TEXT      "deferred transport"
-
-struct agents {
-    struct qmgr *qmgr;
-    struct sched_transport *transport;
-    struct link_pool *links;
-    bool defers; /* defer_transports */
-    unsigned fails;
-    struct mono_time paused_until;    /* 0: not paused */
-    struct mono_time full_until;      /* the service takes no more connections; 0: it does */
-    struct mono_time suspended_until; /* 0: not suspended */
-    char reason[200];
-};
 
 struct request {
     struct agents *agents;
@@ -39,254 +21,6 @@ struct request {
     unsigned open; /* recipients without status */
     enum sched_outcome outcome;
 };
-
-static void put_in_line(struct part *p, struct rcpt *r);
-
-static bool on_frame(void *request, const struct frame *f, struct err *err);
-static void on_broken(void *request, bool fresh, const char *why);
-
-static void set_limits(struct agents *a)
-{
-    struct sched_limits limits;
-    struct err err = ERR_INIT;
-
-    if (qmgr_config_limits(a->qmgr->gen, sched_transport_name(a->transport), &limits, &err) == -1)
-        log_warning("%s", err.text);
-    sched_transport_set_limits(a->transport, &limits);
-    a->defers = qmgr_config_defers(a->qmgr->gen, slice_str(sched_transport_name(a->transport)));
-}
-
-static struct agents *agents_of(struct qmgr *q, struct slice name)
-{
-    static const struct link_events events = {on_frame, on_broken};
-    bool made;
-    struct sched_transport *t = sched_transport(q->sched, name, &made);
-    struct buf path = BUF_INIT(SIZE_MAX);
-    struct agents *a;
-
-    if (!made)
-        return sched_transport_data(t);
-    a = xcalloc(1, sizeof(*a));
-    a->qmgr = q;
-    a->transport = t;
-    qmgr_service_path(q, sched_transport_name(t), &path);
-    a->links = link_pool_new(q->loop, buf_cstr(&path), "qmgr", &events);
-    buf_fini(&path);
-    sched_transport_set_data(t, a);
-    set_limits(a);
-    return a;
-}
-
-/* --- into line --------------------------------------------------------------------------------- */
-
-/*
- * Has the deferral logged by the retry service, or does it here if that is out of order. What is to be handed over stays as it is; it
- * comes here only because its one next hop was given up.
- */
-static void defer(struct part *p, struct rcpt *r, struct slice code, struct slice text)
-{
-    struct agents *retry = agents_of(p->m->qmgr, SLICE_LIT("retry"));
-
-    if (p->m->handover != NULL) {
-        handover_stop(p->m->handover, text);
-        message_outcome(p, r, &(struct dsn_status){.outcome = OUTCOME_DEFERRED});
-        return;
-    }
-    if (code.len == 0)
-        code = SLICE_LIT("4.3.0");
-    text = slice_sub(text, 0, 1000);
-    if (retry->suspended_until.us != 0 || slice_eq_str(r->transport, "retry") ||
-        slice_eq_str(r->transport, "error")) {
-        message_defer_here(p, r, code, text);
-        return;
-    }
-    r->transport = SLICE_LIT("retry");
-    r->nexthop = slice_str(arena_printf(p->arena, "%.*s %.*s", SLICE_FMT(code), SLICE_FMT(text)));
-    put_in_line(p, r);
-}
-
-static void defer_dead(struct part *p, struct rcpt *r, const struct sched_dest *d)
-{
-    struct slice reason = sched_dest_reason_text(d);
-
-    if (p->m->handover == NULL)
-        reason = slice_str(
-            arena_printf(p->arena, "delivery temporarily suspended: %.*s", SLICE_FMT(reason)));
-    defer(p, r, sched_dest_reason_code(d), reason);
-}
-
-static void revive_transport(struct sched_transport *t, void *arg)
-{
-    struct agents *a = sched_transport_data(t);
-
-    (void) arg;
-    a->fails = 0;
-    a->paused_until.us = a->full_until.us = a->suspended_until.us = 0;
-}
-
-/* It is logged once, and again when somebody has asked for the attempt or the suspension says something else. */
-static void put_suspended(struct part *p, struct rcpt *r, const struct suspension *s)
-{
-    struct dsn_status status = {.outcome = OUTCOME_DEFERRED, .code = SLICE_LIT(DEFER_CODE)};
-
-    p->m->is_suspended = true;
-    p->m->suspended_at = p->m->qmgr->suspensions_ended;
-    r->suspended_until_us = s->until_us;
-    status.text = slice_str(suspension_text(s, p->arena));
-    if (slice_eq(r->s->reason, status.text) && !p->m->is_flushed)
-        message_outcome(p, r, &status);
-    else
-        defer(p, r, status.code, status.text);
-}
-
-static void put_in_line(struct part *p, struct rcpt *r)
-{
-    struct agents *a = agents_of(p->m->qmgr, r->transport);
-    const struct suspension *s = suspend_of(p, r);
-    struct sched_dest *d;
-
-    if (s != NULL) {
-        put_suspended(p, r, s);
-        return;
-    }
-    if (p->m->is_flushed)
-        revive_transport(a->transport, NULL);
-    if (a->suspended_until.us != 0) {
-        defer(p, r, SLICE_LIT("4.3.0"), slice_str(a->reason));
-        return;
-    }
-    if (a->defers && !p->m->is_flushed) {
-        defer(p, r, SLICE_LIT(DEFER_CODE), SLICE_LIT(DEFER_TEXT));
-        return;
-    }
-    d = sched_dest(a->transport, r->nexthop, r->addr);
-    if (p->m->is_flushed)
-        sched_dest_revive(d);
-    if (sched_dest_is_dead(d))
-        defer_dead(p, r, d);
-    else
-        sched_add(d, &p->jobs, p, p->m->lane, &r->line);
-}
-
-void deliver_message(struct part *p)
-{
-    struct active *m = p->m;
-    struct qmgr *q = m->qmgr;
-
-    for (size_t i = 0; i < p->nrcpts; i++)
-        if (p->rcpts[i].state == RCPT_WAITING)
-            put_in_line(p, &p->rcpts[i]);
-    m->lane = sched_settle(&p->jobs, m->lane, m->cursor.total - m->cursor.next);
-    message_check(p);
-    qmgr_wake(q);
-}
-
-/* A part of which nothing is concerned keeps its place in line. */
-static bool has_suspended(const struct part *p)
-{
-    for (size_t i = 0; i < p->nrcpts; i++)
-        if (p->rcpts[i].state == RCPT_WAITING && suspend_of(p, &p->rcpts[i]) != NULL)
-            return true;
-    return false;
-}
-
-static void line_up_again(struct part *p)
-{
-    struct sched_rcpt *next;
-
-    for (struct sched_rcpt *line = sched_withdraw(&p->jobs); line != NULL; line = next) {
-        next = line->next;
-        line->next = NULL;
-        put_in_line(p, (struct rcpt *) line); /* its first member */
-    }
-    message_check(p);
-}
-
-void deliver_suspend(struct active *m)
-{
-    struct part *next;
-    bool any = false;
-
-    if (message_is_withdrawn(m))
-        return;
-    m->guard++;
-    for (struct part *p = TAILQ_FIRST(&m->parts); p != NULL; p = next) {
-        next = TAILQ_NEXT(p, list);
-        if (p->phase != PHASE_DELIVERING || !has_suspended(p))
-            continue;
-        line_up_again(p);
-        any = true;
-    }
-    m->guard--;
-    if (any)
-        active_go_on(m);
-}
-
-/* Defers all that waits for the destination. */
-static void empty_dest(struct sched_dest *d, const char *suspended)
-{
-    struct sched_rcpt *line;
-    void *message;
-
-    while ((line = sched_dest_take(d, &message)) != NULL) {
-        struct rcpt *r = (struct rcpt *) line; /* its first member */
-        struct part *p = message;
-
-        if (suspended != NULL)
-            defer(p, r, SLICE_LIT("4.3.0"), slice_str(suspended));
-        else
-            defer_dead(p, r, d);
-        message_check(p);
-    }
-}
-
-static void kill_dest(struct agents *a, struct sched_dest *d, const struct retry_schedule *schedule)
-{
-    int64_t ms = a->qmgr->gen->p.minimal_backoff_s * 1000;
-
-    if (schedule != NULL && schedule->times_s[0] * 1000 < ms)
-        ms = schedule->times_s[0] * 1000; /* or its attempts would be none */
-    sched_dest_kill(d, mono_after_ms(loop_now(a->qmgr->loop), ms));
-    empty_dest(d, NULL);
-}
-
-/* --- the service's own trouble ------------------------------------------------------------------- */
-
-static void collect_dest(struct sched_dest *d, void *arg)
-{
-    vec_push(arg, d);
-}
-
-static void suspend(struct agents *a)
-{
-    struct vec dests = VEC_INIT;
-
-    a->suspended_until =
-        mono_after_ms(loop_now(a->qmgr->loop), a->qmgr->gen->p.transport_retry_s * 1000);
-    sched_each_dest(a->transport, collect_dest, &dests);
-    for (size_t i = 0; i < dests.len; i++)
-        empty_dest(dests.items[i], a->reason);
-    vec_fini(&dests);
-}
-
-static void service_failed(struct agents *a, const char *why)
-{
-    struct mono_time now = loop_now(a->qmgr->loop);
-    int64_t pause_s;
-
-    if (a->paused_until.us != 0)
-        return; /* one fault, seen on several connections */
-    a->fails++;
-    pause_s = 1LL << (a->fails - 1 > 10 ? 10 : a->fails - 1);
-    if (pause_s > a->qmgr->gen->p.transport_retry_s)
-        pause_s = a->qmgr->gen->p.transport_retry_s;
-    a->paused_until = mono_after_ms(now, pause_s * 1000);
-    log_warning("transport %s: private/%s: %s", sched_transport_name(a->transport),
-                sched_transport_name(a->transport), why);
-    snprintf(a->reason, sizeof(a->reason), "mail transport unavailable");
-    if (a->fails >= FAILS_MAX)
-        suspend(a);
-}
 
 /* --- requests ---------------------------------------------------------------------------------- */
 
@@ -391,7 +125,7 @@ static bool start_one(struct agents *a)
         if (sched_transport_busy(a->transport) > 0)
             a->full_until = mono_after_ms(loop_now(q->loop), 1000);
         else
-            service_failed(a, err.text);
+            agents_failed(a, err.text);
         return false;
     }
     if (!sched_next(a->transport, loop_now(q->loop), &rq->r))
@@ -430,6 +164,8 @@ void deliver_pump(struct qmgr *q)
 {
     struct mono_time until;
 
+    if (line_defer_given_up(q))
+        qmgr_wake(q);
     sched_each_transport(q->sched, pump_transport, q);
     until = sched_delayed_until(q->sched);
     if (until.us != q->delayed_until.us) {
@@ -526,7 +262,7 @@ static bool on_frame(void *request, const struct frame *f, struct err *err)
     link_release(&rq->link);
     a->fails = 0;
     if (end_request(rq))
-        kill_dest(a, rq->r.dest, ((struct rcpt *) rq->r.rcpts)->schedule);
+        line_kill_dest(a, rq->r.dest, ((struct rcpt *) rq->r.rcpts)->schedule);
     free(rq);
     p->requests--;
     qmgr_wake(a->qmgr);
@@ -583,77 +319,12 @@ static void on_broken(void *request, bool fresh, const char *why)
         log_warning("%.*s: transport %s broke off a delivery: %s", SLICE_FMT(p->m->env.queue_id),
                     sched_transport_name(a->transport), why);
     if (sched_dest_is_dead(d))
-        empty_dest(d, NULL);
+        sched_dest_give_up(d, NULL);
     p->requests--;
     message_check(p);
     if (!fresh)
-        service_failed(a, why);
+        agents_failed(a, why);
     qmgr_wake(q);
 }
 
-/* --- time -------------------------------------------------------------------------------------- */
-
-static void tick_transport(struct sched_transport *t, void *arg)
-{
-    struct agents *a = sched_transport_data(t);
-    struct qmgr *q = a->qmgr;
-    const struct mono_time *now = arg;
-
-    if (a->paused_until.us != 0 && now->us >= a->paused_until.us)
-        a->paused_until.us = 0;
-    if (a->full_until.us != 0 && now->us >= a->full_until.us)
-        a->full_until.us = 0;
-    if (a->suspended_until.us != 0 && now->us >= a->suspended_until.us)
-        a->suspended_until.us = 0;
-    link_pool_tick(a->links, *now, q->gen->max_idle_s * 1000);
-}
-
-void deliver_tick(struct qmgr *q, struct mono_time now)
-{
-    sched_tick(q->sched, now);
-    sched_each_transport(q->sched, tick_transport, &now);
-}
-
-static void reconfigure_transport(struct sched_transport *t, void *arg)
-{
-    (void) arg;
-    set_limits(sched_transport_data(t));
-}
-
-void deliver_reconfigure(struct qmgr *q)
-{
-    sched_each_transport(q->sched, reconfigure_transport, NULL);
-}
-
-void deliver_revive(struct qmgr *q)
-{
-    sched_revive_all(q->sched);
-    sched_each_transport(q->sched, revive_transport, NULL);
-}
-
-void deliver_pause(struct qmgr *q, struct slice transport, struct deliver_pause *out)
-{
-    const struct agents *a = agents_of(q, transport);
-
-    *out = (struct deliver_pause){
-        .paused_until = a->paused_until.us != 0 ? a->paused_until : a->full_until,
-        .reason = a->paused_until.us != 0 ? a->reason : "takes no more connections",
-        .busy = sched_transport_busy(a->transport),
-        .processes = sched_transport_limits(a->transport)->processes,
-    };
-}
-
-static void fini_transport(struct sched_transport *t, void *arg)
-{
-    struct agents *a = sched_transport_data(t);
-
-    (void) arg;
-    link_pool_free(&a->links, free);
-    free(a);
-    sched_transport_set_data(t, NULL);
-}
-
-void deliver_fini(struct qmgr *q)
-{
-    sched_each_transport(q->sched, fini_transport, NULL);
-}
+const struct link_events deliver_link_events = {on_frame, on_broken};

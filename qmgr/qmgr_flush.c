@@ -3,6 +3,8 @@
  * qmgr_flush.c - postqueue -f, -i, -s, and ETRN: deferred mail is tried now. For that mail no site is dead, no transport suspended or
  * in defer_transports, or it would only be deferred again.
  *
+ * Mail that is just being deferred, as its site was found dead, is active yet, and is tried again when that is done.
+ *
  * One site: it must be one of fast_flush_domains. The domain of what is deferred is kept with each message, as a number, so
  * that only messages are read that are for the site, for several, or that nobody has looked at since the process began.
  */
@@ -134,6 +136,10 @@ static enum step walk(struct flush *f)
             qmgr_wake(f->q);
             return STEP_DONE;
         }
+        if (qd->where == IN_ACTIVE) {
+            f->count += message_ask(qd->active, f->site);
+            reads++;
+        }
         if (qd->where != IN_DEFERRED || (f->site != NULL && !may_be_for_site(f, qd)))
             continue;
         reads += f->site != NULL;
@@ -205,6 +211,8 @@ static void flush_id(struct client *c, struct slice id)
     if (qd->where == IN_DEFERRED) {
         qd->flushed = true;
         queue_place(&q->queue, qd, IN_DUE);
+    } else if (qd->where == IN_ACTIVE) {
+        (void) message_ask(qd->active, NULL);
     }
     qmgr_wake(q);
     client_answer(c, PROTO_OK, 1, "");

@@ -232,9 +232,10 @@ struct active {
     TAILQ_ENTRY(active) handover_list;
     uint64_t ends_for; /* number of the handover that waits for the end of this attempt; 0: none */
     uint64_t kept;     /* recipients that the other host has been offered and has not taken */
-    struct slice kept_addr, kept_reason;          /* one of them */
-    bool is_suspended;                            /* so a recipient was deferred */
-    uint64_t suspended_at;                        /* qmgr.suspensions_ended then */
+    struct slice kept_addr, kept_reason; /* one of them */
+    bool is_asked_again;                 /* another attempt follows at once: see message_ask() */
+    bool is_suspended;                   /* so a recipient was deferred */
+    uint64_t suspended_at;               /* qmgr.suspensions_ended then */
     bool wants_delete, wants_hold, wants_requeue; /* asked for while it was active */
     bool delay_judged, delay_due;                 /* of this attempt */
     bool traced; /* the sender is told of this attempt, recipient by recipient */
@@ -279,6 +280,11 @@ void message_over(struct active *m);
 void message_remove(struct qmgr *q, struct queued *qd);
 /* Logs a recipient's line as an agent does, and defers it: where no agent can be asked. */
 void message_defer_here(struct part *p, struct rcpt *r, struct slice code, struct slice text);
+/*
+ * A flush (of a site; NULL: of all) comes while it is active: true if recipients of it were deferred already, or are about to be without
+ * having been tried. Then it is tried again when this attempt is over.
+ */
+bool message_ask(struct active *m, const char *site);
 /* The notes of this message go to disk soon. */
 void qmgr_dirty(struct qmgr *q);
 
@@ -462,6 +468,7 @@ struct qmgr {
     uint64_t handovers;                       /* begun so far */
     struct buf scratch;                       /* for one message's encoding */
     struct arena *reading;                    /* for one message's record */
+    _Atomic int64_t *longest_turn_us;         /* a metric */
     struct loop_timer *tick;
     struct loop_timer *delayed; /* for the earliest end of a rate delay: delayed_until */
     struct mono_time delayed_until;

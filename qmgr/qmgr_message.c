@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "mail/address.h"
 #include "mail/deliver.h"
 #include "mail/flow.h"
 #include "qmgr/qmgr_int.h"
@@ -360,6 +361,43 @@ void message_conclude(struct part *p)
     active_part_over(p);
 }
 
+static bool is_deferred(const struct rcpt *r, bool some_given_up)
+{
+    switch ((enum rcpt_state) r->state) {
+    case RCPT_WAITING:
+        return some_given_up || slice_eq_str(r->transport, "retry");
+    case RCPT_INFLIGHT:
+        return slice_eq_str(r->transport, "retry");
+    case RCPT_DEFERRED:
+        return true;
+    case RCPT_DONE:
+    case RCPT_FAILED:
+        break;
+    }
+    return false;
+}
+
+bool message_ask(struct active *m, const char *site)
+{
+    struct part *p;
+
+    if (m->handover != NULL || m->is_withdrawn)
+        return false;
+    /* of parts that are over nothing is known here but that */
+    m->is_asked_again |= m->is_left;
+    TAILQ_FOREACH(p, &m->parts, list)
+    {
+        bool some_given_up = sched_is_given_up(&p->jobs);
+
+        /* else a helper has its recipients, and nothing was decided yet */
+        for (size_t i = 0; p->phase != PHASE_RESOLVING && i < p->nrcpts && !m->is_asked_again; i++)
+            m->is_asked_again =
+                is_deferred(&p->rcpts[i], some_given_up) &&
+                (site == NULL || slice_caseeq_str(address_domain(p->rcpts[i].s->r.addr), site));
+    }
+    return m->is_asked_again;
+}
+
 static void set_next_attempt(struct active *m)
 {
     struct qmgr *q = m->qmgr;
@@ -371,7 +409,7 @@ static void set_next_attempt(struct active *m)
                                     retry_random(&q->random));
     if (m->is_suspended && m->suspended_at != q->suspensions_ended)
         after_us = 0; /* one ended meanwhile: maybe its own */
-    if (s.forced_expire && m->is_withdrawn)
+    if ((s.forced_expire && m->is_withdrawn) || m->is_asked_again)
         after_us = 0; /* it was wished for too late for this one */
     s.attempts++;
     s.next_retry_us = qmgr_now_us(q) + after_us;
@@ -426,6 +464,7 @@ void message_over(struct active *m)
         (void) handover_waited_for(q, m);
     } else {
         where = after_attempt(m);
+        qd->flushed = m->is_asked_again && where == IN_DEFERRED;
     }
     qd->site = store_cursor_at_end(&m->cursor) ? m->site : SITE_UNKNOWN;
     active_end(&m);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qmgr_resolve.c - asks the routing tables where each recipient of a part goes: at once when no answer can
+ * qmgr_resolve.c - asks the routing tables where each recipient of a part goes: at once when it has few and no answer can
  * block, else on the pool of resolvers. While a job is under way it alone touches the part's arena and recipients.
  */
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "qmgr/qmgr_int.h"
+
+#define RESOLVE_HERE_MAX 200 /* recipients; more would keep other mail waiting */
 
 struct resolve_job {
     struct part *p;
@@ -169,8 +171,9 @@ void resolve_message(struct part *p)
         message_resolved(p);
         return;
     }
-    if (q->gen->is_local_only ||
-        (p->m->env.filter.len > 0 && map_list_is_empty(q->gen->schedules))) {
+    if (p->nrcpts <= RESOLVE_HERE_MAX &&
+        (q->gen->is_local_only ||
+         (p->m->env.filter.len > 0 && map_list_is_empty(q->gen->schedules)))) {
         resolve_all(q->gen, p);
         message_resolved(p);
         return;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qmgr_sched.c - see qmgr_sched.h: transports, destinations and jobs, and what time does to them.
+ * qmgr_sched.c - see qmgr_sched.h: transports and destinations, and what time does to them.
  *
  * Invariants: (1) a destination stands in its transport's ready list of a lane exactly when it has a job in that lane, is not
  * dead, has room in its window and its rate delay is over (sched_update() restores this after every change); (2) a job that exists
@@ -23,6 +23,7 @@ struct sched *sched_new(void)
     struct sched *s = xcalloc(1, sizeof(*s));
 
     s->transports = htable_new(false);
+    TAILQ_INIT(&s->giving_up);
     return s;
 }
 
@@ -137,7 +138,8 @@ void sched_update(struct sched_dest *d, struct mono_time now)
     bool is_dead = d->dead_until.us != 0;
     bool is_delayed = d->not_before.us != 0;
     bool open = !is_dead && !is_delayed && d->busy < limit_of(d);
-    bool idle = !sched_has_jobs(d) && d->busy == 0 && !is_dead && !is_delayed;
+    bool idle =
+        !sched_has_jobs(d) && TAILQ_EMPTY(&d->given_up) && d->busy == 0 && !is_dead && !is_delayed;
 
     for (unsigned i = 0; i < SCHED_LANES; i++) {
         bool want = open && !TAILQ_EMPTY(&d->jobs[i]);
@@ -239,6 +241,7 @@ struct sched_dest *sched_dest(struct sched_transport *t, struct slice nexthop,
         sched_learn_anew(d);
         for (unsigned i = 0; i < SCHED_LANES; i++)
             TAILQ_INIT(&d->jobs[i]);
+        TAILQ_INIT(&d->given_up);
         (void) htable_put(t->dests, slice_of(d->key, d->key_len), d);
         if (t->nidle > IDLE_MAX)
             forget_idle(t, mono_now());
@@ -356,109 +359,6 @@ void sched_transport_set_limits(struct sched_transport *t, const struct sched_li
         d->not_before.us = 0;
         sched_update(d, mono_now());
     }
-}
-
-/* --- jobs -------------------------------------------------------------------------------------- */
-
-void sched_job_free(struct sched_job *j)
-{
-    struct sched_dest *d = j->dest;
-
-    TAILQ_REMOVE(&d->jobs[j->lane], j, of_dest);
-    TAILQ_REMOVE(j->owner, j, of_message);
-    if (d->last_job == j)
-        d->last_job = NULL;
-    free(j);
-}
-
-static struct sched_job *job_new(struct sched_dest *d, struct sched_jobs *jobs, void *message,
-                                 enum sched_lane lane, bool in_front)
-{
-    struct sched_job *j = xcalloc(1, sizeof(*j));
-
-    j->dest = d;
-    j->owner = jobs;
-    j->message = message;
-    j->lane = d->transport->limits.slot_cost == 0 ? SCHED_FRESH : lane;
-    j->tail = &j->first;
-    if (in_front)
-        TAILQ_INSERT_HEAD(&d->jobs[j->lane], j, of_dest);
-    else
-        TAILQ_INSERT_TAIL(&d->jobs[j->lane], j, of_dest);
-    TAILQ_INSERT_TAIL(jobs, j, of_message);
-    return j;
-}
-
-void sched_add(struct sched_dest *d, struct sched_jobs *jobs, void *message, enum sched_lane lane,
-               struct sched_rcpt *r)
-{
-    struct sched_job *j = d->last_job;
-
-    if (j == NULL || j->message != message)
-        j = d->last_job = job_new(d, jobs, message, lane, false);
-    r->next = NULL;
-    *j->tail = r;
-    j->tail = &r->next;
-    j->count++;
-    d->transport->sched->nwaiting++;
-    sched_update(d, mono_now());
-}
-
-void sched_put_back(struct sched_dest *d, struct sched_jobs *jobs, void *message,
-                    enum sched_lane lane, struct sched_rcpt *first)
-{
-    struct sched_job *j;
-
-    if (first == NULL)
-        return;
-    j = job_new(d, jobs, message, lane, true);
-    j->first = first;
-    for (struct sched_rcpt *r = first; r != NULL; r = r->next) {
-        j->tail = &r->next;
-        j->count++;
-    }
-    d->transport->sched->nwaiting += j->count;
-    sched_update(d, mono_now());
-}
-
-struct sched_rcpt *sched_withdraw(struct sched_jobs *jobs)
-{
-    struct sched_rcpt *all = NULL;
-    struct sched_rcpt **tail = &all;
-    struct sched_job *j;
-
-    while ((j = TAILQ_FIRST(jobs)) != NULL) {
-        struct sched_dest *d = j->dest;
-
-        *tail = j->first;
-        tail = j->tail;
-        d->transport->sched->nwaiting -= j->count;
-        sched_job_free(j);
-        sched_update(d, mono_now());
-    }
-    return all;
-}
-
-struct sched_rcpt *sched_dest_take(struct sched_dest *d, void **message)
-{
-    struct sched_job *j = NULL;
-    struct sched_rcpt *r;
-
-    for (unsigned i = 0; i < SCHED_LANES && j == NULL; i++)
-        j = TAILQ_FIRST(&d->jobs[i]);
-    if (j == NULL)
-        return NULL;
-    r = j->first;
-    *message = j->message;
-    j->first = r->next;
-    j->count--;
-    d->transport->sched->nwaiting--;
-    r->next = NULL;
-    if (j->first == NULL) {
-        sched_job_free(j);
-        sched_update(d, mono_now());
-    }
-    return r;
 }
 
 /* --- time -------------------------------------------------------------------------------------- */

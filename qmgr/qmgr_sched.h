@@ -92,7 +92,7 @@ struct sched_transport *sched_dest_transport(const struct sched_dest *d);
 const struct sched_dest *sched_dest_find(const struct sched *s, struct slice transport,
                                          struct slice nexthop, struct slice recipient);
 const struct sched_dest *sched_find_dead(const struct sched *s, struct slice nexthop);
-/* Dead: nothing of it is handed out; what is added stays until the caller takes it (sched_dest_take()). */
+/* Dead: nothing of it is handed out. */
 bool sched_dest_is_dead(const struct sched_dest *d);
 /* Code and text of the failure that made it dead; "" before. */
 void sched_dest_set_reason(struct sched_dest *d, struct slice code, struct slice text);
@@ -102,8 +102,21 @@ struct slice sched_dest_reason_text(const struct sched_dest *d);
 void sched_dest_revive(struct sched_dest *d);
 /* Dead until then. */
 void sched_dest_kill(struct sched_dest *d, struct mono_time until);
-/* Cuts off one waiting recipient and says whose; NULL: none waits. */
-struct sched_rcpt *sched_dest_take(struct sched_dest *d, void **message);
+/*
+ * Gives up what waits for it now, dead or not: it is not handed out any more, even if the destination lives again; the caller takes it, a
+ * recipient at a time. What is added later is no part of it. why: the caller's, borrowed until all is taken.
+ */
+void sched_dest_give_up(struct sched_dest *d, const char *why);
+struct sched_given_up {
+    struct sched_dest *dest;
+    void *message;
+    struct sched_rcpt *rcpt;
+    const char *why; /* of the last time that something of the destination was given up */
+};
+/* One recipient, of those that were given up first; false: there is none. */
+bool sched_take_given_up(struct sched *s, struct sched_given_up *out);
+/* Of one message: is some of it given up and not taken yet? */
+bool sched_is_given_up(const struct sched_jobs *jobs);
 
 /* Puts a recipient of `message` in line. jobs: the message's. lane: FRESH or RETRY, or what sched_settle() said. */
 void sched_add(struct sched_dest *d, struct sched_jobs *jobs, void *message, enum sched_lane lane,

@@ -10,6 +10,7 @@
 #define FEEDBACK_ERROR 1e-9 /* sums of thirds are never quite 1 */
 
 TAILQ_HEAD(dest_list, sched_dest);
+TAILQ_HEAD(sched_job_list, sched_job);
 
 struct sched_job {
     struct sched_dest *dest;
@@ -18,6 +19,7 @@ struct sched_job {
     enum sched_lane lane;
     struct sched_rcpt *first, **tail;
     size_t count;
+    uint64_t round; /* the destination's when it got in line; another than now: it is given up */
     TAILQ_ENTRY(sched_job) of_dest;
     TAILQ_ENTRY(sched_job) of_message;
 };
@@ -27,7 +29,11 @@ struct sched_dest {
     char *key; /* next hop, and with a recipient limit of 1 the recipient behind NEXTHOP_MARK */
     size_t key_len;
     size_t nexthop_len;
-    TAILQ_HEAD(, sched_job) jobs[SCHED_LANES];
+    struct sched_job_list jobs[SCHED_LANES];
+    struct sched_job_list given_up; /* of earlier rounds, for the caller to take */
+    uint64_t round;
+    const char *given_up_why;
+    TAILQ_ENTRY(sched_dest) giving_up;
     bool is_ready[SCHED_LANES];
     TAILQ_ENTRY(sched_dest) ready[SCHED_LANES];
     struct sched_job *last_job; /* where the last recipient was added, or NULL */
@@ -64,12 +70,14 @@ struct sched_transport {
 struct sched {
     struct htable *transports;
     struct vec list;
+    struct dest_list giving_up; /* those of which something is given up */
     size_t nwaiting, nbusy;
 };
 
 /* qmgr_sched.c. Restores invariants 1 and 3 after a change of d. */
 void sched_update(struct sched_dest *d, struct mono_time now);
-bool sched_has_jobs(const struct sched_dest *d);
+bool sched_has_jobs(const struct sched_dest *d); /* in line; not what is given up */
+/* qmgr_sched_jobs.c */
 void sched_job_free(struct sched_job *j);
 
 /* qmgr_sched_feedback.c. The concurrency to begin with. */

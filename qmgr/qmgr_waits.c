@@ -68,6 +68,14 @@ static void set_suspended(struct waits *w, const struct suspension *s, struct ar
     set(w, "suspended", suspension_wait_text(s, arena), s->until_us);
 }
 
+static void set_dead(struct qmgr *q, const struct sched_dest *d, const struct sched_dest_info *i,
+                     struct arena *arena, struct waits *out)
+{
+    set(out, "dead",
+        arena_printf(arena, "destination %.*s is not tried", SLICE_FMT(sched_dest_nexthop(d))),
+        wall_of(q, i->dead_until));
+}
+
 static void waits_in_line(struct qmgr *q, const struct rcpt *r, struct arena *arena,
                           struct waits *out)
 {
@@ -79,7 +87,9 @@ static void waits_in_line(struct qmgr *q, const struct rcpt *r, struct arena *ar
     if (d == NULL)
         return;
     sched_dest_info(d, &i);
-    if (is_future(q, pause.paused_until))
+    if (is_future(q, i.dead_until))
+        set_dead(q, d, &i, arena, out);
+    else if (is_future(q, pause.paused_until))
         set(out, "transport",
             arena_printf(arena, "service %.*s: %s", SLICE_FMT(r->transport), pause.reason),
             wall_of(q, pause.paused_until));
@@ -156,7 +166,5 @@ void waits_of_deferred(struct qmgr *q, struct slice sender, const struct store_r
     if (d == NULL)
         return;
     sched_dest_info(d, &i);
-    set(out, "dead",
-        arena_printf(arena, "destination %.*s is not tried", SLICE_FMT(sched_dest_nexthop(d))),
-        wall_of(q, i.dead_until));
+    set_dead(q, d, &i, arena, out);
 }

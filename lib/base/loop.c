@@ -49,6 +49,7 @@ struct loop {
     bool stopping;
     uint64_t turn;
     struct mono_time now;
+    int64_t longest_us;
     struct vec timers; /* heap of struct loop_timer * */
     struct vec dead;   /* struct loop_io * to free at the end of the turn */
     struct posted *deferred, **deferred_tail;
@@ -107,6 +108,23 @@ void loop_free(struct loop **loop)
 struct mono_time loop_now(const struct loop *l)
 {
     return l->now;
+}
+
+int64_t loop_longest_us(struct loop *l)
+{
+    int64_t us = l->longest_us;
+
+    l->longest_us = 0;
+    return us;
+}
+
+static void end_turn(struct loop *l)
+{
+    int64_t us = mono_diff_us(mono_now(), l->now);
+
+    if (us > l->longest_us)
+        l->longest_us = us;
+    vec_clear(&l->dead, free);
 }
 
 void loop_stop(struct loop *l)
@@ -364,6 +382,6 @@ void loop_run(struct loop *l)
         }
         run_timers(l);
         run_deferred(l);
-        vec_clear(&l->dead, free);
+        end_turn(l);
     }
 }

@@ -24,6 +24,8 @@ void loop_free(struct loop **l);
 void loop_run(struct loop *l); /* until loop_stop() */
 void loop_stop(struct loop *l);
 struct mono_time loop_now(const struct loop *l); /* the turn's time, without a system call */
+/* How long the longest turn took since this was last asked: so long did whatever came meanwhile wait. */
+int64_t loop_longest_us(struct loop *l);
 
 /* The descriptor stays the caller's. */
 NODISCARD struct loop_io *loop_io_new(struct loop *l, int fd, unsigned events, loop_io_fn fn,

@@ -362,6 +362,35 @@ static void test_defer(void **state)
     end(s, "adbd");
 }
 
+static void take_20_ms(void *arg)
+{
+    struct mono_time end = mono_after_ms(mono_now(), 20);
+
+    while (mono_now().us < end.us)
+        ;
+    loop_stop(arg);
+}
+
+/* Of the turns alone, not the waiting between them; told once. */
+static void test_longest_turn(void **state)
+{
+    struct loop *l = loop_new();
+    struct loop_timer *t = loop_timer_new(l, take_20_ms, l);
+    struct mono_time begun = mono_now();
+    int64_t us;
+
+    (void) state;
+    assert_int_equal(loop_longest_us(l), 0);
+    loop_timer_set(t, 300);
+    loop_run(l);
+    us = loop_longest_us(l);
+    assert_true(us >= 20000);
+    assert_true(us <= mono_diff_us(mono_now(), begun) - 299000);
+    assert_int_equal(loop_longest_us(l), 0);
+    loop_timer_free(&t);
+    loop_free(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -374,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_many_timers),
         cmocka_unit_test(test_post),
         cmocka_unit_test(test_defer),
+        cmocka_unit_test(test_longest_turn),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

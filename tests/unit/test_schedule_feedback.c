@@ -40,7 +40,7 @@ static void failures_kill(void **state)
     struct world w;
     struct sched_request r[6];
     size_t n = 0;
-    void *message;
+    struct sched_given_up g;
 
     (void) state;
     begin(&w, &plain);
@@ -59,13 +59,96 @@ static void failures_kill(void **state)
     assert_true(sched_dest_is_dead(r[3].dest));
     assert_false(sched_is_ready(w.t));
     assert_true(slice_eq_str(sched_dest_reason_text(r[3].dest), "connect to a: refused"));
-    assert_non_null(sched_dest_take(r[3].dest, &message));
-    assert_ptr_equal(message, &w.m[5]);
+    assert_false(sched_take_given_up(w.s, &g));
     (void) sched_done(&r[4], SCHED_BAD, w.now); /* says nothing new */
     sched_tick(w.s, mono_after_ms(w.now, 4999));
     assert_false(sched_is_ready(w.t));
     sched_tick(w.s, mono_after_ms(w.now, 5000));
     assert_true(sched_is_ready(w.t));
+    end(&w);
+}
+
+/* "message:recipients taken in a row ..." of what is given up. */
+static const char *given_up(struct world *w)
+{
+    static char text[500];
+    struct sched_given_up g;
+    size_t n = 0;
+    unsigned count = 0;
+    const struct message *last = NULL;
+
+    text[0] = '\0';
+    while (sched_take_given_up(w->s, &g)) {
+        if (last != NULL && g.message != last) {
+            n += (size_t) snprintf(text + n, sizeof(text) - n, "%td:%u ", last - w->m, count);
+            count = 0;
+        }
+        last = g.message;
+        count++;
+    }
+    if (last != NULL)
+        (void) snprintf(text + n, sizeof(text) - n, "%td:%u", last - w->m, count);
+    return text;
+}
+
+/* What waits at that moment is given up, and nothing else: not what comes later, though the site lives again, not other sites. */
+static void given_up_at_once(void **state)
+{
+    struct world w;
+    struct sched_given_up g;
+    size_t waiting;
+    size_t busy;
+
+    (void) state;
+    begin(&w, &plain);
+    add(&w, 1, "a", 3, SCHED_RETRY);
+    add(&w, 2, "a", 2, SCHED_FRESH);
+    add(&w, 3, "b", 2, SCHED_FRESH);
+    add(&w, 4, "a", 1, SCHED_FRESH);
+    sched_dest_kill(dest(&w, "a"), mono_after_ms(w.now, 5000));
+    sched_dest_give_up(dest(&w, "a"), NULL);
+    assert_true(sched_is_given_up(&w.m[1].jobs));
+    assert_false(sched_is_given_up(&w.m[3].jobs));
+    sched_counts(w.s, &waiting, &busy);
+    assert_int_equal(waiting, 8);
+    sched_revive_all(w.s);
+    add(&w, 1, "a", 1, SCHED_FRESH);
+    add(&w, 5, "a", 1, SCHED_FRESH);
+    (void) sched_withdraw(&w.m[4].jobs);
+    assert_string_equal(order(&w, 10), "b:3:2 a:1:1 a:5:1");
+    assert_true(sched_take_given_up(w.s, &g));
+    assert_null(g.why);
+    assert_ptr_equal(g.message, &w.m[2]); /* fresh mail first */
+    assert_string_equal(given_up(&w), "2:1 1:3");
+    sched_counts(w.s, &waiting, &busy);
+    assert_int_equal(waiting, 0);
+    end(&w);
+}
+
+/* Twice before anything was taken; of several destinations the first given up is first. */
+static void given_up_again(void **state)
+{
+    struct world w;
+    struct sched_given_up g;
+
+    (void) state;
+    begin(&w, &plain);
+    sched_dest_give_up(dest(&w, "none"), "why"); /* nothing waits: nothing is given up */
+    assert_false(sched_take_given_up(w.s, &g));
+    add(&w, 0, "a", 1, SCHED_FRESH);
+    sched_dest_give_up(dest(&w, "a"), "first");
+    add(&w, 1, "b", 1, SCHED_FRESH);
+    sched_dest_give_up(dest(&w, "b"), "b");
+    add(&w, 2, "a", 1, SCHED_FRESH);
+    sched_dest_give_up(dest(&w, "a"), "second");
+    add(&w, 3, "a", 1, SCHED_FRESH);
+    assert_true(sched_take_given_up(w.s, &g));
+    assert_ptr_equal(g.message, &w.m[0]);
+    assert_string_equal(g.why, "second");
+    assert_string_equal(given_up(&w), "2:1 1:1");
+    /* an idle destination is forgotten only when nothing of it is left */
+    sched_tick(w.s, mono_after_ms(w.now, 10 * 60 * 1000));
+    assert_string_equal(order(&w, 10), "a:3:1");
     end(&w);
 }
 
@@ -272,10 +355,16 @@ static void feedback_by_concurrency(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(concurrency_grows_by_success), cmocka_unit_test(failures_kill),
-        cmocka_unit_test(never_dead_with_limit_zero),   cmocka_unit_test(other_destinations_live),
-        cmocka_unit_test(a_busy_destination_is_told),   cmocka_unit_test(feedback_hysteresis),
-        cmocka_unit_test(no_feedback_without_load),     cmocka_unit_test(feedback_values),
+        cmocka_unit_test(concurrency_grows_by_success),
+        cmocka_unit_test(failures_kill),
+        cmocka_unit_test(given_up_at_once),
+        cmocka_unit_test(given_up_again),
+        cmocka_unit_test(never_dead_with_limit_zero),
+        cmocka_unit_test(other_destinations_live),
+        cmocka_unit_test(a_busy_destination_is_told),
+        cmocka_unit_test(feedback_hysteresis),
+        cmocka_unit_test(no_feedback_without_load),
+        cmocka_unit_test(feedback_values),
         cmocka_unit_test(feedback_by_concurrency),
     };
 
