@@ -18,7 +18,6 @@
 #define LATE_QUEUE     "nothing is in the queue before the content comes, whatever recipients there are"
 #define FIXED_ENVELOPE "an envelope has a fixed set of attributes, each with a limit of its own"
 #define INSTALLATION   "a note of where the package has put things, which no program reads"
-#define CHECK_WARNS    "postfix check, start and reload warn of what is hardly meant in any case"
 #define NO_WAIT_TO_WAKE                                                                            \
     "who wakes another program writes to its socket, which is taken at once or not at all"
 #define CALLER_TRIES_AGAIN                                                                         \
@@ -53,7 +52,6 @@ static const struct param rows[] = {
     BUILT_IN("sample_directory", "/etc/postfix", STRING, "postfix", INSTALLATION),
     BUILT_IN("sendmail_path", "/usr/sbin/sendmail", STRING, "postfix", INSTALLATION),
     BUILT_IN("mail_release_date", "20240304", STRING, "all", INSTALLATION),
-    BUILT_IN("helpful_warnings", "yes", BOOL, "trivial-rewrite,qmgr", CHECK_WARNS),
     BUILT_IN("application_event_drain_time", "100s", TIME, "postkick", NO_WAIT_TO_WAKE),
     BUILT_IN("trigger_timeout", "10s", TIME, "postdrop,postqueue", NO_WAIT_TO_WAKE),
     BUILT_IN("fork_attempts", "5", INT, "sendmail,postlock", CALLER_TRIES_AGAIN),

@@ -309,7 +309,6 @@ const struct param params_pending[] = {
     PENDING("postscreen_use_tls", "$smtpd_use_tls", BOOL, "postscreen"),
     PENDING("postscreen_watchdog_timeout", "10s", TIME, "postscreen"),
     PENDING("postscreen_whitelist_interfaces", "", STRING, "obsolete"),
-    PENDING("qmgr_clog_warn_time", "300s", TIME, "qmgr"),
     PENDING("qmgr_daemon_timeout", "1000s", TIME, "qmgr"),
     PENDING("qmgr_ipc_timeout", "60s", TIME, "qmgr"),
     PENDING("qmqpd_authorized_clients", "", STRING, "qmqpd"),

@@ -44,6 +44,14 @@ static const struct param rows[] = {
     PARAM_TIME("transport_retry_time", struct qmgr_params, transport_retry_s, .def = "60s",
                .min = 1, .services = "qmgr",
                .doc = "How long a delivery service that does not answer is left alone."),
+    PARAM_TIME("qmgr_clog_warn_time", struct qmgr_params, clog_warn_s, .def = "300s",
+               .services = "qmgr",
+               .doc = "Between two warnings that the mail for one destination fills the active "
+                      "queue; 0 for none."),
+    PARAM_BOOL("helpful_warnings", struct qmgr_params, helpful_warnings, .def = "yes",
+               .services = "trivial-rewrite,qmgr",
+               .doc = "Whether the queue manager gives the warnings of qmgr_clog_warn_time; what "
+                      "postfix check, start and reload warn of is said in any case."),
     PARAM_INT("initial_destination_concurrency", struct qmgr_params, initial_concurrency,
               .def = "5", .min = 1, .services = "qmgr",
               .doc = "Deliveries at once to a destination of which nothing is known yet."),

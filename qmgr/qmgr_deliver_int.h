@@ -30,6 +30,11 @@ void agents_revive(struct agents *a);
 /* No connection, or one broke off. */
 void agents_failed(struct agents *a, const char *why);
 
+/* --- qmgr_deliver_clog.c */
+
+/* A message got in line for d: warns if the active queue is full of such. */
+void clog_check(const struct agents *a, struct sched_dest *d);
+
 /* --- qmgr_deliver_line.c */
 
 /* The destination is dead from now on, and what waits for it given up. schedule: of what failed last; NULL: by age. */

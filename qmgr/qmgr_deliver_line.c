@@ -67,6 +67,14 @@ static void put_suspended(struct part *p, struct rcpt *r, const struct suspensio
         defer(p, r, status.code, status.text);
 }
 
+static void add_to_dest(const struct agents *a, struct sched_dest *d, struct part *p,
+                        struct rcpt *r)
+{
+    sched_add(d, &p->jobs, p, p->m->lane, &r->line);
+    if (p->m->handover == NULL)
+        clog_check(a, d);
+}
+
 static void put_in_line(struct part *p, struct rcpt *r)
 {
     struct agents *a = agents_of(p->m->qmgr, r->transport);
@@ -93,7 +101,7 @@ static void put_in_line(struct part *p, struct rcpt *r)
     if (sched_dest_is_dead(d))
         defer_dead(p, r, d);
     else
-        sched_add(d, &p->jobs, p, p->m->lane, &r->line);
+        add_to_dest(a, d, p, r);
 }
 
 void deliver_message(struct part *p)

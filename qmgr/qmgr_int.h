@@ -47,6 +47,8 @@ struct qmgr_params {
     bool confirm_delay_cleared;
     int64_t transport_retry_s;
     int64_t initial_concurrency;
+    int64_t clog_warn_s;
+    bool helpful_warnings;
     int64_t resolver_threads;
     bool feedback_debug;
     const char *defer_transports;

@@ -283,6 +283,19 @@ struct sched_transport *sched_dest_transport(const struct sched_dest *d)
     return d->transport;
 }
 
+size_t sched_dest_messages(const struct sched_dest *d)
+{
+    return d->njobs + d->busy;
+}
+
+bool sched_dest_may_warn(struct sched_dest *d, struct mono_time now, int64_t every_ms)
+{
+    if (d->warned.us != 0 && mono_diff_ms(now, d->warned) < every_ms)
+        return false;
+    d->warned = now;
+    return true;
+}
+
 bool sched_dest_is_dead(const struct sched_dest *d)
 {
     return d->dead_until.us != 0;

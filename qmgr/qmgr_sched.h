@@ -92,6 +92,10 @@ struct sched_transport *sched_dest_transport(const struct sched_dest *d);
 const struct sched_dest *sched_dest_find(const struct sched *s, struct slice transport,
                                          struct slice nexthop, struct slice recipient);
 const struct sched_dest *sched_find_dead(const struct sched *s, struct slice nexthop);
+/* Messages of which something is in line or with an agent. */
+size_t sched_dest_messages(const struct sched_dest *d);
+/* True, unless it was so less than every_ms ago: for warnings of a destination. */
+bool sched_dest_may_warn(struct sched_dest *d, struct mono_time now, int64_t every_ms);
 /* Dead: nothing of it is handed out. */
 bool sched_dest_is_dead(const struct sched_dest *d);
 /* Code and text of the failure that made it dead; "" before. */

@@ -36,6 +36,8 @@ struct sched_dest {
     TAILQ_ENTRY(sched_dest) giving_up;
     bool is_ready[SCHED_LANES];
     TAILQ_ENTRY(sched_dest) ready[SCHED_LANES];
+    size_t njobs;               /* in the lanes */
+    struct mono_time warned;    /* 0: never */
     struct sched_job *last_job; /* where the last recipient was added, or NULL */
     unsigned busy;
     unsigned window;

@@ -28,7 +28,9 @@ void sched_job_free(struct sched_job *j)
     TAILQ_REMOVE(j->owner, j, of_message);
     if (d->last_job == j)
         d->last_job = NULL;
-    if (is_given_up(j) && TAILQ_EMPTY(&d->given_up))
+    if (!is_given_up(j))
+        d->njobs--;
+    else if (TAILQ_EMPTY(&d->given_up))
         TAILQ_REMOVE(&d->transport->sched->giving_up, d, giving_up);
     free(j);
 }
@@ -49,6 +51,7 @@ static struct sched_job *job_new(struct sched_dest *d, struct sched_jobs *jobs, 
     else
         TAILQ_INSERT_TAIL(&d->jobs[j->lane], j, of_dest);
     TAILQ_INSERT_TAIL(jobs, j, of_message);
+    d->njobs++;
     return j;
 }
 
@@ -111,6 +114,7 @@ void sched_dest_give_up(struct sched_dest *d, const char *why)
     for (unsigned i = 0; i < SCHED_LANES; i++)
         TAILQ_CONCAT(&d->given_up, &d->jobs[i], of_dest);
     d->round++;
+    d->njobs = 0;
     d->last_job = NULL;
     d->given_up_why = why;
     if (!is_listed && !TAILQ_EMPTY(&d->given_up))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scheduler's parameters, as next hops and the log see them: pace, concurrency, requests, dead destinations, deferred transports."""
+import json
 import re
+import socket
 import threading
 import time
 
@@ -54,6 +56,13 @@ def system(instance):
             "smtp_connection_cache_on_demand": "no", "minimal_backoff_time": "300s", **main},
             files={"transport": "".join(f"{name} smtp:[127.0.0.1]:{port}\n" for name, port in hops.items())})
     return make
+
+
+@pytest.fixture
+def silent():
+    """The port of a host that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as s:
+        yield s.getsockname()[1]
 
 
 def gaps(times):
@@ -158,3 +167,50 @@ def test_deferred_transport(system, sink):
     inst.run("postqueue", "-f")
     hop.wait(1)
     inst.wait_empty()
+
+
+def all_active(inst, count):
+    def names():
+        return [json.loads(line)["queue_name"] for line in inst.run("postqueue", "-j").stdout.splitlines()]
+    wait_for(lambda: f"{count} active messages\n{inst.mailq()}", lambda: names() == ["active"] * count)
+
+
+CLOGGED = r"warning: mail for \[127\.0\.0\.1\]:{port} is using up {n} of {n} active queue entries"
+
+
+def test_destination_fills_active_queue(system, silent):
+    """qmgr_clog_warn_time: at more than a fifth of qmgr_message_active_limit; once in that time, though there is ever more."""
+    inst = system({"d.test": silent}, qmgr_message_active_limit="20", qmgr_clog_warn_time="1h")
+    for i in range(4):
+        inst.send(f"u{i}@d.test")
+    all_active(inst, 4)
+    assert "active queue entries" not in inst.log()
+    for i in range(4, 10):
+        inst.send(f"u{i}@d.test")
+        all_active(inst, i + 1)
+    inst.wait_log(CLOGGED.format(port=silent, n=5))
+    inst.wait_log(r"warning: you may need to reduce the timeouts of transport smtp")
+    inst.wait_log(r"warning: to turn off these warnings specify: qmgr_clog_warn_time = 0")
+    assert inst.log().count("active queue entries") == 1
+
+
+def test_concurrency_limit_fills_active_queue(system, silent):
+    """It is the limit that keeps mail waiting: so the advice says; and a second later it is said again."""
+    inst = system({"d.test": silent}, qmgr_message_active_limit="20", qmgr_clog_warn_time="1s", initial_destination_concurrency="2",
+                  smtp_destination_concurrency_limit="2")
+    for i in range(5):
+        inst.send(f"u{i}@d.test")
+    inst.wait_log(CLOGGED.format(port=silent, n=5))
+    inst.wait_log(r"warning: you may need to increase the main\.cf smtp_destination_concurrency_limit from 2")
+    time.sleep(1.1)
+    inst.send("u@d.test")
+    inst.wait_log(CLOGGED.format(port=silent, n=6))
+
+
+@pytest.mark.parametrize("main", [{"qmgr_clog_warn_time": "0"}, {"helpful_warnings": "no"}])
+def test_no_clog_warning(system, silent, main):
+    inst = system({"d.test": silent}, qmgr_message_active_limit="20", **main)
+    for i in range(8):
+        inst.send(f"u{i}@d.test")
+    all_active(inst, 8)
+    assert "active queue entries" not in inst.log()
