@@ -292,6 +292,8 @@ void qmgr_dirty(struct qmgr *q);
 
 /* --- qmgr_resolve.c ---------------------------------------------------------------------------- */
 
+/* Where the recipients go that are RCPT_WAITING; may block. Any thread that has the part and its arena. */
+void resolve_part(const struct qmgr_config *g, struct part *p);
 /* Calls message_resolved(), now or in a later turn. */
 void resolve_message(struct part *p);
 
@@ -402,6 +404,13 @@ void suspend_tick(struct qmgr *q);
 void suspend_fini(struct qmgr *q);
 /* What suspends the recipient; NULL: nothing. */
 const struct suspension *suspend_of(const struct part *p, const struct rcpt *r);
+
+/* --- qmgr_suspend_walk.c: and what that does to the mail that is there ------------------------------- */
+
+/* s: the suspension that has ended, taken over; NULL: one has begun. */
+void suspend_walk_begin(struct qmgr *q, struct suspension *s);
+/* When the pools have ended. */
+void suspend_walk_fini(struct qmgr *q);
 
 /* --- qmgr_handover.c: postqueue --move-to ------------------------------------------------------------ */
 

@@ -116,7 +116,7 @@ static void resolve_one(const struct qmgr_config *g, struct part *p, struct rcpt
     }
 }
 
-static void resolve_all(const struct qmgr_config *g, struct part *p)
+void resolve_part(const struct qmgr_config *g, struct part *p)
 {
     struct route_result res;
     struct found_schedule last = {0};
@@ -147,7 +147,7 @@ static void run_job(void *arg)
 {
     struct resolve_job *job = arg;
 
-    resolve_all(job->gen, job->p);
+    resolve_part(job->gen, job->p);
     loop_post(job->p->m->qmgr->loop, back_in_loop, job);
 }
 
@@ -174,7 +174,7 @@ void resolve_message(struct part *p)
     if (p->nrcpts <= RESOLVE_HERE_MAX &&
         (q->gen->is_local_only ||
          (p->m->env.filter.len > 0 && map_list_is_empty(q->gen->schedules)))) {
-        resolve_all(q->gen, p);
+        resolve_part(q->gen, p);
         message_resolved(p);
         return;
     }

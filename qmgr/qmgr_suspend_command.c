@@ -3,9 +3,7 @@
  * qmgr_suspend_command.c - suspensions: begun and ended by postqueue, ended by time, kept in journal/suspended.
  *
  * What is in memory is in force, and the file follows: it is written as a whole by the helper thread, one after the other, so that the last
- * one written is the latest. An administrator is told of success only when it is on disk. Mail that a suspension concerns is deferred
- * with it as the reason (a walk over the queue sees to what is in line when it begins) until its end, or until the mail has grown too old; when the suspension ends a walk over
- * the queue makes due what has it as its reason, and what it would have concerned by address. A message whose attempt is under way then is due at the attempt's end.
+ * one written is the latest. An administrator is told of success only when it is on disk. What becomes of the mail: qmgr_suspend_walk.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,8 +15,6 @@
 
 #define SUSPENSION_FILE "journal/suspended"
 #define FILE_MODE       0600
-#define LOOKS_A_STEP    4000
-#define READS_A_STEP    200
 #define ITEMS_A_STEP    50
 
 const struct suspension *suspend_of(const struct part *p, const struct rcpt *r)
@@ -37,88 +33,13 @@ const struct suspension *suspend_of(const struct part *p, const struct rcpt *r)
                                  });
 }
 
-/* --- walks over the queue: at the beginning of one, and at its end ---------------------------------- */
-
-struct suspend_walk {
-    struct qmgr *q;
-    struct suspension *s; /* it has ended; NULL: one has begun */
-    struct queue_cursor cursor;
-    TAILQ_ENTRY(suspend_walk) list;
-};
-
-static void walk_free(struct suspend_walk *w)
-{
-    queue_cursor_end(&w->q->queue, &w->cursor);
-    TAILQ_REMOVE(&w->q->suspend_walks, w, list);
-    suspension_free(&w->s);
-    free(w);
-}
-
-static bool waits_for(const struct suspend_walk *w, const struct queued *qd)
-{
-    struct mail_envelope env;
-    struct store_rcpt *rcpts;
-    size_t n;
-    struct err err = ERR_INIT;
-
-    arena_reset(w->q->reading);
-    if (store_msg_read(w->q->store, qd->m, w->q->reading, &env, &rcpts, &n, &err) == -1)
-        return true; /* the attempt finds out what is the matter */
-    for (size_t i = 0; i < n; i++) {
-        const struct suspension_mail mail = {
-            .addr = rcpts[i].r.addr, .sender = env.sender, .has_sender = true};
-
-        if (!rcpts[i].done &&
-            (suspension_is_reason(w->s, rcpts[i].reason) || suspension_concerns(w->s, &mail)))
-            return true;
-    }
-    return false;
-}
-
-static void walk(void *arg)
-{
-    struct suspend_walk *w = arg;
-    struct qmgr *q = w->q;
-    int reads = 0;
-
-    for (int i = 0; i < LOOKS_A_STEP && reads < READS_A_STEP; i++) {
-        struct queued *qd = queue_cursor_next(&w->cursor);
-
-        if (qd == NULL) {
-            walk_free(w);
-            qmgr_wake(q);
-            return;
-        }
-        if (w->s == NULL && qd->active != NULL) {
-            deliver_suspend(qd->active);
-            reads++;
-        }
-        if (w->s == NULL || qd->where != IN_DEFERRED)
-            continue;
-        reads++;
-        if (waits_for(w, qd))
-            queue_place(&q->queue, qd, IN_DUE);
-    }
-    qmgr_wake(q);
-    loop_defer(q->loop, walk, w);
-}
-
-static void begin_walk(struct qmgr *q, struct suspension *s)
-{
-    struct suspend_walk *w = xcalloc(1, sizeof(*w));
-
-    w->q = q;
-    w->s = s;
-    queue_cursor_begin(&q->queue, &w->cursor);
-    TAILQ_INSERT_TAIL(&q->suspend_walks, w, list);
-    loop_defer(q->loop, walk, w);
-}
+/* --- begun and ended ---------------------------------------------------------------------------------- */
 
 /* It is out of the list. */
 static void ended(struct qmgr *q, struct suspension *s)
 {
     q->suspensions_ended++;
-    begin_walk(q, s);
+    suspend_walk_begin(q, s);
 }
 
 /* --- the file ------------------------------------------------------------------------------------- */
@@ -220,16 +141,13 @@ void suspend_tick(struct qmgr *q)
 void suspend_fini(struct qmgr *q)
 {
     struct suspend_write *next;
-    struct suspend_walk *w;
 
     for (struct suspend_write *write = TAILQ_FIRST(&q->suspend_writes); write != NULL;
          write = next) {
         next = TAILQ_NEXT(write, list);
         written(write); /* no loop is there any more to say so */
     }
-    while ((w = TAILQ_FIRST(&q->suspend_walks)) != NULL)
-        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): what is freed has left the list */
-        walk_free(w);
+    suspend_walk_fini(q);
     for (size_t i = 0; i < q->suspensions.len; i++) {
         struct suspension *s = q->suspensions.items[i];
 
@@ -337,7 +255,7 @@ static int begin_one(struct qmgr *q, const struct proto_suspension *p, struct er
     log_info("suspended %s %s until %s by %s: %s", suspension_kind_name(s->kind), s->name,
              buf_cstr(&until), s->by, s->reason);
     buf_fini(&until);
-    begin_walk(q, NULL); /* what is in line already */
+    suspend_walk_begin(q, NULL); /* what is in line already */
     return 0;
 }
 

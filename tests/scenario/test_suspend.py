@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """postqueue suspend, resume, suspended: what is suspended is not tried, by a flush neither, over restarts; then it is tried at once."""
+import contextlib
 import datetime
 import grp
 import json
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from instance import STAGE, Sink, wait_for
+from instance import MASTER_CF, STAGE, Sink, wait_for
 
 REASON = "their host is down"
 
@@ -290,3 +291,26 @@ def test_who_may(inst):
     inst.stop()
     done = inst.run("postqueue", "suspended", check=False)
     assert done.returncode == 69 and "mail system is down" in done.stderr
+
+
+@pytest.mark.parametrize("kind, name", [("destination", "[127.0.0.1]:{port}"), ("transport", "slow"), ("destination", "down.test")])
+def test_resume_sends_what_was_deferred_before(instance, kind, name):
+    """Mail that was deferred because its host was down, before that host was suspended, is tried when it is resumed: the host is back.
+    Other mail keeps its time."""
+    with contextlib.closing(Sink()) as host, contextlib.closing(Sink()) as other:
+        state = {"down": True}
+        for sink in (host, other):
+            sink.reply = lambda verb, argument, number: b"421 4.3.2 not now\r\n" if verb == "CONNECT" and state["down"] else None
+        inst = instance(main={"minimal_backoff_time": "3000s", "maximal_backoff_time": "4000s", "relay_domains": "down.test other.test", "mydestination": "",
+                              "transport_maps": f"inline:{{{{down.test=slow:[127.0.0.1]:{host.port}}}, {{other.test=smtp:[127.0.0.1]:{other.port}}}}}"},
+                        master=MASTER_CF + "slow unix - - n - - smtp\n")
+        inst.send(["one@down.test", "two@down.test"])
+        inst.send("three@other.test")
+        wait_for(lambda: f"deferral\n{inst.mailq()}\n{inst.log()}", lambda: [m["queue_name"] for m in listing(inst)] == ["deferred"] * 2)
+        name = name.format(port=host.port)
+        suspend(inst, kind, name)
+        state["down"] = False
+        inst.run("postqueue", "resume", kind, name)
+        wait_delivered(inst, host, "one@down.test", "two@down.test")
+        wait_for(lambda: f"one message\n{inst.mailq()}", lambda: [m["queue_name"] for m in listing(inst)] == ["deferred"])
+        assert to_whom(other) == []
