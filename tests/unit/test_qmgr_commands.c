@@ -239,7 +239,7 @@ static void requeue_waits_for_cleanup(void **state)
     assert_true(noted_state(&f, "AAAA01").requeue);
     assert_false(noted_state(&f, "AAAA01").hold);
     set_answer(&f, ANSWER_DEFER);
-    run_until(&f, "its place in line", is_in_line);
+    run_until(&f, "refusal", is_paused); /* else it may be with cleanup just then */
     expect_list(&f, "maildrop AAAA01 me@example.org: a@one.test(not now)");
     qmgr_end(&f.q);
     loop_free(&f.loop);
