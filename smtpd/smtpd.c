@@ -317,8 +317,6 @@ static enum worker_verdict work(struct session *s, unsigned events)
         s->state = STATE_COMMAND;
     else if ((events & (POLLER_READ | POLLER_HANGUP)) != 0)
         alive = fill(s, &more);
-    if ((events & POLLER_HANGUP) != 0)
-        s->drained = false; /* the end is still to be read */
     if ((events & (POLLER_WOKEN)) == 0 || s->deadline.us == 0)
         s->deadline = mono_after_ms(mono_now(), s->g->p.timeout_s * 1000);
     handle(s);
@@ -327,6 +325,8 @@ static enum worker_verdict work(struct session *s, unsigned events)
         alive = fill(s, &more);
         handle(s);
     }
+    if ((events & POLLER_HANGUP) != 0)
+        s->drained = false; /* the end is still to be read */
     if (s->state == STATE_RESULT)
         s->deadline = mono_after_ms(mono_now(), 3600000);
     if (!alive && s->state != STATE_RESULT) {
