@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cleanup_session.c - cleanup(8)'s process and its connections: ENVELOPE RCPT* DATA* END -> RESULT.
+ * cleanup_session.c - cleanup(8)'s process and its connections: ENVELOPE RCPT* DATA* (SHARE SHARED*)? END -> RESULT.
  *
  * States of a session: reading (the pool thread that has it owns everything); committing (after END: the message
  * is with the store, no thread has the session); then reading again. In committing the store's thread answers
@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/share.h"
 #include "cleanup/cleanup_int.h"
 #include "mail/queue_id.h"
 
@@ -30,6 +31,10 @@ struct session {
     bool in_message;
     bool said_goodbye;
     struct cleanup_msg msg;
+    struct share *share; /* the client's memory, from SHARE to END */
+    char *copied;        /* of a slot: the client may change it at any time */
+    uint64_t slot;       /* the next one in turn */
+    uint32_t taken;      /* slots that the client has not been told of */
     struct lock lock;
     bool committing GUARDED_BY(lock);
     bool orphaned GUARDED_BY(lock);
@@ -50,10 +55,18 @@ void cleanup_fail(struct cleanup_msg *m, uint32_t smtp_code, const char *code, c
     m->text = arena_slice(m->arena, slice_str(text));
 }
 
+static void sharing_end(struct session *s)
+{
+    share_free(&s->share);
+    free(s->copied);
+    s->copied = NULL;
+}
+
 static void message_end(struct session *s)
 {
     struct cleanup_msg *m = &s->msg;
 
+    sharing_end(s);
     if (m->put != NULL)
         store_put_abort(&m->put);
     buf_fini(&m->head);
@@ -112,6 +125,38 @@ static int message_rcpt(struct session *s, const struct frame *f, struct err *er
     return 0;
 }
 
+static int sharing_begin(struct session *s, const struct frame *f, struct err *err)
+{
+    if (f->fd == -1 || s->share != NULL)
+        return err_input(err, "shared memory twice, or without its descriptor");
+    s->share = share_adopt(f->fd, err);
+    if (s->share == NULL)
+        return -1;
+    s->copied = xmalloc(SHARE_SLOT_BYTES);
+    s->slot = s->taken = 0;
+    return 0;
+}
+
+static int shared_content(struct session *s, const struct frame *f, struct err *err)
+{
+    struct proto_shared shared;
+    struct proto_taken taken;
+
+    if (proto_decode(f, &msg_shared, &shared, err) == -1)
+        return -1;
+    if (s->share == NULL)
+        return err_input(err, "content in memory that is not shared");
+    memcpy(s->copied, share_slot(s->share, s->slot++), shared.bytes);
+    taken.slots = ++s->taken;
+    if (s->taken >= SHARE_SLOTS / 2) { /* a client that waits has given all of them */
+        if (proto_put(s->chan, &msg_taken, &taken, -1, err) == -1)
+            return -1;
+        s->taken = 0;
+    }
+    cleanup_content(&s->msg, slice_of(s->copied, shared.bytes));
+    return 0;
+}
+
 static void put_result(struct session *s, uint32_t status, uint32_t smtp_code, struct slice code,
                        struct slice text)
 {
@@ -167,6 +212,7 @@ static bool message_finish(struct session *s)
     struct mail_rcpt *rcpts;
     size_t n;
 
+    sharing_end(s);
     cleanup_content_end(m);
     if (!cleanup_failed(m))
         cleanup_envelope(m);
@@ -216,6 +262,10 @@ static int handle(struct session *s, const struct frame *f, struct err *err)
     case PROTO_DATA:
         cleanup_content(&s->msg, f->payload);
         return 0;
+    case PROTO_SHARE:
+        return sharing_begin(s, f, err);
+    case PROTO_SHARED:
+        return shared_content(s, f, err);
     case PROTO_ABORT:
         message_end(s);
         return 0;

@@ -12,6 +12,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "base/share.h"
+#include "mail/content.h"
 #include "qmgr/notify_classes.h"
 #include "smtpd/smtpd_int.h"
 
@@ -106,7 +108,7 @@ static void *session_open(struct worker *w, struct worker_session *ws,
     s->ws = ws;
     s->fd = c->fd;
     s->arena = arena_new(512);
-    buf_init(&s->in, READ_SIZE_CONTENT * 2);
+    buf_init(&s->in, READ_SIZE_CONTENT + SHARE_SLOT_BYTES);
     buf_init(&s->out, OUT_MAX * 4);
     buf_init(&s->transcript, SIZE_MAX); /* smtpd_notify.c keeps it short */
     s->where = "CONNECT";
@@ -148,6 +150,32 @@ static size_t read_size(const struct session *s)
     return much ? READ_SIZE_CONTENT : READ_SIZE;
 }
 
+/* For much content: into memory that is shared with cleanup, where whole lines that need no change stay. What is behind them is copied. */
+static ssize_t fill_room(struct session *s, char *room)
+{
+    size_t before = s->in.len - s->in_at; /* a part of a line */
+    size_t size = SHARE_SLOT_BYTES - before;
+    ssize_t n;
+
+    if (before > 0)
+        memcpy(room, s->in.ptr + s->in_at, before);
+    do
+        n = recv(s->fd, room + before, size, MSG_DONTWAIT);
+    while (n == -1 && errno == EINTR);
+    s->drained = n < (ssize_t) size;
+    if (n > 0) {
+        struct slice filled = slice_of(room, before + (size_t) n);
+        size_t plain = content_plain_lines(filled);
+
+        buf_reset(&s->in);
+        s->in_at = 0;
+        buf_put_slice(&s->in, slice_sub(filled, plain, filled.len));
+        if (plain > 0)
+            smtpd_data_room_filled(s, plain);
+    }
+    return n;
+}
+
 /* Reads what is there. False: the client has gone. full: there may be more. */
 static bool fill(struct session *s, bool *full)
 {
@@ -163,6 +191,12 @@ static bool fill(struct session *s, bool *full)
     *full = false;
     if (s->in.len >= (size_t) READ_SIZE * 4)
         return true; /* enough to work on */
+    room = s->in.len <= READ_SIZE ? smtpd_data_room(s) : NULL;
+    if (room != NULL) {
+        n = fill_room(s, room);
+        *full = n > 0 && !s->drained;
+        return n > 0 || (n == -1 && errno == EAGAIN);
+    }
     room = buf_reserve(&s->in, size);
     if (room == NULL)
         return true;

@@ -65,26 +65,37 @@ static bool begin_intake(struct session *s)
     return t->intake != NULL;
 }
 
-void smtpd_content(struct session *s, struct slice piece)
+static void intake_failed(struct transaction *t, const struct err *err)
+{
+    log_warning("%s: %s", t->queue_id, err->text);
+    intake_free(&t->intake);
+    t->failed = true;
+}
+
+/* So much more has come. True: it is wanted. */
+static bool count_content(struct session *s, size_t len)
 {
     struct transaction *t = &s->t;
-    struct err err = ERR_INIT;
 
-    t->bytes += piece.len;
+    t->bytes += len;
     if (s->g->p.message_size_limit > 0 && t->bytes > (uint64_t) s->g->p.message_size_limit &&
         !t->too_big) {
         t->too_big = true;
         intake_free(&t->intake);
     }
-    if (t->failed || t->too_big || t->discard || (t->bare_lf && s->g->bare_newline == BARE_REJECT))
+    return !t->failed && !t->too_big && !t->discard &&
+           !(t->bare_lf && s->g->bare_newline == BARE_REJECT);
+}
+
+void smtpd_content(struct session *s, struct slice piece)
+{
+    struct transaction *t = &s->t;
+    struct err err = ERR_INIT;
+
+    if (!count_content(s, piece.len) || (t->intake == NULL && !begin_intake(s)))
         return;
-    if (t->intake == NULL && !begin_intake(s))
-        return;
-    if (intake_data(t->intake, piece, &err) == -1) {
-        log_warning("%s: %s", t->queue_id, err.text);
-        intake_free(&t->intake);
-        t->failed = true;
-    }
+    if (intake_data(t->intake, piece, &err) == -1)
+        intake_failed(t, &err);
 }
 
 /* The message is over in this way, without a word from cleanup. */
@@ -252,6 +263,28 @@ bool smtpd_data_feed(struct session *s)
     if (data_line(s, slice_sub(have, 0, (size_t) nl + 1), true))
         smtpd_content_end(s);
     return true;
+}
+
+char *smtpd_data_room(struct session *s)
+{
+    struct transaction *t = &s->t;
+    struct err err = ERR_INIT;
+    char *room;
+
+    if (s->state != STATE_DATA || !s->line_start || t->intake == NULL || t->failed || t->bare_lf)
+        return NULL;
+    room = intake_room(t->intake, &err);
+    if (room == NULL && err.kind != ERR_NONE)
+        intake_failed(t, &err);
+    return room;
+}
+
+void smtpd_data_room_filled(struct session *s, size_t len)
+{
+    struct err err = ERR_INIT;
+
+    if (count_content(s, len) && intake_room_filled(s->t.intake, len, &err) == -1)
+        intake_failed(&s->t, &err);
 }
 
 /* --- BDAT ----------------------------------------------------------------------------------------------- */

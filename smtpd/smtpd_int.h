@@ -195,6 +195,10 @@ void smtpd_data_begin(struct session *s);
 bool smtpd_data_feed(struct session *s);
 void smtpd_bdat_begin(struct session *s, struct slice args);
 bool smtpd_bdat_feed(struct session *s);
+/* Where content may be read to without being copied (intake_room() in mail/intake.h), and how much of it whole plain lines
+ * are. NULL: nowhere, it goes by way of s->in. */
+char *smtpd_data_room(struct session *s);
+void smtpd_data_room_filled(struct session *s, size_t len);
 /* The intake connection for this message, made at its first content. */
 void smtpd_content(struct session *s, struct slice piece);
 void smtpd_content_end(struct session *s);

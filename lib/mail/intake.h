@@ -25,6 +25,13 @@ NODISCARD struct intake *intake_begin(struct intake_pool *p, const struct mail_e
  * gone; the message cannot be known to be queued, so it counts as temporary failure. */
 NODISCARD int intake_rcpt(struct intake *in, const struct mail_rcpt *rcpt, struct err *err);
 NODISCARD int intake_data(struct intake *in, struct slice content, struct err *err);
+/*
+ * Room of SHARE_SLOT_BYTES (base/share.h) to read content into, once there has been much; then intake_room_filled() passes on
+ * what is in it, or it is left as it is. NULL: err says why, or, with err untouched, there is none: intake_data() takes it.
+ * What is in the room may be read until the next call for this message.
+ */
+NODISCARD char *intake_room(struct intake *in, struct err *err);
+NODISCARD int intake_room_filled(struct intake *in, size_t len, struct err *err);
 NODISCARD int intake_end(struct intake *in,
                          struct err *err); /* writes all; the result comes next */
 /* The Received field of mail that has no client: of a user's file in maildrop/, of what is queued anew. */

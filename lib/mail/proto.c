@@ -6,6 +6,7 @@
  */
 #include "mail/proto.h"
 
+#include "base/share.h"
 #include "mail/queue_id.h"
 
 static const struct msg_field hello_fields[] = {
@@ -22,6 +23,18 @@ static const struct msg_field result_fields[] = {
 };
 const struct msg_def msg_result = {PROTO_RESULT, "result", sizeof(struct proto_result),
                                    result_fields, ARRAY_LEN(result_fields)};
+
+static const struct msg_field shared_fields[] = {
+    MSG_FIELD_U32(1, proto_shared, bytes, SHARE_SLOT_BYTES),
+};
+const struct msg_def msg_shared = {PROTO_SHARED, "shared", sizeof(struct proto_shared),
+                                   shared_fields, ARRAY_LEN(shared_fields)};
+
+static const struct msg_field taken_fields[] = {
+    MSG_FIELD_U32(1, proto_taken, slots, SHARE_SLOTS),
+};
+const struct msg_def msg_taken = {PROTO_TAKEN, "taken", sizeof(struct proto_taken), taken_fields,
+                                  ARRAY_LEN(taken_fields)};
 
 static const struct msg_field committed_fields[] = {
     MSG_FIELD_U64(1, proto_committed, source),
@@ -282,11 +295,15 @@ const struct msg_def msg_table_said = {PROTO_TABLE_SAID, "table_said",
                                        ARRAY_LEN(table_said_fields)};
 
 const struct msg_def *const proto_all[] = {
-    &msg_envelope,     &msg_rcpt,         &msg_hello,       &msg_result,       &msg_committed,
-    &msg_queue_op,     &msg_queue_select, &msg_queue_item,  &msg_queue_rcpt,   &msg_deliver,
-    &msg_deliver_rcpt, &msg_status,       &msg_report,      &msg_report_rcpt,  &msg_worker_status,
-    &msg_control,      &msg_map_request,  &msg_map_answer,  &msg_table_ask,    &msg_table_said,
-    &msg_suspension,   &msg_queue_move,   &msg_queue_moved, &msg_queue_stayed, NULL,
+    &msg_envelope,     &msg_rcpt,         &msg_hello,
+    &msg_result,       &msg_committed,    &msg_queue_op,
+    &msg_queue_select, &msg_queue_item,   &msg_queue_rcpt,
+    &msg_deliver,      &msg_deliver_rcpt, &msg_status,
+    &msg_report,       &msg_report_rcpt,  &msg_worker_status,
+    &msg_control,      &msg_map_request,  &msg_map_answer,
+    &msg_table_ask,    &msg_table_said,   &msg_suspension,
+    &msg_queue_move,   &msg_queue_moved,  &msg_queue_stayed,
+    &msg_shared,       &msg_taken,        NULL,
 };
 
 int proto_put(struct chan *c, const struct msg_def *def, const void *m, int fd, struct err *err)

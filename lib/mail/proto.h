@@ -27,6 +27,11 @@ enum proto_type {
     PROTO_RESULT = 15, /* struct proto_result */
     PROTO_GOODBYE =
         16, /* server: after the message that may be on its way, take another connection */
+    /* Much content, in memory of both (base/share.h), in place of DATA from there on to END, which ends its use: SHARE, with
+     * its descriptor, SHARED*; the server answers TAKEN, so that a slot is filled again only when its content was taken. */
+    PROTO_SHARE = 17,
+    PROTO_SHARED = 18, /* struct proto_shared: of the next slot in turn */
+    PROTO_TAKEN = 19,  /* struct proto_taken */
 
     /* Queue. Client: cleanup (COMMITTED only) and the queue commands. Server: qmgr, socket public/qmgr. */
     PROTO_COMMITTED = 20,   /* struct proto_committed: no answer */
@@ -101,6 +106,13 @@ enum proto_result_status {
     PROTO_PERMANENT = 3,
     PROTO_DENIED = 4,
     PROTO_NOT_FOUND = 5
+};
+
+struct proto_shared {
+    uint32_t bytes;
+};
+struct proto_taken {
+    uint32_t slots; /* since the last one */
 };
 
 struct proto_committed {
@@ -338,10 +350,11 @@ struct proto_table_said {
     uint32_t pid;
 };
 
-extern const struct msg_def msg_hello, msg_result, msg_committed, msg_queue_op, msg_queue_select,
-    msg_queue_item, msg_queue_rcpt, msg_suspension, msg_queue_move, msg_queue_moved,
-    msg_queue_stayed, msg_deliver, msg_deliver_rcpt, msg_status, msg_report, msg_report_rcpt,
-    msg_worker_status, msg_control, msg_map_request, msg_map_answer, msg_table_ask, msg_table_said;
+extern const struct msg_def msg_hello, msg_result, msg_shared, msg_taken, msg_committed,
+    msg_queue_op, msg_queue_select, msg_queue_item, msg_queue_rcpt, msg_suspension, msg_queue_move,
+    msg_queue_moved, msg_queue_stayed, msg_deliver, msg_deliver_rcpt, msg_status, msg_report,
+    msg_report_rcpt, msg_worker_status, msg_control, msg_map_request, msg_map_answer, msg_table_ask,
+    msg_table_said;
 /* All of the above with msg_envelope and msg_rcpt, NULL-terminated: for the fuzz target and the tests. */
 extern const struct msg_def *const proto_all[];
 

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Much content: it goes on as it came, whatever is in it and however it comes; and what is refused or broken off in the middle."""
+"""Much content from smtpd to cleanup, by way of shared memory: as it came, whatever is in it and however it comes."""
+import fcntl
+import mmap
+import os
 import random
 import socket
+import struct
 import threading
 
 import pytest
 from instance import wait_for
 
-LONG = 256 << 10
+SLOT, SLOTS = 256 << 10, 4  # base/share.h
+HELLO, ENVELOPE, RCPT, END, RESULT, SHARE, SHARED, TAKEN = 1, 10, 11, 13, 15, 17, 18, 19  # mail/proto.h
 MAIN = {"mydestination": "", "local_transport": "error:no"}
 
 
@@ -17,7 +22,7 @@ def text(rng, size, dots=0.0, long_lines=0.0, eight_bit=0.0):
     while n < size:
         line = b"%08d " % n + b"x" * (rng.randrange(70))
         if rng.random() < long_lines:
-            line = b"%08d " % n + b"y" * rng.choice((2000, 9000, 100_000, LONG - 9, LONG * 2))
+            line = b"%08d " % n + b"y" * rng.choice((2000, 9000, 100_000, SLOT - 9, SLOT * 2))
         if rng.random() < dots:
             line = b"." * rng.randrange(1, 4) + line
         if rng.random() < eight_bit:
@@ -58,7 +63,7 @@ CASES = {
     "some dots": ({"dots": 0.0005}, (1 << 20,)),
     "all dots": ({"dots": 0.5}, (1 << 16, 10)),
     "long lines": ({"long_lines": 0.002}, (1 << 20, 77)),
-    "everything": ({"dots": 0.01, "long_lines": 0.001, "eight_bit": 0.01}, (1, 1460, 65536, LONG)),
+    "everything": ({"dots": 0.01, "long_lines": 0.001, "eight_bit": 0.01}, (1, 1460, 65536, SLOT)),
 }
 
 
@@ -122,7 +127,8 @@ def test_refused_in_the_middle(instance, sink, end, answer, log):
     wait_for("no file of what was refused", lambda: list(inst.spool.glob("large/*")) == [])
 
 
-def test_many_at_once(instance, sink):
+def test_more_at_once_than_share_memory(instance, sink):
+    """Those over the limit go by way of the socket."""
     hop = sink()
     inst = instance(main={**MAIN, "relayhost": f"[127.0.0.1]:{hop.port}"})
     body = b"Subject: x\r\n\r\n" + (b"x" * 70 + b"\r\n") * 10000
@@ -142,3 +148,97 @@ def test_many_at_once(instance, sink):
     assert len(answers) == 40 and all(a.startswith(b"250") for a in answers), answers
     hop.wait(40)
     assert all(content.count(b"x" * 70 + b"\r\n") == 10000 for _, _, content in hop.messages)
+
+
+# --- a client of cleanup that does what it should not ------------------------------------------------------
+
+def frame(kind, payload=b"", flags=0):
+    return struct.pack("<IHH", len(payload), kind, flags) + payload
+
+
+def fields(*pairs):
+    """lib/base/msg.h"""
+    return b"".join(struct.pack("<HI", tag, len(value)) + value for tag, value in pairs)
+
+
+def u32(n):
+    return struct.pack("<I", n)
+
+
+def memory(size=SLOT * SLOTS, seals=6):
+    fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    if seals:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+
+
+class Client:
+    def __init__(self, inst):
+        self.s = socket.socket(socket.AF_UNIX)
+        self.s.settimeout(60)
+        self.s.connect(str(inst.spool / "public/cleanup"))
+        self.s.sendall(frame(HELLO, fields((1, u32(1)), (2, b"test"))))
+
+    def begin(self, queue_id=b"3Zabcdefgh"):
+        self.s.sendall(frame(ENVELOPE, fields((1, queue_id), (2, b"s@example.org"))))
+        self.s.sendall(frame(RCPT, fields((1, b"u@far.test"))))
+
+    def share(self, fd):
+        socket.send_fds(self.s, [frame(SHARE, flags=1)], [fd])
+        os.close(fd)
+
+    def answer(self):
+        """The types of the frames that come, up to a result or the end."""
+        kinds, data = [], b""
+        while RESULT not in kinds:
+            try:
+                piece = self.s.recv(65536)
+            except ConnectionResetError:
+                break
+            if not piece:
+                break
+            data += piece
+            while len(data) >= 8 and len(data) >= 8 + struct.unpack("<I", data[:4])[0]:
+                n, kind, _ = struct.unpack("<IHH", data[:8])
+                kinds.append(kind)
+                data = data[8 + n:]
+        return [k for k in kinds if k != HELLO]
+
+
+HOSTILE = {
+    "another file": lambda c: c.share(os.open("/dev/zero", os.O_RDWR)),
+    "memory that may shrink": lambda c: c.share(memory(seals=0)),
+    "too little memory": lambda c: c.share(memory(SLOT)),
+    "twice": lambda c: (c.share(memory()), c.share(memory())),
+    "no descriptor": lambda c: c.s.sendall(frame(SHARE)),
+    "content without memory": lambda c: c.s.sendall(frame(SHARED, fields((1, u32(1))))),
+    "more than a slot": lambda c: (c.share(memory()), c.s.sendall(frame(SHARED, fields((1, u32(SLOT + 1)))))),
+}
+
+
+def test_clients_that_do_what_they_should_not(instance, sink):
+    """It costs them their connection, and nobody else anything."""
+    hop = sink()
+    inst = instance(main={**MAIN, "relayhost": f"[127.0.0.1]:{hop.port}"})
+    first = Client(inst)
+    first.s.recv(1)
+    pid = set(inst.pids("cleanup"))
+    for name, what in HOSTILE.items():
+        client = Client(inst)
+        client.begin()
+        what(client)
+        assert client.answer() == [], name
+    good = Client(inst)
+    good.begin()
+    fd = memory()
+    with mmap.mmap(fd, SLOT * SLOTS) as slots:
+        good.share(fd)
+        slots[0:15] = b"Subject: x\r\n\r\na"
+        slots[SLOT:SLOT + 3] = b"b\r\n"
+        good.s.sendall(frame(SHARED, fields((1, u32(15)))) + frame(SHARED, fields((1, u32(3)))) + frame(SHARED) + frame(END))
+        assert good.answer() == [TAKEN, RESULT]
+    hop.wait(1)
+    assert hop.messages[0][2].endswith(b"\r\n\r\nab\r\n")
+    assert set(inst.pids("cleanup")) == pid and pid
+    first.s.close()
