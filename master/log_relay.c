@@ -7,12 +7,17 @@
  *
  * After rounds without a line the thread sleeps until a writer wakes it. It alone reads rings and talks to the syslog daemon, without
  * the lock; the lock is for the list.
+ *
+ * master forks, and some of these children go on in its code. What the thread held at that moment (of the C library's locks, too,
+ * which may be more than those it cares for in fork()) would be held in the child for ever. So fork() waits until the thread sleeps or
+ * sends: else it has fork_lock.
  */
 #include "master/log_relay.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -40,7 +45,10 @@ struct line {
     size_t at, len;
 };
 
+static struct lock fork_lock = {PTHREAD_MUTEX_INITIALIZER, LOCK_LOG_FORK};
+
 struct log_relay {
+    sem_t begun; /* the thread has fork_lock */
     struct lock lock;
     struct vec sources GUARDED_BY(lock);
     bool stopping GUARDED_BY(lock);
@@ -99,7 +107,7 @@ static void sweep(struct log_relay *r)
 }
 
 /* How many lines there were. */
-static size_t pass_on(struct log_relay *r)
+static size_t pass_on(struct log_relay *r) REQUIRES(fork_lock)
 {
     struct mono_time until;
     bool any_ended = false;
@@ -130,7 +138,10 @@ static size_t pass_on(struct log_relay *r)
         qsort(r->lines, r->count, sizeof(*r->lines), by_time);
         for (size_t i = 0; i < r->count; i++)
             r->sorted[i] = slice_of(r->text.ptr + r->lines[i].at, r->lines[i].len);
+        /* a syslog daemon that hangs holds up the lines, and nothing else */
+        lock_release(&fork_lock);
         log_pass_on(r->sorted, r->count);
+        lock_take(&fork_lock);
     }
     if (any_ended)
         sweep(r);
@@ -138,7 +149,7 @@ static size_t pass_on(struct log_relay *r)
 }
 
 /* Until a line comes, or an order. */
-static void wait_for_lines(struct log_relay *r)
+static void wait_for_lines(struct log_relay *r) REQUIRES(fork_lock)
 {
     uint64_t count;
     bool nothing = true;
@@ -153,9 +164,11 @@ static void wait_for_lines(struct log_relay *r)
     lock_release(&r->lock);
     if (!nothing)
         return;
+    lock_release(&fork_lock);
     while (poll(&(struct pollfd){.fd = r->wake_fd, .events = POLLIN}, 1, -1) == -1)
         if (errno != EINTR)
             panic("log relay: poll (errno %d)", errno);
+    lock_take(&fork_lock);
     if (read(r->wake_fd, &count, sizeof(count)) == -1 && errno != EAGAIN)
         panic("log relay: eventfd (errno %d)", errno);
 }
@@ -175,23 +188,47 @@ static void *run(void *arg)
     struct log_relay *r = arg;
     int idle = IDLE_ROUNDS;
 
+    lock_take(&fork_lock);
+    (void) sem_post(&r->begun);
     while (!is_stopping(r)) {
         if (idle >= IDLE_ROUNDS) {
             wait_for_lines(r);
             idle = 0;
         }
+        lock_release(&fork_lock);
         (void) nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000L}, NULL);
+        lock_take(&fork_lock);
         idle = pass_on(r) == 0 ? idle + 1 : 0;
     }
     (void) pass_on(r);
+    lock_release(&fork_lock);
     return NULL;
+}
+
+static void before_fork(void) ACQUIRES(fork_lock)
+{
+    lock_take(&fork_lock);
+}
+
+static void after_fork(void) RELEASES(fork_lock)
+{
+    lock_release(&fork_lock);
+}
+
+static int fork_code;
+
+static void tie_to_fork(void)
+{
+    fork_code = pthread_atfork(before_fork, after_fork, after_fork);
 }
 
 struct log_relay *log_relay_start(struct err *err)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct log_relay *r = xcalloc(1, sizeof(*r));
     int code;
 
+    (void) sem_init(&r->begun, 0, 0);
     lock_init(&r->lock, LOCK_LOG_RELAY);
     buf_init(&r->text, SIZE_MAX);
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -199,13 +236,19 @@ struct log_relay *log_relay_start(struct err *err)
         err_sys(err, "eventfd");
         goto fail;
     }
-    code = pthread_create(&r->thread, NULL, run, r);
-    if (code == 0)
+    (void) pthread_once(&once, tie_to_fork);
+    code = fork_code != 0 ? fork_code : pthread_create(&r->thread, NULL, run, r);
+    if (code == 0) {
+        /* what a thread does before its first line may not be cut off by a fork either */
+        while (sem_wait(&r->begun) == -1 && errno == EINTR)
+            ;
         return r;
+    }
     err_temporary(err, "a thread cannot be started: errno %d", code);
 fail:
     fd_close(&r->wake_fd);
     lock_fini(&r->lock);
+    (void) sem_destroy(&r->begun);
     free(r);
     return NULL;
 }
@@ -281,6 +324,7 @@ void log_relay_stop(struct log_relay **relay)
     free(r->sorted);
     fd_close(&r->wake_fd);
     lock_fini(&r->lock);
+    (void) sem_destroy(&r->begun);
     free(r);
     *relay = NULL;
 }

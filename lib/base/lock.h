@@ -38,6 +38,7 @@ enum lock_rank {
     LOCK_LOOP_POST = 81,
     LOCK_BENCH = 84,     /* bench/floor: its queue, its journal; never both */
     LOCK_POLLER = 85,    /* lib/base/poller: slots, time-outs, who is at work */
+    LOCK_LOG_FORK = 87,  /* master/log_relay: its thread is at work; fork() */
     LOCK_LOG_RELAY = 88, /* master/log_relay: the list of rings */
     LOCK_LOG = 90,       /* leaf */
 };

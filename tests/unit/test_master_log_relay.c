@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -239,6 +240,43 @@ static void leave(void *arg)
     log_leave_ring();
 }
 
+/* What a child does that goes on in its parent's code: it needs memory, and the time. */
+static void live(void)
+{
+    time_t now = time(NULL);
+    struct tm tm;
+
+    (void) alarm(60);
+    for (size_t size = 1; size < 100000; size *= 2)
+        free(xcalloc(3, size));
+    log_warning("child %ld", (long) getpid());
+    _exit(localtime_r(&now, &tm) != NULL ? 0 : 1);
+}
+
+/* The thread has nothing that a child of fork() would wait for: not when it has just begun, not while it takes lines. */
+static void test_fork(void **state)
+{
+    struct err err = ERR_INIT;
+
+    (void) state;
+    for (int i = 0; i < 100; i++) {
+        struct log_relay *relay = log_relay_start(&err);
+
+        assert_non_null(relay);
+        for (int k = 0; k < 3; k++) {
+            pid_t pid = fork();
+            int status;
+
+            if (pid == 0)
+                live();
+            check_int("waitpid", waitpid(pid, &status, 0), pid);
+            check_int("its end", status, 0);
+            assert_string_not_equal(next(), "none");
+        }
+        log_relay_stop(&relay);
+    }
+}
+
 static void test_leave(void **state)
 {
     int status;
@@ -260,10 +298,8 @@ static void test_leave(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_much),
-        cmocka_unit_test(test_leave),
+        cmocka_unit_test(test_order), cmocka_unit_test(test_killed), cmocka_unit_test(test_much),
+        cmocka_unit_test(test_fork),  cmocka_unit_test(test_leave),
     };
 
     return cmocka_run_group_tests(tests, make_daemon, remove_daemon);
