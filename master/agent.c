@@ -212,7 +212,9 @@ static enum worker_verdict session_work(void *session, unsigned events)
         worker_wait_for(as->session, -1, 0, MONO_NEVER);
         return WORKER_WAIT;
     }
-    if (chan_has_output(as->chan) && chan_flush_wait(as->chan, REQUEST_WAIT_MS, &err) != CHAN_OK)
+    /* of a delivery that is on its way, the end is told; a queue manager that has gone meanwhile does not cut it off */
+    if (as->in_steps == NULL && chan_has_output(as->chan) &&
+        chan_flush_wait(as->chan, REQUEST_WAIT_MS, &err) != CHAN_OK)
         return WORKER_CLOSE;
     if (worker_is_draining(as->worker) && (events & POLLER_WOKEN) != 0 && as->in_steps == NULL &&
         !chan_has_frame(as->chan))
