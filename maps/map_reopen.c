@@ -17,11 +17,10 @@
 
 struct map_reopener {
     struct lock lock;
-    struct vec due GUARDED_BY(lock); /* struct map *, with `opening` set */
-    pthread_t thread GUARDED_BY(lock);
-    bool is_started GUARDED_BY(lock); /* thread is to be joined */
-    bool is_at_work GUARDED_BY(lock); /* thread will look at `due` once more */
+    struct vec due GUARDED_BY(lock);  /* struct map *, with `opening` set */
+    bool is_at_work GUARDED_BY(lock); /* there is a thread that will look at `due` once more */
     bool is_ending GUARDED_BY(lock);
+    pthread_cond_t left; /* is_at_work became false */
 };
 
 struct map_reopener *map_reopener_new(void)
@@ -29,25 +28,23 @@ struct map_reopener *map_reopener_new(void)
     struct map_reopener *r = xcalloc(1, sizeof(*r));
 
     lock_init(&r->lock, LOCK_MAP_REOPEN);
+    pthread_cond_init(&r->left, NULL);
     return r;
 }
 
 void map_reopener_free(struct map_reopener **reopener)
 {
     struct map_reopener *r = *reopener;
-    pthread_t thread;
-    bool is_started;
 
     if (r == NULL)
         return;
     lock_take(&r->lock);
     r->is_ending = true;
-    thread = r->thread;
-    is_started = r->is_started;
+    while (r->is_at_work)
+        lock_wait(&r->lock, &r->left);
     lock_release(&r->lock);
-    if (is_started)
-        (void) pthread_join(thread, NULL);
     vec_fini(&r->due);
+    pthread_cond_destroy(&r->left);
     lock_fini(&r->lock);
     free(r);
     *reopener = NULL;
@@ -90,26 +87,37 @@ static void *run(void *arg)
         lock_take(&r->lock);
     }
     r->is_at_work = false;
+    pthread_cond_signal(&r->left); /* with the lock: who is told frees r */
     lock_release(&r->lock);
     return NULL;
+}
+
+/* Nobody joins it: a process may end without map_reopener_free(). */
+static bool start_thread(struct map_reopener *r)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    bool is_started;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    is_started = pthread_create(&thread, &attr, run, r) == 0;
+    pthread_attr_destroy(&attr);
+    return is_started;
 }
 
 /* False: there is nobody who could. */
 static bool leave_to(struct map_reopener *r, struct map *m)
 {
-    bool is_left = true;
+    bool is_left;
 
     lock_take(&r->lock);
     vec_push(&r->due, m);
-    if (!r->is_at_work) {
-        if (r->is_started) /* it has said that it ends */
-            (void) pthread_join(r->thread, NULL);
-        r->is_started = r->is_at_work = pthread_create(&r->thread, NULL, run, r) == 0;
-        if (!r->is_started) {
-            (void) vec_pop(&r->due);
-            is_left = false;
-        }
-    }
+    if (!r->is_at_work)
+        r->is_at_work = start_thread(r);
+    is_left = r->is_at_work;
+    if (!is_left)
+        (void) vec_pop(&r->due);
     lock_release(&r->lock);
     return is_left;
 }

@@ -88,9 +88,9 @@ struct test_item {
     struct maildir_item m; /* first */
     struct maildir_group *group;
     int submitted, renamed;
-    atomic_int done;  /* when; 0: not yet */
-    bool alone;       /* its file was synced by itself */
-    int began, ended; /* the last flush when it was done */
+    atomic_int done;   /* when; 0: not yet */
+    atomic_bool alone; /* its file was synced by itself */
+    int began, ended;  /* the last flush when it was done */
     int result;
     struct err err;
     char dir[64];
@@ -103,7 +103,8 @@ static struct test_item items[ITEMS];
 int fsync(int fd)
 {
     for (size_t i = 0; i < ITEMS; i++)
-        items[i].alone |= items[i].done == 0 && items[i].fd == fd;
+        if (items[i].done == 0 && items[i].fd == fd)
+            items[i].alone = true;
     atomic_fetch_add(&disk.fsyncs, 1);
     usleep(5000);
     while (atomic_load(&disk.hang_fsync) != 0)
